@@ -1,0 +1,55 @@
+# yelp_sync: "make && make install", then CREATE EXTENSION yelp_sync
+#
+# "make test" needs nothing installed but itself: see test/run.
+
+MODULE_big = yelp_sync
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+EXTENSION = yelp_sync
+DATA = sql/yelp_sync--1.0.sql
+
+REGRESS = options accounts privileges errors
+REGRESS_OPTS = --inputdir=. --load-extension=yelp_sync
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+PROVE_FLAGS = -I test/t
+
+PG_CONFIG ?= pg_config
+# As system headers: their warnings are not ours
+PG_CPPFLAGS = -D_GNU_SOURCE -isystem $(shell $(PG_CONFIG) --includedir-server) \
+	$(shell curl-config --cflags 2>/dev/null)
+SHLIB_LINK = -lcurl
+EXTRA_CLEAN = test/unit/*_test
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# Each file is small: build all anew when a header changes
+$(OBJS): $(wildcard src/*.h)
+
+UNIT_TESTS = $(patsubst %.c,%,$(wildcard test/unit/*_test.c))
+UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
+	$(addsuffix /lib$(lib).a,$(pkglibdir) $(libdir))))) -lm
+
+# A unit is linked with the module that it tests and with those below it
+test/unit/page_test: src/page.c src/json.c
+test/unit/retry_test: src/retry.c
+test/unit/listing_test: src/listing.c
+
+test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
+	$(CC) $(CFLAGS) $(CPPFLAGS) -Isrc -Itest/unit $(filter %.c,$^) $(UNIT_LIBS) -o $@
+
+.PHONY: unit test demo bench soak
+unit: $(UNIT_TESTS)
+	@for program in $(UNIT_TESTS); do echo "# $$program"; $$program || exit 1; done
+
+test:
+	test/run
+
+demo:
+	test/demo
+
+bench:
+	test/bench/run
+
+soak:
+	test/run soak

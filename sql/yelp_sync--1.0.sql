@@ -1,0 +1,297 @@
+/* sql/yelp_sync--1.0.sql */
+
+\echo Use "CREATE EXTENSION yelp_sync" to load this file. \quit
+
+--
+-- Where accounts live: servers and user mappings
+--
+
+CREATE FUNCTION yelp_sync_validator(options text[], catalog oid)
+RETURNS void
+LANGUAGE C STRICT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION yelp_sync_validator(text[], oid) IS
+'checks the options of servers and user mappings for Yelp';
+
+CREATE FOREIGN DATA WRAPPER yelp_sync VALIDATOR yelp_sync_validator;
+
+COMMENT ON FOREIGN DATA WRAPPER yelp_sync IS
+'Yelp partner API: a server is an endpoint, a user mapping an account';
+
+CREATE FUNCTION yelp_sync_accounts(
+	OUT username text, OUT server text, OUT endpoint text)
+RETURNS SETOF record
+LANGUAGE C STABLE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION yelp_sync_accounts() IS
+'what the view yelp_accounts shows';
+
+CREATE VIEW yelp_accounts AS
+SELECT username, server, endpoint FROM yelp_sync_accounts();
+
+COMMENT ON VIEW yelp_accounts IS
+'accounts that the current user can sync';
+COMMENT ON COLUMN yelp_accounts.username IS 'argument for yelp_sync()';
+COMMENT ON COLUMN yelp_accounts.server IS 'foreign server that it is mapped on';
+COMMENT ON COLUMN yelp_accounts.endpoint IS 'URL that is asked for the programs';
+
+GRANT SELECT ON yelp_accounts TO PUBLIC;
+
+--
+-- What was synced
+--
+
+CREATE TABLE yelp_programs (
+	username text COLLATE "C" NOT NULL,
+	program_id text COLLATE "C" NOT NULL,
+	program_type text,
+	program_status text,
+	program_pause_status text,
+	start_date date,
+	end_date date,
+	yelp_business_id text,
+	partner_business_id text,
+	budget numeric(14,2),
+	max_bid numeric(14,2),
+	ad_cost numeric(14,2),
+	currency text,
+	fee_period text,
+	is_autobid boolean,
+	billed_impressions bigint,
+	billed_clicks bigint,
+	active_features text[],
+	available_features text[],
+	data jsonb NOT NULL,
+	fingerprint bigint,
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	PRIMARY KEY (username, program_id)
+);
+
+COMMENT ON TABLE yelp_programs IS
+'advertising programs as of the last sync of their account';
+COMMENT ON COLUMN yelp_programs.username IS 'account that the program belongs to';
+COMMENT ON COLUMN yelp_programs.program_id IS 'Yelp''s id of the program';
+COMMENT ON COLUMN yelp_programs.program_type IS 'CPC, BP, LOGO and others: an open set';
+COMMENT ON COLUMN yelp_programs.program_status IS 'ACTIVE or INACTIVE';
+COMMENT ON COLUMN yelp_programs.program_pause_status IS 'PAUSED or NOT_PAUSED';
+COMMENT ON COLUMN yelp_programs.start_date IS 'first day';
+COMMENT ON COLUMN yelp_programs.end_date IS 'last day; 9999-12-31 for no end';
+COMMENT ON COLUMN yelp_programs.yelp_business_id IS 'of the first business';
+COMMENT ON COLUMN yelp_programs.partner_business_id IS 'of the first business';
+COMMENT ON COLUMN yelp_programs.budget IS 'in units of the currency, not in cents';
+COMMENT ON COLUMN yelp_programs.max_bid IS 'in units of the currency, not in cents';
+COMMENT ON COLUMN yelp_programs.ad_cost IS 'in units of the currency, not in cents';
+COMMENT ON COLUMN yelp_programs.currency IS 'of budget, max_bid and ad_cost';
+COMMENT ON COLUMN yelp_programs.fee_period IS 'period that the budget is for';
+COMMENT ON COLUMN yelp_programs.is_autobid IS 'whether Yelp sets the bid';
+COMMENT ON COLUMN yelp_programs.billed_impressions IS 'impressions billed so far';
+COMMENT ON COLUMN yelp_programs.billed_clicks IS 'clicks billed so far';
+COMMENT ON COLUMN yelp_programs.active_features IS 'features that are on; NULL where the API names none';
+COMMENT ON COLUMN yelp_programs.available_features IS 'features that could be on; NULL where the API names none';
+COMMENT ON COLUMN yelp_programs.data IS 'the whole program as the API tells it';
+COMMENT ON COLUMN yelp_programs.fingerprint IS
+'hash of the program''s text; NULL when the row was edited and the next sync is to put it right';
+COMMENT ON COLUMN yelp_programs.created_at IS 'when the row was added';
+COMMENT ON COLUMN yelp_programs.updated_at IS 'when a sync last changed the row';
+
+CREATE TABLE yelp_sync_runs (
+	run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	username text COLLATE "C" NOT NULL,
+	server text NOT NULL,
+	started_at timestamptz NOT NULL,
+	finished_at timestamptz NOT NULL,
+	programs bigint NOT NULL,
+	pages bigint NOT NULL,
+	requests bigint NOT NULL,
+	retries bigint NOT NULL,
+	received_bytes bigint NOT NULL,
+	added bigint NOT NULL,
+	updated bigint NOT NULL,
+	unchanged bigint NOT NULL,
+	deleted bigint NOT NULL,
+	failed_pages bigint NOT NULL,
+	fetch_time interval NOT NULL,
+	merge_time interval NOT NULL
+);
+
+CREATE INDEX yelp_sync_runs_username_run_id_idx
+	ON yelp_sync_runs (username, run_id);
+
+COMMENT ON TABLE yelp_sync_runs IS 'one row for each sync that finished';
+COMMENT ON COLUMN yelp_sync_runs.run_id IS 'number of the sync';
+COMMENT ON COLUMN yelp_sync_runs.username IS 'account that was synced';
+COMMENT ON COLUMN yelp_sync_runs.server IS 'foreign server that it was synced from';
+COMMENT ON COLUMN yelp_sync_runs.started_at IS 'when the sync began';
+COMMENT ON COLUMN yelp_sync_runs.finished_at IS 'when the merge was done';
+COMMENT ON COLUMN yelp_sync_runs.programs IS 'total that the API told';
+COMMENT ON COLUMN yelp_sync_runs.pages IS 'pages that came';
+COMMENT ON COLUMN yelp_sync_runs.requests IS 'requests sent';
+COMMENT ON COLUMN yelp_sync_runs.retries IS 'attempts that were repeated';
+COMMENT ON COLUMN yelp_sync_runs.received_bytes IS 'bytes of the pages, compressed where they were';
+COMMENT ON COLUMN yelp_sync_runs.added IS 'programs that were new';
+COMMENT ON COLUMN yelp_sync_runs.updated IS 'programs that had changed';
+COMMENT ON COLUMN yelp_sync_runs.unchanged IS 'programs that had not';
+COMMENT ON COLUMN yelp_sync_runs.deleted IS 'programs that were gone';
+COMMENT ON COLUMN yelp_sync_runs.failed_pages IS 'pages skipped, with the option partial';
+COMMENT ON COLUMN yelp_sync_runs.fetch_time IS 'time that the pages took';
+COMMENT ON COLUMN yelp_sync_runs.merge_time IS 'time that the merge took';
+
+SELECT pg_catalog.pg_extension_config_dump('yelp_programs', '');
+SELECT pg_catalog.pg_extension_config_dump('yelp_sync_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('yelp_sync_runs_run_id_seq', '');
+
+--
+-- From a program's document to the columns of yelp_programs
+--
+
+CREATE FUNCTION yelp_sync_document(document text, program_id text, page_offset bigint)
+RETURNS jsonb
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION yelp_sync_document(text, text, bigint) IS
+'a program''s text as jsonb; an error names the program and its page';
+
+CREATE FUNCTION yelp_sync_texts(list jsonb)
+RETURNS text[]
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT CASE WHEN jsonb_typeof(list) = 'array'
+		THEN ARRAY(SELECT jsonb_array_elements_text(list)) END;
+END;
+
+COMMENT ON FUNCTION yelp_sync_texts(jsonb) IS 'a JSON array of strings as an array';
+
+CREATE FUNCTION yelp_sync_columns(
+	document jsonb,
+	OUT program_type text,
+	OUT program_status text,
+	OUT program_pause_status text,
+	OUT start_date date,
+	OUT end_date date,
+	OUT yelp_business_id text,
+	OUT partner_business_id text,
+	OUT budget numeric(14,2),
+	OUT max_bid numeric(14,2),
+	OUT ad_cost numeric(14,2),
+	OUT currency text,
+	OUT fee_period text,
+	OUT is_autobid boolean,
+	OUT billed_impressions bigint,
+	OUT billed_clicks bigint,
+	OUT active_features text[],
+	OUT available_features text[])
+RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT document ->> 'program_type',
+		document ->> 'program_status',
+		document ->> 'program_pause_status',
+		(document ->> 'start_date')::date,
+		(document ->> 'end_date')::date,
+		business ->> 'yelp_business_id',
+		business ->> 'partner_business_id',
+		((metrics ->> 'budget')::numeric * 0.01)::numeric(14,2),
+		((metrics ->> 'max_bid')::numeric * 0.01)::numeric(14,2),
+		((metrics ->> 'ad_cost')::numeric * 0.01)::numeric(14,2),
+		metrics ->> 'currency',
+		metrics ->> 'fee_period',
+		(metrics ->> 'is_autobid')::boolean,
+		(metrics ->> 'billed_impressions')::bigint,
+		(metrics ->> 'billed_clicks')::bigint,
+		yelp_sync_texts(document -> 'active_features'),
+		yelp_sync_texts(document -> 'available_features')
+	FROM (SELECT document -> 'program_metrics' AS metrics,
+			document -> 'businesses' -> 0 AS business
+		OFFSET 0) AS parts;
+END;
+
+COMMENT ON FUNCTION yelp_sync_columns(jsonb) IS
+'the columns of yelp_programs that a program''s document fills';
+
+CREATE FUNCTION yelp_sync_rest(document jsonb)
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN document
+	- '{program_id,program_type,program_status,program_pause_status,start_date,end_date,active_features,available_features}'::text[]
+	#- '{program_metrics,budget}' #- '{program_metrics,max_bid}'
+	#- '{program_metrics,ad_cost}' #- '{program_metrics,currency}'
+	#- '{program_metrics,fee_period}' #- '{program_metrics,is_autobid}'
+	#- '{program_metrics,billed_impressions}' #- '{program_metrics,billed_clicks}'
+	#- '{businesses,0,yelp_business_id}' #- '{businesses,0,partner_business_id}';
+
+COMMENT ON FUNCTION yelp_sync_rest(jsonb) IS
+'what no column of yelp_programs but data shows of a program''s document';
+
+CREATE FUNCTION yelp_sync_changed(stored yelp_programs, document jsonb)
+RETURNS SETOF text[]
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT CASE WHEN columns.changed = '{}' AND stored.data <> document
+		THEN '{data}' ELSE columns.changed END
+	FROM (SELECT array_remove(ARRAY[
+			CASE WHEN stored.program_type IS DISTINCT FROM new.program_type THEN 'program_type' END,
+			CASE WHEN stored.program_status IS DISTINCT FROM new.program_status THEN 'program_status' END,
+			CASE WHEN stored.program_pause_status IS DISTINCT FROM new.program_pause_status THEN 'program_pause_status' END,
+			CASE WHEN stored.start_date IS DISTINCT FROM new.start_date THEN 'start_date' END,
+			CASE WHEN stored.end_date IS DISTINCT FROM new.end_date THEN 'end_date' END,
+			CASE WHEN stored.yelp_business_id IS DISTINCT FROM new.yelp_business_id THEN 'yelp_business_id' END,
+			CASE WHEN stored.partner_business_id IS DISTINCT FROM new.partner_business_id THEN 'partner_business_id' END,
+			CASE WHEN stored.budget IS DISTINCT FROM new.budget THEN 'budget' END,
+			CASE WHEN stored.max_bid IS DISTINCT FROM new.max_bid THEN 'max_bid' END,
+			CASE WHEN stored.ad_cost IS DISTINCT FROM new.ad_cost THEN 'ad_cost' END,
+			CASE WHEN stored.currency IS DISTINCT FROM new.currency THEN 'currency' END,
+			CASE WHEN stored.fee_period IS DISTINCT FROM new.fee_period THEN 'fee_period' END,
+			CASE WHEN stored.is_autobid IS DISTINCT FROM new.is_autobid THEN 'is_autobid' END,
+			CASE WHEN stored.billed_impressions IS DISTINCT FROM new.billed_impressions THEN 'billed_impressions' END,
+			CASE WHEN stored.billed_clicks IS DISTINCT FROM new.billed_clicks THEN 'billed_clicks' END,
+			CASE WHEN stored.active_features IS DISTINCT FROM new.active_features THEN 'active_features' END,
+			CASE WHEN stored.available_features IS DISTINCT FROM new.available_features THEN 'available_features' END,
+			CASE WHEN yelp_sync_rest(stored.data) <> yelp_sync_rest(document) THEN 'data' END
+		], NULL) AS changed
+		FROM yelp_sync_columns(document) AS new) AS columns;
+END;
+
+COMMENT ON FUNCTION yelp_sync_changed(yelp_programs, jsonb) IS
+'the columns in which a stored program differs from a document; none where only the spelling does';
+
+--
+-- A row that is edited by hand is put right by the next sync
+--
+
+CREATE FUNCTION yelp_sync_forget_fingerprint()
+RETURNS trigger
+LANGUAGE C
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION yelp_sync_forget_fingerprint() IS
+'makes the next sync look at a row of yelp_programs that was edited';
+
+CREATE TRIGGER yelp_programs_edited
+BEFORE UPDATE OF program_type, program_status, program_pause_status,
+	start_date, end_date, yelp_business_id, partner_business_id, budget,
+	max_bid, ad_cost, currency, fee_period, is_autobid, billed_impressions,
+	billed_clicks, active_features, available_features, data
+ON yelp_programs
+FOR EACH ROW
+WHEN (OLD.fingerprint IS NOT DISTINCT FROM NEW.fingerprint)
+EXECUTE FUNCTION yelp_sync_forget_fingerprint();
+
+COMMENT ON TRIGGER yelp_programs_edited ON yelp_programs IS
+'makes the next sync look at a row that was edited';
+
+--
+-- The sync
+--
+
+CREATE FUNCTION yelp_sync(username text)
+RETURNS TABLE (action text, program_id text, changed text[])
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+ROWS 100 COST 1000000
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION yelp_sync(text) IS
+'fetches all programs of an account, merges them into yelp_programs, and returns what changed';

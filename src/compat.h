@@ -1,0 +1,105 @@
+/*
+ * compat.h
+ *	  What differs between PostgreSQL 15 to 19 and between versions of libcurl.
+ *
+ * Every test of PG_VERSION_NUM and LIBCURL_VERSION_NUM is in this file, so
+ * that the rest reads as if there were one version of each.
+ */
+#ifndef YELP_SYNC_COMPAT_H
+#define YELP_SYNC_COMPAT_H
+
+#include <curl/curl.h>
+
+#include "catalog/pg_foreign_server.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "access/tupdesc.h"
+#include "utils/tuplesort.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000
+#error "yelp_sync needs PostgreSQL 15 or later"
+#endif
+
+/* May the role use the foreign server? */
+static inline bool
+compat_server_usage(Oid serverid, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ForeignServerRelationId, serverid, roleid,
+						   ACL_USAGE) == ACLCHECK_OK;
+#else
+	return pg_foreign_server_aclcheck(serverid, roleid,
+									  ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+/*
+ * A set of wait events that its maker frees: it is tied to no resource owner,
+ * because it is freed by a memory context's callback.
+ */
+static inline WaitEventSet *
+compat_create_wait_event_set(int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(TopMemoryContext, nevents);
+#endif
+}
+
+/* The wait event shown in pg_stat_activity, named where the server can. */
+static inline uint32
+compat_wait_event(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("YelpSyncApi");
+	return wait_event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+static inline bool
+compat_tuplesort_getdatum(Tuplesortstate *state, Datum *value, bool *isnull)
+{
+#if PG_VERSION_NUM >= 160000
+	return tuplesort_getdatum(state, true, false, value, isnull, NULL);
+#else
+	return tuplesort_getdatum(state, true, value, isnull, NULL);
+#endif
+}
+
+/* PostgreSQL 19 wants to be told when a descriptor is complete. */
+static inline TupleDesc
+compat_finish_tuple_desc(TupleDesc desc)
+{
+#if PG_VERSION_NUM >= 190000
+	TupleDescFinalize(desc);
+#endif
+	return desc;
+}
+
+/*
+ * Only HTTP and HTTPS; and no wait for a thread that still resolves a name
+ * when the transfer is given up.
+ */
+static inline void
+compat_limit_curl(CURL *easy)
+{
+#if LIBCURL_VERSION_NUM >= 0x075500
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS,
+					 (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
+#if LIBCURL_VERSION_NUM >= 0x075700
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+#endif
+}
+
+#endif							/* YELP_SYNC_COMPAT_H */

@@ -1,0 +1,15 @@
+/*
+ * endpoint.h
+ *	  Which URLs we are willing to send a password to.
+ */
+#ifndef YELP_SYNC_ENDPOINT_H
+#define YELP_SYNC_ENDPOINT_H
+
+/*
+ * Both return NULL for a URL that is fit for its purpose, else what is wrong
+ * with it, as the end of a sentence that begins with the option's name.
+ */
+extern const char *endpoint_problem(const char *url);
+extern const char *proxy_problem(const char *url);
+
+#endif							/* YELP_SYNC_ENDPOINT_H */

@@ -1,0 +1,216 @@
+/*
+ * failure.c
+ *	  What went wrong with a page, and what that means for the sync.
+ *
+ * The one place where the failures of libcurl, of HTTP and of a page's text
+ * get their SQLSTATE, and where an ereport is made of them.
+ */
+#include "postgres.h"
+
+#include "failure.h"
+
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+
+#define HINT_CREDENTIALS \
+	"Check the username and the password of the user mapping."
+#define HINT_CERTIFICATE \
+	"If the API's certificate is signed by an authority of your own, name it in the server's option ca_file."
+#define HINT_RATE \
+	"Sync again later, or with a lower concurrency; max_retry_after bounds how long a sync waits."
+#define HINT_BYTES \
+	"Lower the server's option page_size, or raise max_page_bytes."
+#define HINT_FILES \
+	"Lower the server's option concurrency, or raise the setting max_files_per_process."
+
+/* UTF-8 from outside in the server's encoding; what it cannot hold becomes "?". */
+static char *
+to_server(const char *text)
+{
+	char	   *copy = pstrdup(text);
+
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return copy;
+	for (char *at = copy; *at; at++)
+	{
+		if (IS_HIGHBIT_SET(*at))
+			*at = '?';
+	}
+	return copy;
+}
+
+/* libcurl's messages may quote what a server sent: printable ASCII is kept. */
+static char *
+printable(const char *text)
+{
+	char	   *copy = pstrdup(text);
+
+	for (char *at = copy; *at; at++)
+	{
+		if ((unsigned char) *at < ' ' || (unsigned char) *at > '~')
+			*at = '?';
+	}
+	return copy;
+}
+
+/* What the API says of an error beside the status, as a sentence. */
+static char *
+api_detail(const HttpResponse *response)
+{
+	char	   *id;
+	char	   *description;
+	StringInfoData detail;
+
+	page_read_error(response->body, response->length, &id, &description);
+	initStringInfo(&detail);
+	appendStringInfo(&detail, "The API answered with HTTP status %d",
+					 response->status);
+	if (id)
+		appendStringInfo(&detail, ", \"%s\"", to_server(id));
+	if (description)
+		appendStringInfo(&detail, ": %s", to_server(description));
+	if (detail.data[detail.len - 1] != '.')
+		appendStringInfoChar(&detail, '.');
+	return detail.data;
+}
+
+/* No answer, or none that could be read to its end. */
+static void
+describe_transport(Failure *failure, const HttpResponse *response)
+{
+	failure->message = response->timed_out ? "timed out" : "connection failed";
+	failure->detail = psprintf("%s.", printable(response->message));
+	switch (response->failure)
+	{
+		case HTTP_UNREACHABLE:
+			failure->kind = FAILURE_RETRY;
+			failure->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
+			break;
+		case HTTP_UNTRUSTED:
+			failure->kind = FAILURE_FATAL;
+			failure->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
+			failure->message = "server's certificate is not trusted";
+			failure->hint = HINT_CERTIFICATE;
+			break;
+		case HTTP_TOO_LARGE:
+			failure->kind = FAILURE_FINAL;
+			failure->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+			failure->message = pstrdup(response->message);
+			failure->detail = NULL;
+			failure->hint = HINT_BYTES;
+			break;
+		case HTTP_NO_SOCKET:
+			failure->kind = FAILURE_NO_SOCKET;
+			failure->sqlstate = ERRCODE_INSUFFICIENT_RESOURCES;
+			failure->message = "server has no file descriptor to spare";
+			failure->detail = NULL;
+			failure->hint = HINT_FILES;
+			break;
+		default:
+			failure->kind = FAILURE_RETRY;
+			failure->sqlstate = ERRCODE_CONNECTION_FAILURE;
+			break;
+	}
+}
+
+/* An answer with a status that brings no page. */
+static void
+describe_status(Failure *failure, const HttpResponse *response)
+{
+	int			status = response->status;
+
+	failure->kind = FAILURE_FINAL;
+	failure->sqlstate = ERRCODE_FDW_ERROR;
+	failure->message = psprintf("HTTP status %d", status);
+	failure->detail = api_detail(response);
+	if (status == 401 || status == 403)
+	{
+		failure->kind = FAILURE_FATAL;
+		failure->sqlstate = ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
+		failure->message = "API refused the credentials";
+		failure->hint = HINT_CREDENTIALS;
+	}
+	else if (status == 429)
+	{
+		failure->kind = FAILURE_RATE;
+		failure->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+		failure->message = "API refuses so many requests";
+		failure->hint = HINT_RATE;
+	}
+	else if (status == 408 || status >= 500)
+		failure->kind = FAILURE_RETRY;
+	else if (status >= 300 && status < 400)
+		failure->hint = "Redirects are not followed: the option endpoint must name the API itself.";
+}
+
+bool
+failure_of_response(Failure *failure, const HttpResponse *response)
+{
+	memset(failure, 0, sizeof(Failure));
+	failure->stage = response->stage;
+	if (response->failure != HTTP_ANSWERED)
+		describe_transport(failure, response);
+	else if (response->status != 200)
+		describe_status(failure, response);
+	else
+		return false;
+	return true;
+}
+
+void
+failure_of_page(Failure *failure, const PageProblem *problem,
+				const HttpResponse *response)
+{
+	memset(failure, 0, sizeof(Failure));
+	failure->stage = response->stage;
+	failure->message = to_server(problem->message);
+	failure->detail = psprintf("The API answered with HTTP status %d and %zu bytes.",
+							   response->status, response->length);
+	if (problem->program_id)
+		failure->message = psprintf("program \"%s\": %s",
+									to_server(problem->program_id),
+									failure->message);
+	failure->kind = FAILURE_FINAL;
+	switch (problem->kind)
+	{
+		case PAGE_NOT_JSON:
+			failure->kind = FAILURE_RETRY;
+			failure->sqlstate = ERRCODE_INVALID_JSON_TEXT;
+			break;
+		case PAGE_IMPLAUSIBLE:
+			failure->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+			break;
+		default:
+			failure->sqlstate = ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION;
+			break;
+	}
+}
+
+void
+failure_of_wait(Failure *failure, int64 wait, int64 max_wait)
+{
+	failure->kind = FAILURE_FATAL;
+	failure->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+	failure->message = psprintf("API asks for a wait of " INT64_FORMAT " ms, max_retry_after is "
+								INT64_FORMAT " ms", wait, max_wait);
+	failure->hint = HINT_RATE;
+}
+
+char *
+failure_message(const Failure *failure, const FailurePlace *place)
+{
+	return psprintf("could not fetch the page at offset " INT64_FORMAT
+					" of account \"%s\": %s (attempt %d of %d, stage %s)",
+					place->offset, place->username, failure->message,
+					place->attempt, place->attempts, failure->stage);
+}
+
+void
+failure_raise(const Failure *failure, const FailurePlace *place)
+{
+	ereport(ERROR,
+			(errcode(failure->sqlstate),
+			 errmsg_internal("%s", failure_message(failure, place)),
+			 failure->detail ? errdetail_internal("%s", failure->detail) : 0,
+			 failure->hint ? errhint("%s", failure->hint) : 0));
+}

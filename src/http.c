@@ -1,0 +1,738 @@
+/*
+ * http.c
+ *	  Many HTTP GET requests at once inside a backend; each is one attempt.
+ *
+ * Two lifetimes.  A session keeps libcurl's multi handle with its connections,
+ * the TLS sessions and the sockets, in malloc'd memory, from one sync to the
+ * next.  A client lives for one sync, in the memory context of its making: its
+ * requests have an easy handle each.  When the context is reset while the
+ * client is open, an error is under way, and the session is destroyed as well:
+ * half-finished transfers leave nothing worth keeping.
+ *
+ * Nothing is thrown through a frame of libcurl: a longjmp out of one of its
+ * callbacks leaves the multi handle refusing every later call, its own
+ * clean-up included.  The callbacks only record and return short.  Errors are
+ * raised, and interrupts looked for, when libcurl has returned.  Signals are
+ * blocked meanwhile: libcurl may start a thread to resolve a name, which
+ * inherits the mask, so that none of the server's handlers ever runs on it.
+ *
+ * Requests that need the name resolved do not each start such a thread: until
+ * the first of them is past that stage the others are held, and share its
+ * fate when it fails.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include <curl/curl.h>
+
+#include "http.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "sockets.h"
+
+/* All headers of one answer; a server that sends more will not stop. */
+#define MAX_HEADER_BYTES (256 * 1024)
+
+/* A body's buffer at first, and the largest that is kept for the next one */
+#define BODY_BYTES (16 * 1024)
+#define KEPT_BODY_BYTES (128 * 1024)
+
+#define USER_AGENT "yelp_sync/1.0"
+
+/* What a callback found; libcurl's own code tells the rest */
+typedef enum Finding
+{
+	FOUND_NOTHING = 0,
+	FOUND_NO_SOCKET,
+	FOUND_LARGE_BODY,
+	FOUND_LARGE_HEADERS,
+	FOUND_NO_MEMORY
+} Finding;
+
+typedef enum RequestState
+{
+	REQUEST_FREE = 0,
+	REQUEST_HELD,				/* until the name is resolved */
+	REQUEST_RUNNING,
+	REQUEST_FAILED				/* together with the one that resolved */
+} RequestState;
+
+typedef struct Request
+{
+	int			slot;
+	CURL	   *easy;			/* NULL until the slot is used */
+	RequestState state;
+
+	/* The answer */
+	char	   *body;
+	size_t		length;
+	size_t		capacity;
+	size_t		header_bytes;
+	char		retry_after[64];
+
+	/* What went wrong */
+	Finding		finding;
+	char		message[CURL_ERROR_SIZE];
+} Request;
+
+struct HttpClient
+{
+	const HttpSettings *settings;
+	Request    *requests;
+	bool		open;
+
+	/* The name look-up that the first request makes for all */
+	bool		resolved;
+	Request    *resolving;
+	int			nheld;
+	int			nfailed;
+
+	int64		received_bytes;
+	MemoryContextCallback cleanup;
+};
+
+/* What is kept from one sync to the next */
+typedef struct Session
+{
+	CURLM	   *multi;
+	CURLSH	   *share;
+	Sockets    *sockets;
+	char	   *endpoint;		/* where the connections lead */
+	bool		out_of_memory;	/* found by a callback */
+	HttpClient *client;			/* the one that is open, or NULL */
+} Session;
+
+static Session session;
+
+/* ---- callbacks: record, return short, raise nothing ---- */
+
+static curl_socket_t
+open_socket(void *arg, pg_attribute_unused() curlsocktype purpose,
+			struct curl_sockaddr *address)
+{
+	Request    *request = arg;
+	int			fd;
+
+	session.client->resolved = true;
+	fd = sockets_open(session.sockets, address->family, address->socktype,
+					  address->protocol);
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+		request->finding = FOUND_NO_SOCKET;
+	return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+static int
+close_socket(pg_attribute_unused() void *arg, curl_socket_t fd)
+{
+	return sockets_close(session.sockets, fd);
+}
+
+static int
+watch_socket(pg_attribute_unused() CURL *easy, curl_socket_t fd, int what,
+			 pg_attribute_unused() void *arg, pg_attribute_unused() void *known)
+{
+	int			events = 0;
+
+	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+		events |= WL_SOCKET_READABLE;
+	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+		events |= WL_SOCKET_WRITEABLE;
+	if (session.client && sockets_owns(session.sockets, fd))
+		session.client->resolved = true;
+	if (!sockets_watch(session.sockets, fd, events))
+		session.out_of_memory = true;
+	return 0;
+}
+
+static bool
+make_room(Request *request, size_t length)
+{
+	size_t		capacity = Max(request->capacity, BODY_BYTES);
+	char	   *body;
+
+	if (length < request->capacity)
+		return true;
+	while (capacity <= length)
+		capacity *= 2;
+	body = realloc(request->body, capacity);
+	if (body == NULL)
+	{
+		request->finding = FOUND_NO_MEMORY;
+		return false;
+	}
+	request->body = body;
+	request->capacity = capacity;
+	return true;
+}
+
+static size_t
+receive_body(char *data, size_t size, size_t count, void *arg)
+{
+	Request    *request = arg;
+	size_t		length = request->length + size * count;
+
+	if (length > (size_t) session.client->settings->max_body)
+	{
+		request->finding = FOUND_LARGE_BODY;
+		return 0;
+	}
+	if (!make_room(request, length))
+		return 0;
+	memcpy(request->body + request->length, data, size * count);
+	request->length = length;
+	return size * count;
+}
+
+/* Copies the value of a header line, without the blanks around it. */
+static void
+copy_header_value(char *copy, size_t size, const char *value, const char *end)
+{
+	size_t		length;
+
+	while (value < end && (*value == ' ' || *value == '\t'))
+		value++;
+	while (end > value && strchr(" \t\r\n", end[-1]) != NULL)
+		end--;
+	length = Min((size_t) (end - value), size - 1);
+	memcpy(copy, value, length);
+	copy[length] = '\0';
+}
+
+static size_t
+receive_header(char *data, size_t size, size_t count, void *arg)
+{
+	static const char name[] = "retry-after:";
+	Request    *request = arg;
+	size_t		length = size * count;
+
+	request->header_bytes += length;
+	if (request->header_bytes > MAX_HEADER_BYTES)
+	{
+		request->finding = FOUND_LARGE_HEADERS;
+		return 0;
+	}
+	if (length >= strlen(name) && pg_strncasecmp(data, name, strlen(name)) == 0)
+		copy_header_value(request->retry_after, sizeof(request->retry_after),
+						  data + strlen(name), data + length);
+	return length;
+}
+
+/* ---- the session ---- */
+
+static void
+destroy_session(void)
+{
+	if (session.multi)
+		curl_multi_cleanup(session.multi);
+	if (session.share)
+		curl_share_cleanup(session.share);
+	if (session.sockets)
+		sockets_free(session.sockets);
+	free(session.endpoint);
+	memset(&session, 0, sizeof(session));
+}
+
+static void
+reject_memory(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("out of memory"),
+			 errdetail("libcurl could not make a handle.")));
+}
+
+static void
+create_session(const char *endpoint)
+{
+	static bool initialized = false;
+
+	if (!initialized && curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
+		reject_memory();
+	initialized = true;
+
+	session.endpoint = strdup(endpoint);
+	session.sockets = sockets_create();
+	session.share = curl_share_init();
+	session.multi = curl_multi_init();
+	if (!session.endpoint || !session.sockets || !session.share || !session.multi)
+	{
+		destroy_session();
+		reject_memory();
+	}
+	curl_share_setopt(session.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+	curl_multi_setopt(session.multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+}
+
+/*
+ * Connections to another endpoint are not kept: they would count against the
+ * sockets that this one may have.
+ */
+static void
+prepare_session(const HttpSettings *settings)
+{
+	if (session.multi && strcmp(session.endpoint, settings->endpoint) != 0)
+		destroy_session();
+	if (session.multi == NULL)
+		create_session(settings->endpoint);
+	curl_multi_setopt(session.multi, CURLMOPT_MAXCONNECTS,
+					  (long) settings->concurrency);
+}
+
+/* ---- the client ---- */
+
+static void
+free_requests(HttpClient *client)
+{
+	for (int i = 0; i < client->settings->concurrency; i++)
+	{
+		Request    *request = &client->requests[i];
+
+		if (request->easy && request->state == REQUEST_RUNNING)
+			curl_multi_remove_handle(session.multi, request->easy);
+		curl_easy_cleanup(request->easy);
+		free(request->body);
+	}
+	client->open = false;
+	session.client = NULL;
+}
+
+/* Called when the memory context goes; after http_close there is nothing left. */
+static void
+clean_up(void *arg)
+{
+	HttpClient *client = arg;
+
+	if (!client->open)
+		return;
+	free_requests(client);
+	destroy_session();
+}
+
+HttpClient *
+http_open(const HttpSettings *settings)
+{
+	HttpClient *client;
+
+	if (session.client)
+		elog(ERROR, "an HTTP client is open already");
+	client = palloc0(sizeof(HttpClient));
+	client->settings = settings;
+	client->requests = palloc0_array(Request, settings->concurrency);
+	client->cleanup.func = clean_up;
+	client->cleanup.arg = client;
+	prepare_session(settings);
+	client->open = true;
+	session.client = client;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &client->cleanup);
+	return client;
+}
+
+void
+http_close(HttpClient *client)
+{
+	free_requests(client);
+}
+
+int64
+http_received_bytes(const HttpClient *client)
+{
+	return client->received_bytes;
+}
+
+static void
+set_limits(CURL *easy, const HttpSettings *settings)
+{
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+					 (long) settings->connect_timeout);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) settings->timeout);
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	compat_limit_curl(easy);
+}
+
+static void
+set_connection(CURL *easy, const HttpSettings *settings)
+{
+	bool		tls = pg_strncasecmp(settings->endpoint, "https:", 6) == 0;
+
+	/* Set even when there is none, or libcurl looks into the environment */
+	curl_easy_setopt(easy, CURLOPT_PROXY, settings->proxy ? settings->proxy : "");
+	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	curl_easy_setopt(easy, CURLOPT_SHARE, session.share);
+	if (settings->ca_file)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, settings->ca_file);
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+					 (long) (settings->http2 ? CURL_HTTP_VERSION_2TLS :
+							 CURL_HTTP_VERSION_1_1));
+	/* On plain HTTP it would make the requests wait for each other */
+	if (settings->http2 && tls)
+		curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
+}
+
+static void
+set_credentials(CURL *easy, const HttpSettings *settings)
+{
+	curl_easy_setopt(easy, CURLOPT_HTTPAUTH, (long) CURLAUTH_BASIC);
+	curl_easy_setopt(easy, CURLOPT_USERNAME, settings->username);
+	curl_easy_setopt(easy, CURLOPT_PASSWORD, settings->password);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, USER_AGENT);
+	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+}
+
+static void
+set_callbacks(CURL *easy, Request *request)
+{
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, request->message);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, receive_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, request);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, receive_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, request);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, request);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+}
+
+static void
+make_handle(HttpClient *client, Request *request)
+{
+	request->easy = curl_easy_init();
+	if (request->easy == NULL)
+		reject_memory();
+	set_limits(request->easy, client->settings);
+	set_connection(request->easy, client->settings);
+	set_credentials(request->easy, client->settings);
+	set_callbacks(request->easy, request);
+}
+
+/* Makes a used slot as good as new; a buffer of a usual size is kept. */
+static void
+forget_answer(Request *request)
+{
+	if (request->capacity > KEPT_BODY_BYTES)
+	{
+		free(request->body);
+		request->body = NULL;
+		request->capacity = 0;
+	}
+	request->length = 0;
+	request->header_bytes = 0;
+	request->retry_after[0] = '\0';
+	request->finding = FOUND_NOTHING;
+	request->message[0] = '\0';
+}
+
+static void
+run_request(Request *request)
+{
+	CURLMcode	code = curl_multi_add_handle(session.multi, request->easy);
+
+	if (code != CURLM_OK)
+		elog(ERROR, "libcurl refused a request: %s", curl_multi_strerror(code));
+	request->state = REQUEST_RUNNING;
+}
+
+static void
+hold_request(HttpClient *client, Request *request)
+{
+	request->state = REQUEST_HELD;
+	client->nheld++;
+}
+
+void
+http_start(HttpClient *client, int slot, const char *url)
+{
+	Request    *request = &client->requests[slot];
+
+	Assert(request->state == REQUEST_FREE);
+	request->slot = slot;
+	if (request->easy == NULL)
+		make_handle(client, request);
+	forget_answer(request);
+	if (curl_easy_setopt(request->easy, CURLOPT_URL, url) != CURLE_OK)
+		reject_memory();
+
+	if (client->resolved)
+		run_request(request);
+	else if (client->resolving)
+		hold_request(client, request);
+	else
+	{
+		client->resolving = request;
+		run_request(request);
+	}
+}
+
+void
+http_abandon(HttpClient *client, int slot)
+{
+	Request    *request = &client->requests[slot];
+
+	Assert(client->resolved && request->state == REQUEST_RUNNING);
+	curl_multi_remove_handle(session.multi, request->easy);
+	request->state = REQUEST_FREE;
+}
+
+/* Milliseconds until libcurl wants to be called, or -1. */
+static long
+curl_timer(void)
+{
+	long		timeout = -1;
+
+	curl_multi_timeout(session.multi, &timeout);
+	return timeout;
+}
+
+/* Lets libcurl work on what happened; nothing in here may raise an error. */
+static CURLMcode
+run_curl(const SocketEvent *events, int nevents)
+{
+	CURLMcode	code = CURLM_OK;
+	int			running;
+
+	for (int i = 0; i < nevents && code == CURLM_OK; i++)
+	{
+		int			what = 0;
+
+		if (events[i].events & WL_SOCKET_READABLE)
+			what |= CURL_CSELECT_IN;
+		if (events[i].events & WL_SOCKET_WRITEABLE)
+			what |= CURL_CSELECT_OUT;
+		code = curl_multi_socket_action(session.multi, events[i].fd, what, &running);
+	}
+	if (code == CURLM_OK && curl_timer() == 0)
+		code = curl_multi_socket_action(session.multi, CURL_SOCKET_TIMEOUT, 0,
+										&running);
+	return code;
+}
+
+static void
+pump(const SocketEvent *events, int nevents)
+{
+	CURLMcode	code;
+	sigset_t	all;
+	sigset_t	before;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	code = run_curl(events, nevents);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+
+	if (session.out_of_memory)
+		reject_memory();
+	if (code != CURLM_OK)
+		elog(ERROR, "libcurl failed: %s", curl_multi_strerror(code));
+}
+
+/* The name is known: all requests that waited for it may go. */
+static void
+run_held(HttpClient *client)
+{
+	for (int i = 0; i < client->settings->concurrency; i++)
+	{
+		if (client->requests[i].state == REQUEST_HELD)
+			run_request(&client->requests[i]);
+	}
+	client->nheld = 0;
+	client->resolving = NULL;
+}
+
+/* Milliseconds to wait at most, rounded up so that the time has come then. */
+static long
+wait_time(int64 deadline)
+{
+	long		timer = curl_timer();
+	int64		left = Max(deadline - clock_us(), 0);
+
+	left = (left + USECS_PER_MSEC - 1) / USECS_PER_MSEC;
+	return (long) Min(left, timer < 0 ? INT_MAX : timer);
+}
+
+void
+http_wait(HttpClient *client, int64 deadline)
+{
+	SocketEvent events[64];
+	int			nevents;
+
+	if (client->nfailed > 0)
+		return;
+	nevents = sockets_wait(session.sockets, wait_time(deadline), events,
+						   lengthof(events));
+	pump(events, nevents);
+	if (client->resolved && client->nheld > 0)
+	{
+		run_held(client);
+		pump(NULL, 0);
+	}
+}
+
+/* ---- what happened ---- */
+
+static const char *
+stage_of(Request *request)
+{
+	double		resolved;
+	double		connected;
+	double		ready;
+	long		sent;
+
+	curl_easy_getinfo(request->easy, CURLINFO_NAMELOOKUP_TIME, &resolved);
+	curl_easy_getinfo(request->easy, CURLINFO_CONNECT_TIME, &connected);
+	curl_easy_getinfo(request->easy, CURLINFO_PRETRANSFER_TIME, &ready);
+	curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &sent);
+	if (request->header_bytes > 0 || sent > 0)
+		return "receive";
+	if (ready > 0)
+		return "send";
+	if (connected > 0)
+		return "TLS";
+	return resolved > 0 ? "connect" : "resolve";
+}
+
+static HttpFailure
+classify(CURLcode code, const char *stage)
+{
+	switch (code)
+	{
+		case CURLE_OK:
+			return HTTP_ANSWERED;
+		case CURLE_PEER_FAILED_VERIFICATION:
+		case CURLE_SSL_CACERT_BADFILE:
+		case CURLE_SSL_ISSUER_ERROR:
+		case CURLE_SSL_CIPHER:
+		case CURLE_SSL_ENGINE_INITFAILED:
+			return HTTP_UNTRUSTED;
+		case CURLE_COULDNT_RESOLVE_HOST:
+		case CURLE_COULDNT_RESOLVE_PROXY:
+		case CURLE_COULDNT_CONNECT:
+		case CURLE_SSL_CONNECT_ERROR:
+			return HTTP_UNREACHABLE;
+		default:
+			return strcmp(stage, "receive") == 0 || strcmp(stage, "send") == 0 ?
+				HTTP_BROKEN : HTTP_UNREACHABLE;
+	}
+}
+
+/* What a callback found says more than the code that libcurl made of it. */
+static void
+note_finding(const Request *request, HttpResponse *response)
+{
+	switch (request->finding)
+	{
+		case FOUND_NOTHING:
+			break;
+		case FOUND_NO_SOCKET:
+			/* an address may have got one where another did not */
+			if (response->failure == HTTP_UNREACHABLE)
+				response->failure = HTTP_NO_SOCKET;
+			break;
+		case FOUND_LARGE_BODY:
+			response->failure = HTTP_TOO_LARGE;
+			response->message = "the body is larger than max_page_bytes allows";
+			break;
+		case FOUND_LARGE_HEADERS:
+			response->failure = HTTP_TOO_LARGE;
+			response->message = "the headers have no end";
+			break;
+		case FOUND_NO_MEMORY:
+			reject_memory();
+	}
+}
+
+static void
+describe(HttpClient *client, Request *request, CURLcode code,
+		 HttpResponse *response)
+{
+	curl_off_t	received = 0;
+	long		status = 0;
+
+	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(request->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
+	client->received_bytes += received;
+	if (!make_room(request, request->length + 1))
+		reject_memory();
+	request->body[request->length] = '\0';
+
+	response->slot = request->slot;
+	response->stage = stage_of(request);
+	response->failure = classify(code, response->stage);
+	response->message = request->message[0] ? request->message :
+		curl_easy_strerror(code);
+	response->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+	response->status = (int) status;
+	response->body = request->body;
+	response->length = request->length;
+	response->retry_after = request->retry_after[0] ? request->retry_after : NULL;
+	note_finding(request, response);
+}
+
+/* The look-up failed that all held requests were waiting for. */
+static void
+fail_held(HttpClient *client, const HttpResponse *response)
+{
+	for (int i = 0; i < client->settings->concurrency; i++)
+	{
+		Request    *request = &client->requests[i];
+
+		if (request->state != REQUEST_HELD)
+			continue;
+		strlcpy(request->message, response->message, sizeof(request->message));
+		request->state = REQUEST_FAILED;
+		client->nfailed++;
+	}
+	client->nheld = 0;
+}
+
+/* One of the requests that failed without having been sent. */
+static void
+take_failed(HttpClient *client, HttpResponse *response)
+{
+	int			slot = 0;
+
+	while (client->requests[slot].state != REQUEST_FAILED)
+		slot++;
+	memset(response, 0, sizeof(HttpResponse));
+	response->slot = slot;
+	response->failure = HTTP_UNREACHABLE;
+	response->stage = "resolve";
+	response->message = client->requests[slot].message;
+	response->body = "";
+	client->requests[slot].state = REQUEST_FREE;
+	client->nfailed--;
+}
+
+bool
+http_next(HttpClient *client, HttpResponse *response)
+{
+	Request    *request = NULL;
+	CURLMsg    *message;
+	int			left;
+
+	if (client->nfailed > 0)
+	{
+		take_failed(client, response);
+		return true;
+	}
+	message = curl_multi_info_read(session.multi, &left);
+	if (message == NULL)
+		return false;
+
+	curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &request);
+	describe(client, request, message->data.result, response);
+	curl_multi_remove_handle(session.multi, request->easy);
+	request->state = REQUEST_FREE;
+	if (client->resolving == request)
+	{
+		client->resolving = NULL;
+		if (!client->resolved)
+			fail_held(client, response);
+	}
+	return true;
+}

@@ -1,0 +1,82 @@
+/*
+ * http.h
+ *	  Many HTTP GET requests at once inside a backend; each is one attempt.
+ */
+#ifndef YELP_SYNC_HTTP_H
+#define YELP_SYNC_HTTP_H
+
+typedef struct HttpClient HttpClient;
+
+/* How to ask; the texts must live as long as the client. */
+typedef struct HttpSettings
+{
+	const char *endpoint;		/* the URL that all requests begin with */
+	const char *username;		/* for Basic authentication, in UTF-8 */
+	const char *password;
+	const char *ca_file;		/* NULL: the system's certificates */
+	const char *proxy;			/* NULL: none */
+	bool		http2;
+	int			concurrency;	/* requests in flight at most */
+	int			connect_timeout;	/* milliseconds */
+	int			timeout;		/* milliseconds, the whole request */
+	int			max_body;		/* bytes, after decompression */
+} HttpSettings;
+
+typedef enum HttpFailure
+{
+	HTTP_ANSWERED = 0,			/* with whatever status */
+	HTTP_UNREACHABLE,			/* no address, no connection, no TLS */
+	HTTP_UNTRUSTED,				/* a certificate that another attempt will not
+								 * mend */
+	HTTP_BROKEN,				/* time-out, reset, cut answer */
+	HTTP_TOO_LARGE,				/* body or headers over the limit */
+	HTTP_NO_SOCKET				/* nothing was sent: the server has no socket
+								 * to spare */
+} HttpFailure;
+
+/* What happened to a request; the texts live until the slot is used again. */
+typedef struct HttpResponse
+{
+	int			slot;
+	HttpFailure failure;
+	const char *stage;			/* resolve, connect, TLS, send or receive */
+	const char *message;		/* what went wrong, where something did */
+	bool		timed_out;
+	int			status;			/* 0 where none came */
+	const char *body;			/* NUL-terminated */
+	size_t		length;			/* of the body in bytes */
+	const char *retry_after;	/* the header's value, or NULL */
+} HttpResponse;
+
+/*
+ * Makes a client in the current memory context.  When the context goes, by an
+ * error or a cancel, all that the client holds goes with it, the session's
+ * connections included.  Raises 53200 where there is no memory.
+ */
+extern HttpClient *http_open(const HttpSettings *settings);
+
+/* Gives everything back but the connections: the session's next client takes them. */
+extern void http_close(HttpClient *client);
+
+/*
+ * Starts a request.  The slot, 0 to concurrency - 1, is the caller's name for
+ * it, free until then.
+ */
+extern void http_start(HttpClient *client, int slot, const char *url);
+
+/* Abandons a request that is under way. */
+extern void http_abandon(HttpClient *client, int slot);
+
+/*
+ * Waits until something happened to a request, or until the deadline (by
+ * clock_us).  Raises what CHECK_FOR_INTERRUPTS raises.
+ */
+extern void http_wait(HttpClient *client, int64 deadline);
+
+/* Takes a finished request, if there is one. */
+extern bool http_next(HttpClient *client, HttpResponse *response);
+
+/* Bytes of all bodies that came, as they came: compressed where they were. */
+extern int64 http_received_bytes(const HttpClient *client);
+
+#endif							/* YELP_SYNC_HTTP_H */

@@ -1,0 +1,180 @@
+/*
+ * listing.c
+ *	  Which parts of a listing have been asked for, and what came of them.
+ *
+ * The API lists programs by offset and limit, and tells the total with each
+ * page.  What nobody has asked for yet is kept as ranges of positions: at
+ * first as many as are expected, then what the told total adds, and what a
+ * page that was shorter than asked for left out.  So an API that serves
+ * smaller pages, at first or from some page on, is followed without a gap.
+ *
+ * A page that is empty where there should be programs is a hole: asking again
+ * from the same place would not end.  A listing with a hole, or whose pages
+ * told different totals, proves nothing about what it does not show.
+ */
+#include "postgres.h"
+
+#include "listing.h"
+
+#define FIRST_RANGES 16
+
+static void
+add_range(Listing *listing, int64 from, int64 to)
+{
+	if (from >= to)
+		return;
+	if (listing->nranges == listing->max_ranges)
+	{
+		listing->max_ranges *= 2;
+		listing->ranges = repalloc(listing->ranges,
+								   listing->max_ranges * sizeof(ListingRange));
+	}
+	listing->ranges[listing->nranges++] = (ListingRange)
+	{
+		from, to
+	};
+}
+
+/* Plans whole pages, up to the one that holds the last of the total. */
+static void
+plan_until(Listing *listing, int64 total)
+{
+	int64		missing = total - listing->planned;
+	int64		npages = (missing + listing->stride - 1) / listing->stride;
+
+	if (missing <= 0)
+		return;
+	add_range(listing, listing->planned,
+			  listing->planned + npages * listing->stride);
+	listing->planned += npages * listing->stride;
+}
+
+void
+listing_init(Listing *listing, int page_size, int64 expected)
+{
+	memset(listing, 0, sizeof(Listing));
+	listing->stride = page_size;
+	listing->max_ranges = FIRST_RANGES;
+	listing->ranges = palloc(FIRST_RANGES * sizeof(ListingRange));
+	plan_until(listing, Max(expected, 1));
+}
+
+bool
+listing_is_beyond(const Listing *listing, int64 offset)
+{
+	return listing->total_known && offset >= listing->total && offset > 0;
+}
+
+/*
+ * The last page is asked for at full length, so that all requests look alike;
+ * a part of a page at its own length, so that nothing comes twice.
+ */
+bool
+listing_next(Listing *listing, int64 *offset, int *limit)
+{
+	while (listing->nranges > 0)
+	{
+		ListingRange *range = &listing->ranges[0];
+
+		if (range->from < range->to && !listing_is_beyond(listing, range->from))
+		{
+			*offset = range->from;
+			*limit = listing->stride;
+			if (range->to < listing->planned)
+				*limit = (int) Min(*limit, range->to - range->from);
+			range->from += *limit;
+			return true;
+		}
+		*range = listing->ranges[--listing->nranges];
+	}
+	return false;
+}
+
+static void
+follow_total(Listing *listing, int64 total)
+{
+	if (listing->total_known && listing->total != total)
+		listing->moved = true;
+	listing->total = listing->total_known ? Max(listing->total, total) : total;
+	listing->total_known = true;
+	plan_until(listing, listing->total);
+}
+
+/*
+ * A page that was too short shows the size that the API serves when it says
+ * so, or when another one was as short.
+ */
+static void
+follow_stride(Listing *listing, const ListingPage *page)
+{
+	if (page->count < listing->stride &&
+		(page->limit == page->count || listing->last_short == page->count))
+		listing->stride = page->count;
+	listing->last_short = page->count;
+}
+
+/* A page longer than asked for brings what others need not bring again. */
+static void
+leave_out(Listing *listing, int64 from, int64 to)
+{
+	int			nranges = listing->nranges;
+
+	for (int i = 0; i < nranges; i++)
+	{
+		ListingRange range = listing->ranges[i];
+
+		if (range.to <= from || range.from >= to)
+			continue;
+		listing->ranges[i].to = Max(range.from, Min(range.to, from));
+		add_range(listing, Max(range.from, to), range.to);
+	}
+}
+
+void
+listing_add_page(Listing *listing, const ListingPage *page)
+{
+	int64		end = page->offset + page->count;
+	int64		asked_end = page->offset + page->asked;
+
+	follow_total(listing, page->total);
+	if (page->count == 0 && page->offset >= page->total && page->offset > 0)
+		return;					/* nothing is beyond the end, as it should be */
+
+	listing->pages++;
+	listing->rows += page->count;
+	if (end > page->total)
+		listing->moved = true;
+	if (end > asked_end)
+		leave_out(listing, page->offset, end);
+	else if (page->count == 0 && page->total > 0)
+		listing->holes++;
+	else if (end < asked_end && end < page->total)
+	{
+		follow_stride(listing, page);
+		add_range(listing, end, Min(asked_end, page->total));
+	}
+}
+
+int64
+listing_pages_left(const Listing *listing)
+{
+	int64		pages = 0;
+
+	for (int i = 0; i < listing->nranges; i++)
+	{
+		ListingRange range = listing->ranges[i];
+
+		if (listing->total_known)
+			range.to = Min(range.to, Max(listing->total, 1));
+		if (range.from < range.to)
+			pages += (range.to - range.from + listing->stride - 1) /
+				listing->stride;
+	}
+	return pages;
+}
+
+bool
+listing_is_whole(const Listing *listing)
+{
+	return !listing->moved && listing->holes == 0 && listing->failed == 0;
+}

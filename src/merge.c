@@ -1,0 +1,304 @@
+/*
+ * merge.c
+ *	  The fetched rows into yelp_programs.
+ *
+ * The fetched tuplestore is an ephemeral named relation, "fetched", and one
+ * statement joins it with the account's rows by fingerprint.  Only what differs
+ * is parsed to jsonb, mapped to columns and written.
+ *
+ * The statement runs under the caller's search_path, because triggers of the
+ * caller's do; so everything in it is qualified with its schema, operators
+ * included, and constructs that look up an operator unseen, such as IS DISTINCT
+ * FROM and USING, are left to the SQL functions of the install script, which
+ * were parsed when it ran.
+ *
+ * It is planned without nested loops of tables.  The planner knows nothing of
+ * the fetched rows and may have old statistics of the stored ones; where it
+ * takes many rows for few, a nested loop would take hours instead of seconds,
+ * while a hash join costs little more where there are few.
+ */
+#include "postgres.h"
+
+#include "merge.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "tcop/dest.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/plancache.h"
+#include "utils/timestamp.h"
+
+#define FETCHED "fetched"
+
+/* Names in a statement: %1$s is the extension's schema, %2$s the fetched rows. */
+#define EQ "OPERATOR(pg_catalog.=)"
+
+/* The columns that yelp_sync_columns() fills */
+#define COLUMNS \
+	"program_type, program_status, program_pause_status, start_date, end_date, " \
+	"yelp_business_id, partner_business_id, budget, max_bid, ad_cost, currency, " \
+	"fee_period, is_autobid, billed_impressions, billed_clicks, active_features, " \
+	"available_features"
+
+/* The same, of the altered programs */
+#define ALTERED_COLUMNS \
+	"a.program_type, a.program_status, a.program_pause_status, a.start_date, a.end_date, " \
+	"a.yelp_business_id, a.partner_business_id, a.budget, a.max_bid, a.ad_cost, a.currency, " \
+	"a.fee_period, a.is_autobid, a.billed_impressions, a.billed_clicks, a.active_features, " \
+	"a.available_features"
+
+/* Each program once, the later page before the earlier one */
+#define LATEST_ROWS \
+	"(SELECT DISTINCT ON (f.program_id) f.program_id, f.fingerprint, f.document, f.page_offset" \
+	" FROM " FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4" \
+	" ORDER BY f.program_id, f.pass DESC, f.page_offset DESC)"
+
+/*
+ * $1 username, $2 whether to delete, $3 the time, $4 the first pass that counts.
+ *
+ * A row is altered, too, when only the spelling of its document changed: it
+ * gets the new fingerprint and keeps its time, and is not reported.
+ */
+#define MERGE_STATEMENT \
+	"WITH difference AS MATERIALIZED (" \
+	" SELECT f.program_id AS fetched_id, p.program_id AS stored_id," \
+	"  f.fingerprint, f.document, f.page_offset" \
+	" FROM %2$s f FULL JOIN" \
+	"  (SELECT p.program_id, p.fingerprint FROM %1$s.yelp_programs p" \
+	"   WHERE p.username " EQ " $1) p" \
+	" ON f.program_id " EQ " p.program_id" \
+	" WHERE NOT COALESCE(f.fingerprint " EQ " p.fingerprint, false)" \
+	"), mapped AS (" \
+	" SELECT d.fetched_id, d.stored_id, d.fingerprint," \
+	"  %1$s.yelp_sync_document(d.document, d.fetched_id, d.page_offset) AS data" \
+	" FROM difference d WHERE d.fetched_id IS NOT NULL OFFSET 0" \
+	"), added AS (" \
+	" INSERT INTO %1$s.yelp_programs AS t" \
+	"  (username, program_id, " COLUMNS ", data, fingerprint, created_at, updated_at)" \
+	" SELECT $1, m.fetched_id, a.*, m.data, m.fingerprint, $3, $3" \
+	" FROM mapped m CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
+	" WHERE m.stored_id IS NULL" \
+	" RETURNING t.program_id" \
+	"), altered AS (" \
+	" SELECT m.fetched_id, m.fingerprint, m.data, a.*, c.changed" \
+	" FROM (SELECT m.fetched_id, m.fingerprint, m.data, p AS stored" \
+	"   FROM mapped m JOIN %1$s.yelp_programs p ON p.program_id " EQ " m.fetched_id" \
+	"   WHERE p.username " EQ " $1 AND m.stored_id IS NOT NULL OFFSET 0) m" \
+	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
+	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(m.stored, m.data) c(changed) OFFSET 0" \
+	"), updated AS (" \
+	" UPDATE %1$s.yelp_programs t" \
+	" SET (" COLUMNS ", data, fingerprint, updated_at) =" \
+	"  ROW(" ALTERED_COLUMNS ", a.data, a.fingerprint," \
+	"   CASE pg_catalog.cardinality(a.changed) WHEN 0 THEN t.updated_at ELSE $3 END)" \
+	" FROM altered a" \
+	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.fetched_id" \
+	" RETURNING t.program_id, a.changed" \
+	"), deleted AS (" \
+	" DELETE FROM %1$s.yelp_programs t USING difference d" \
+	" WHERE $2 AND d.fetched_id IS NULL" \
+	"  AND t.username " EQ " $1 AND t.program_id " EQ " d.stored_id" \
+	" RETURNING t.program_id" \
+	") " \
+	"SELECT 'added'::pg_catalog.text, program_id, NULL::pg_catalog.text[] FROM added " \
+	"UNION ALL " \
+	"SELECT CASE pg_catalog.cardinality(changed) WHEN 0 THEN 'respelled' ELSE 'updated' END," \
+	" program_id, changed FROM updated " \
+	"UNION ALL " \
+	"SELECT 'deleted', program_id, NULL FROM deleted " \
+	"UNION ALL " \
+	"SELECT 'gone', stored_id, NULL FROM difference WHERE NOT $2 AND fetched_id IS NULL"
+
+/* ---- the rows that the statement returns ---- */
+
+typedef struct ActionReceiver
+{
+	DestReceiver pub;
+	Merge	   *merge;
+} ActionReceiver;
+
+static bool
+text_is(Datum text, const char *word)
+{
+	size_t		length = strlen(word);
+
+	return VARSIZE_ANY_EXHDR(DatumGetPointer(text)) == length &&
+		memcmp(VARDATA_ANY(DatumGetPointer(text)), word, length) == 0;
+}
+
+/* Counts the row; true when the caller is to see it. */
+static bool
+count_action(Merge *merge, Datum action)
+{
+	if (text_is(action, "added"))
+		merge->added++;
+	else if (text_is(action, "updated"))
+		merge->updated++;
+	else if (text_is(action, "deleted"))
+		merge->deleted++;
+	else
+	{
+		merge->gone += text_is(action, "gone");
+		return false;
+	}
+	return true;
+}
+
+static bool
+receive_action(TupleTableSlot *slot, DestReceiver *self)
+{
+	Merge	   *merge = ((ActionReceiver *) self)->merge;
+	bool		isnull;
+
+	if (count_action(merge, slot_getattr(slot, 1, &isnull)))
+		tuplestore_puttupleslot(merge->result, slot);
+	return true;
+}
+
+static void
+start_actions(pg_attribute_unused() DestReceiver *self,
+			  pg_attribute_unused() int operation,
+			  pg_attribute_unused() TupleDesc desc)
+{
+}
+
+static void
+end_actions(pg_attribute_unused() DestReceiver *self)
+{
+}
+
+/* ---- statements ---- */
+
+static void
+register_rows(const Fetched *fetched)
+{
+	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+
+	relation->md.name = FETCHED;
+	relation->md.reliddesc = InvalidOid;
+	relation->md.tupdesc = fetched->desc;
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = fetched->nrows;
+	relation->reldata = fetched->rows;
+	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register the fetched rows");
+}
+
+/*
+ * Plans a statement without nested loops of tables, and without compiling
+ * what runs once.  The settings hold for the planning alone: functions and
+ * triggers of the user's that the statement calls are planned as ever.
+ */
+static SPIPlanPtr
+plan_statement(const char *sql, int nargs, Oid *types)
+{
+	int			level = NewGUCNestLevel();
+	SPIPlanPtr	plan;
+	CachedPlan *cached;
+
+	(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("enable_mergejoin", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
+	cached = SPI_plan_get_cached_plan(plan);
+	ReleaseCachedPlan(cached, NULL);
+	AtEOXact_GUC(true, level);
+	return plan;
+}
+
+static void
+execute_merge(Merge *merge, const Fetched *fetched)
+{
+	Oid			types[] = {TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID};
+	ActionReceiver receiver = {
+		.pub.receiveSlot = receive_action,
+		.pub.rStartup = start_actions,
+		.pub.rShutdown = end_actions,
+		.pub.rDestroy = end_actions,
+		.pub.mydest = DestTuplestore,
+		.merge = merge,
+	};
+	SPIExecuteOptions options = {.dest = &receiver.pub};
+	ParamListInfo params = makeParamList(lengthof(types));
+	char	   *sql = psprintf(MERGE_STATEMENT, merge->schema,
+							   fetched->repeats ? LATEST_ROWS : FETCHED);
+	Datum		values[] = {
+		CStringGetTextDatum(merge->username),
+		BoolGetDatum(merge->delete_gone),
+		TimestampTzGetDatum(merge->at),
+		Int32GetDatum(fetched->first_pass),
+	};
+
+	for (int i = 0; i < (int) lengthof(types); i++)
+		params->params[i] = (ParamExternData)
+	{
+		.value = values[i], .pflags = PARAM_FLAG_CONST, .ptype = types[i]
+	};
+	options.params = params;
+	if (SPI_execute_plan_extended(plan_statement(sql, lengthof(types), types),
+								  &options) != SPI_OK_SELECT)
+		elog(ERROR, "merge failed: %s", SPI_result_code_string(SPI_result));
+}
+
+/* One number that a query answers with. */
+static int64
+query_number(const char *sql, const char *username)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(username)};
+	bool		isnull;
+
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									   SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/*
+ * An empty listing is more likely an API that is out of order than the end of
+ * all programs.
+ */
+static void
+reject_empty(const Merge *merge)
+{
+	int64		stored = query_number(psprintf("SELECT pg_catalog.count(*) FROM %s.yelp_programs"
+											   " WHERE username " EQ " $1",
+											   merge->schema), merge->username);
+
+	if (stored > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("API lists no program of account \"%s\", but " INT64_FORMAT " are stored",
+						merge->username, stored),
+				 errdetail("Nothing was deleted."),
+				 errhint("If they are gone indeed: DELETE FROM %s.yelp_programs WHERE username = %s;",
+						 merge->schema, quote_literal_cstr(merge->username))));
+}
+
+/* When the rows of two passes are used, their programs are yet to be counted. */
+static int64
+count_fetched(const Fetched *fetched, const char *username)
+{
+	if (!fetched->repeats || fetched->first_pass > 1)
+		return fetched->programs;
+	return query_number("SELECT pg_catalog.count(DISTINCT program_id) FROM " FETCHED
+						" WHERE $1 IS NOT NULL", username);
+}
+
+void
+merge_programs(Merge *merge, const Fetched *fetched)
+{
+	if (fetched->programs == 0 && merge->delete_gone)
+		reject_empty(merge);
+	register_rows(fetched);
+	execute_merge(merge, fetched);
+	merge->programs = count_fetched(fetched, merge->username);
+	merge->unchanged = merge->programs - merge->added - merge->updated;
+	if (SPI_unregister_relation(FETCHED) != SPI_OK_REL_UNREGISTER)
+		elog(ERROR, "could not unregister the fetched rows");
+}

@@ -1,0 +1,77 @@
+/*
+ * page.h
+ *	  From the text of a page to the programs on it.
+ *
+ * Needs no server: memory is palloc'd in the current context, problems are
+ * returned and never raised.
+ */
+#ifndef YELP_SYNC_PAGE_H
+#define YELP_SYNC_PAGE_H
+
+/* The longest program_id that is accepted, in bytes; Yelp's have 22. */
+#define PAGE_MAX_ID_BYTES	256
+
+/* The largest total, and the most programs on a page, that are believed. */
+#define PAGE_MAX_TOTAL		10000000
+
+/* The deepest nesting that is followed; Yelp's pages have six levels. */
+#define PAGE_MAX_DEPTH		100
+
+/* The longest text that page_read_error() hands out, in bytes. */
+#define PAGE_MAX_ERROR_BYTES	200
+
+/*
+ * Given to the hash of each document; another number makes every stored row
+ * differ, so that the next sync maps it to columns anew.
+ */
+#define PAGE_FINGERPRINT_SEED	1
+
+typedef enum PageProblemKind
+{
+	PAGE_FINE = 0,
+	PAGE_NOT_JSON,				/* no JSON text: broken on its way, perhaps */
+	PAGE_NOT_A_PAGE,			/* JSON, but no page of programs */
+	PAGE_IMPLAUSIBLE			/* a total, size or depth that cannot be */
+} PageProblemKind;
+
+typedef struct PageProblem
+{
+	PageProblemKind kind;
+	char	   *message;		/* what is wrong, lower case, no period */
+	char	   *program_id;		/* of the program it was found in, or NULL */
+} PageProblem;
+
+typedef struct PageProgram
+{
+	char	   *id;				/* UTF-8, NUL-terminated */
+	const char *document;		/* the object's text, within the page's */
+	int			length;			/* of the document in bytes */
+	uint64		fingerprint;	/* 64-bit hash of the document */
+} PageProgram;
+
+typedef struct ProgramPage
+{
+	int64		total;			/* programs in the listing, says the API */
+	int64		limit;			/* programs per page, says the API; -1: silent */
+	int			count;
+	PageProgram *programs;
+} ProgramPage;
+
+/*
+ * Reads a page from NUL-terminated text of the given length in bytes.  False
+ * where it is none: the problem says why, and the page holds nothing.  The
+ * page points into the text and lives no longer.
+ */
+extern bool page_read(ProgramPage *page, const char *text, size_t length,
+					  PageProblem *problem);
+
+/*
+ * What the API says of an error in the body of its answer, which is likewise
+ * NUL-terminated: its id (or code) and description, NULL where there is none.
+ * Any text will do.  They come as UTF-8 of at most PAGE_MAX_ERROR_BYTES without
+ * control characters.
+ */
+extern void page_read_error(const char *text, size_t length,
+							char **id, char **description);
+
+#endif							/* YELP_SYNC_PAGE_H */

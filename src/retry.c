@@ -1,0 +1,339 @@
+/*
+ * retry.c
+ *	  When a request may go out, and when it may be tried again.
+ *
+ * Nothing holds the first requests back: a repeat sync sends all its pages at
+ * once, and an API without a limit answers them in one round trip.  Two brakes
+ * work together once the API has refused a request for its rate.  The window
+ * bounds the requests in flight; it is halved by a refusal and grows with each
+ * success.  The interval spaces the starts, and finds the API's pace:
+ *
+ * 1. It begins with FIRST_INTERVAL.
+ * 2. Where a refusal costs nothing but the request, the pace is searched for
+ *	  in large steps, one a round trip: the next step waits until a request
+ *	  that was sent at the present interval has succeeded, so that no more is
+ *	  sent too fast than one round trip's worth.  The first refusal ends the
+ *	  search and takes back the step that was too much.
+ * 3. From then on, and from the beginning where the API asks for a pause with
+ *	  each refusal (a second of pause is worth twenty requests at 20/s), the
+ *	  interval shrinks gently, but the faster the longer nothing is refused.  A
+ *	  refusal sets it back a little, or a step if next to nothing got through.
+ *
+ * Requests that were on their way together are refused together, so refusals
+ * are counted in waves: all requests that were sent before the first of them
+ * was known.  A wave is barren when nothing has arrived before it, or not for
+ * as long as the longest backoff.  Then we wait as after a failed attempt
+ * (longer where the API says so), but only until something gets through after
+ * all: a limiter at the API's door refuses 95 requests long before the first
+ * one that it let in is answered.
+ *
+ * The figures below were chosen with the simulated limiters of
+ * test/unit/retry_test.c, which shows what they achieve: leaky and token
+ * buckets of 2 to 200 requests/s, round trips of 0 to 500 ms.
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+#include <math.h>
+
+#include "retry.h"
+
+#define MICROSECONDS INT64CONST(1000000)
+
+/*
+ * The pace after the first refusal: 18.5 starts a second, just below the 20/s
+ * that are common.  Faster would mean a second pause under such a limit, and
+ * slower limits are found in a few steps.
+ */
+#define FIRST_INTERVAL 54000.0
+
+/*
+ * A step of the search.  Smaller ones do not reach 200/s in time, larger ones
+ * have more than a tenth of the requests refused at 500 ms a round trip.
+ */
+#define SEARCH_STEP 0.8
+
+/*
+ * Gentle approach: the n-th success in a row shortens the interval by n times
+ * this part.  That is 2 % after 95 successes, which spares small syncs a
+ * second pause, a tenth after 200, and half after 530.
+ */
+#define GENTLE 5e-6
+#define GENTLE_MOST 0.05
+
+/*
+ * As many successes as the API accepted at once before it refused, its bucket
+ * will give on top of its pace: use them, where pauses are costly.
+ */
+#define BURST_STEP 0.99
+#define BURST_MOST 20
+
+/* What a refusal does to the interval when FEW or more got through before */
+#define STEP_BACK 1.1
+#define FEW 2
+
+/*
+ * Having been refused, we never start more than a thousand requests a second:
+ * without any interval the next wave would be as large as the window.  Nor
+ * fewer than one a second: a limit that others use up refuses us at any pace,
+ * and going ever slower would not help.
+ */
+#define LEAST_INTERVAL 1000.0
+#define MOST_INTERVAL 1000000.0
+
+/* The longest wait that is understood: ten years */
+#define LONGEST_WAIT (3650.0 * 86400)
+
+void
+retry_init(Retry *retry, int max_in_flight, int64 delay, double factor,
+		   int64 max_delay, uint64 seed)
+{
+	memset(retry, 0, sizeof(Retry));
+	retry->max_in_flight = max_in_flight;
+	retry->delay = delay;
+	retry->factor = factor;
+	retry->max_delay = max_delay;
+	retry->window = max_in_flight;
+	retry->last_start = retry->last_success = PG_INT64_MIN;
+	retry->hold_until = retry->own_hold = retry->wave_end = PG_INT64_MIN;
+	retry->paced_since = RETRY_NEVER;
+	pg_prng_seed(&retry->random, seed);
+}
+
+/* The delay after so many failures, without jitter. */
+static int64
+delay_after(const Retry *retry, int failures)
+{
+	double		delay = retry->delay * pow(retry->factor, failures - 1);
+
+	return delay < retry->max_delay ? (int64) delay : retry->max_delay;
+}
+
+int64
+retry_backoff(Retry *retry, int attempt)
+{
+	return (int64) (pg_prng_double(&retry->random) *
+					delay_after(retry, attempt));
+}
+
+int64
+retry_next_start(const Retry *retry, int in_flight)
+{
+	int64		next = Max(retry->hold_until, retry->own_hold);
+
+	if (in_flight >= retry->window)
+		return RETRY_NEVER;
+	if (retry->interval > 0 && retry->last_start != PG_INT64_MIN)
+		next = Max(next, retry->last_start + (int64) retry->interval);
+	return next;
+}
+
+void
+retry_started(Retry *retry, int64 now)
+{
+	retry->last_start = now;
+	if (retry->interval > 0 && retry->paced_since == RETRY_NEVER)
+		retry->paced_since = retry->round_start = now;
+}
+
+/* Give each interval one round trip, then try the next. */
+static void
+search_on(Retry *retry, int64 sent_at)
+{
+	if (sent_at < retry->round_start)
+		return;
+	retry->last_round = retry->interval;
+	retry->interval *= SEARCH_STEP;
+	retry->round_start = retry->last_start + 1;
+}
+
+/* A success at the present pace: dare a shorter interval. */
+static void
+speed_up(Retry *retry, int64 sent_at)
+{
+	retry->accepted++;
+	if (!retry->limit_met && !retry->costly)
+		search_on(retry, sent_at);
+	else if (!retry->limit_met && retry->accepted <= retry->burst)
+		retry->interval *= BURST_STEP;
+	else
+		retry->interval *= 1 - Min(retry->accepted * GENTLE, GENTLE_MOST);
+	retry->interval = Max(retry->interval, LEAST_INTERVAL);
+}
+
+void
+retry_succeeded(Retry *retry, int64 sent_at)
+{
+	retry->last_success = Max(retry->last_success, sent_at);
+	retry->barren_waves = 0;
+	retry->own_hold = PG_INT64_MIN;
+	retry->window = Min(retry->window + 1, retry->max_in_flight);
+	if (sent_at >= retry->paced_since)
+		speed_up(retry, sent_at);
+	else if (!retry->limit_met)
+		retry->burst = Min(retry->burst + 1, BURST_MOST);
+}
+
+void
+retry_limit(Retry *retry, int max_in_flight)
+{
+	retry->max_in_flight = Max(max_in_flight, 1);
+	retry->window = Min(retry->window, retry->max_in_flight);
+}
+
+static void
+start_pace(Retry *retry, bool costly)
+{
+	retry->interval = FIRST_INTERVAL;
+	retry->costly = costly;
+}
+
+static void
+slow_down(Retry *retry, int64 sent_at)
+{
+	bool		in_search = !retry->limit_met && !retry->costly;
+
+	/* Judge the interval that the refused request was sent at */
+	if (sent_at < retry->round_start)
+		retry->interval = retry->last_round;
+	if (in_search || retry->accepted < FEW)
+		retry->interval /= SEARCH_STEP;
+	else
+		retry->interval *= STEP_BACK;
+	retry->interval = Min(retry->interval, MOST_INTERVAL);
+	retry->limit_met = true;
+}
+
+void
+retry_hold(Retry *retry, int64 until)
+{
+	/* Once for all answers that ask for it together */
+	if (retry->last_start >= retry->hold_until)
+	{
+		retry->window = Max(retry->window / 2, 1);
+		if (retry->interval == 0)
+			start_pace(retry, false);
+	}
+	retry->hold_until = Max(retry->hold_until, until);
+}
+
+/*
+ * How long to hold back of our own accord: as a failed attempt would wait
+ * while nothing gets through, else no longer than a start is worth.
+ */
+static int64
+own_hold(Retry *retry)
+{
+	if (retry->barren_waves == 0)
+		return (int64) retry->interval;
+	return (int64) ((0.5 + pg_prng_double(&retry->random) / 2) *
+					delay_after(retry, retry->barren_waves));
+}
+
+/*
+ * Not a wave without success alone: where others use the same limit, a wave is
+ * often a single request, and several in a row are refused by mere chance.
+ */
+static bool
+nothing_arrives(const Retry *retry, int64 now)
+{
+	return retry->last_success == PG_INT64_MIN ||
+		now - retry->last_success > retry->max_delay;
+}
+
+/* The first refusal of a wave. */
+static void
+begin_wave(Retry *retry, int64 now, int64 sent_at, int in_flight, bool costly)
+{
+	retry->wave_end = now;
+	if (nothing_arrives(retry, now))
+		retry->barren_waves++;
+	retry->window = Max(Min(retry->window, in_flight) / 2, 1);
+	if (retry->interval == 0)
+		start_pace(retry, costly);
+	else
+		slow_down(retry, sent_at);
+	retry->paced_since = RETRY_NEVER;
+	retry->accepted = 0;
+	retry->own_hold = now + own_hold(retry);
+}
+
+int
+retry_refused(Retry *retry, int64 now, int64 sent_at, int in_flight,
+			  int64 retry_after)
+{
+	if (sent_at > retry->wave_end)
+		begin_wave(retry, now, sent_at, in_flight, retry_after > 0);
+	if (retry_after > 0)
+		retry->hold_until = Max(retry->hold_until, now + retry_after);
+	return retry->barren_waves;
+}
+
+static const char *
+skip_blanks(const char *text)
+{
+	return text + strspn(text, " \t");
+}
+
+/*
+ * Seconds in digits, with or without a fraction, or -1.  The RFC allows no
+ * fraction, but some servers send one.  strtod() would take "inf", "0x10" and
+ * "1e3" as well.
+ */
+static double
+parse_seconds(const char *text)
+{
+	double		seconds = 0;
+	double		unit = 1;
+
+	if (!isdigit((unsigned char) *text))
+		return -1;
+	for (; isdigit((unsigned char) *text); text++)
+		seconds = Min(seconds * 10 + (*text - '0'), LONGEST_WAIT);
+	if (*text == '.')
+		for (text++; isdigit((unsigned char) *text); text++)
+			seconds += (*text - '0') * (unit /= 10);
+	return *skip_blanks(text) == '\0' ? seconds : -1;
+}
+
+/*
+ * Seconds from now to an HTTP date, or -1 when it is none.  The names of days
+ * and months are read as LC_TIME says, which a backend keeps at "C": lc_time
+ * is in force only while the names for to_char() are fetched (see the head of
+ * PostgreSQL's pg_locale.c).
+ */
+static double
+seconds_until(const char *date, time_t now)
+{
+	static const char *const formats[] = {
+		"%a, %d %b %Y %H:%M:%S GMT",	/* IMF-fixdate */
+		"%A, %d-%b-%y %H:%M:%S GMT",	/* RFC 850 */
+		"%a %b %e %H:%M:%S %Y", /* asctime */
+	};
+
+	for (size_t i = 0; i < lengthof(formats); i++)
+	{
+		struct tm	parts = {0};
+		const char *end = strptime(date, formats[i], &parts);
+
+		if (end != NULL && *skip_blanks(end) == '\0')
+			return difftime(timegm(&parts), now);
+	}
+	return -1;
+}
+
+int64
+retry_after(const char *value, time_t now)
+{
+	double		seconds;
+	int64		wait;
+
+	if (value == NULL)
+		return -1;
+	value = skip_blanks(value);
+	seconds = parse_seconds(value);
+	if (seconds < 0)
+		seconds = seconds_until(value, now);
+	wait = (int64) (Min(seconds, LONGEST_WAIT) * MICROSECONDS);
+	return wait > 0 ? wait : -1;
+}

@@ -1,0 +1,90 @@
+/*
+ * runs.c
+ *	  The history of syncs, yelp_sync_runs.
+ */
+#include "postgres.h"
+
+#include "runs.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+int64
+runs_expected_programs(const char *schema, const char *username, const char *server)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(username), CStringGetTextDatum(server)};
+	char	   *sql = psprintf("SELECT COALESCE("
+							   "(SELECT programs FROM %1$s.yelp_sync_runs"
+							   " WHERE username OPERATOR(pg_catalog.=) $1"
+							   "  AND server OPERATOR(pg_catalog.=) $2"
+							   " ORDER BY run_id DESC LIMIT 1),"
+							   "(SELECT pg_catalog.count(*) FROM %1$s.yelp_programs"
+							   " WHERE username OPERATOR(pg_catalog.=) $1))",
+							   schema);
+	bool		isnull;
+
+	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									   SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+static Datum
+interval_datum(int64 microseconds)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = microseconds;
+	return IntervalPGetDatum(interval);
+}
+
+void
+runs_add(const char *schema, const Run *run, const Fetched *fetched,
+		 const Merge *merge)
+{
+	struct
+	{
+		const char *name;
+		Oid			type;
+		Datum		value;
+	}			columns[] =
+	{
+		{"username", TEXTOID, CStringGetTextDatum(run->username)},
+		{"server", TEXTOID, CStringGetTextDatum(run->server)},
+		{"started_at", TIMESTAMPTZOID, TimestampTzGetDatum(run->started_at)},
+		{"finished_at", TIMESTAMPTZOID, TimestampTzGetDatum(run->finished_at)},
+		{"programs", INT8OID, Int64GetDatum(fetched->total)},
+		{"pages", INT8OID, Int64GetDatum(fetched->pages)},
+		{"requests", INT8OID, Int64GetDatum(fetched->requests)},
+		{"retries", INT8OID, Int64GetDatum(fetched->retries)},
+		{"received_bytes", INT8OID, Int64GetDatum(fetched->received_bytes)},
+		{"added", INT8OID, Int64GetDatum(merge->added)},
+		{"updated", INT8OID, Int64GetDatum(merge->updated)},
+		{"unchanged", INT8OID, Int64GetDatum(merge->unchanged)},
+		{"deleted", INT8OID, Int64GetDatum(merge->deleted)},
+		{"failed_pages", INT8OID, Int64GetDatum(fetched->failed_pages)},
+		{"fetch_time", INTERVALOID, interval_datum(fetched->elapsed)},
+		{"merge_time", INTERVALOID, interval_datum(run->merge_us)},
+	};
+	StringInfoData names;
+	StringInfoData parameters;
+	Oid			types[lengthof(columns)];
+	Datum		values[lengthof(columns)];
+
+	initStringInfo(&names);
+	initStringInfo(&parameters);
+	for (int i = 0; i < (int) lengthof(columns); i++)
+	{
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", columns[i].name);
+		appendStringInfo(&parameters, "%s$%d", i > 0 ? ", " : "", i + 1);
+		types[i] = columns[i].type;
+		values[i] = columns[i].value;
+	}
+	if (SPI_execute_with_args(psprintf("INSERT INTO %s.yelp_sync_runs (%s) VALUES (%s)",
+									   schema, names.data, parameters.data),
+							  lengthof(columns), types, values, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "insert failed: %s", SPI_result_code_string(SPI_result));
+}

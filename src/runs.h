@@ -1,0 +1,34 @@
+/*
+ * runs.h
+ *	  The history of syncs, yelp_sync_runs.
+ */
+#ifndef YELP_SYNC_RUNS_H
+#define YELP_SYNC_RUNS_H
+
+#include "datatype/timestamp.h"
+
+#include "fetch.h"
+#include "merge.h"
+
+/* A sync that is done. */
+typedef struct Run
+{
+	const char *username;
+	const char *server;
+	TimestampTz started_at;
+	TimestampTz finished_at;
+	int64		merge_us;
+} Run;
+
+/*
+ * How many programs an account is likely to have: what the API told last time,
+ * else what is stored.  Needs an SPI connection; the schema is quoted.
+ */
+extern int64 runs_expected_programs(const char *schema, const char *username,
+									const char *server);
+
+/* Adds a row.  Needs an SPI connection. */
+extern void runs_add(const char *schema, const Run *run, const Fetched *fetched,
+					 const Merge *merge);
+
+#endif							/* YELP_SYNC_RUNS_H */

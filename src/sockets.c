@@ -1,0 +1,271 @@
+/*
+ * sockets.c
+ *	  The sockets of a session: opened with the server's knowledge, and waited
+ *	  for together with the latch.
+ *
+ * A table indexed by file descriptor holds what is wanted of each socket and
+ * what the set of wait events has been told.  The two are brought together
+ * right before a wait.  An event can be added to a set and be modified, but
+ * not be removed.  So a connection that rests between two requests stays in
+ * the set, and the set is made anew only when one of its sockets is closed,
+ * when a resting one becomes ready, or when it is full.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "sockets.h"
+
+#include "miscadmin.h"
+#include "storage/fd.h"
+
+#include "compat.h"
+
+/* The latch and the postmaster's death */
+#define FIXED_EVENTS 2
+
+#define LEAST_CAPACITY 64
+
+typedef struct Socket
+{
+	bool		owned;			/* opened by sockets_open */
+	int			wanted;			/* events to wait for */
+	int			told;			/* events that the set waits for */
+	int			position;		/* in the set, where told is not 0 */
+} Socket;
+
+struct Sockets
+{
+	/* Indexed by file descriptor */
+	Socket	   *table;
+	int			size;
+
+	/* Those whose wanted events changed since the last wait */
+	int		   *changed;
+	int			nchanged;
+	int			changed_size;
+
+	/* The set; NULL when it must be made anew */
+	WaitEventSet *set;
+	int			capacity;
+	int			used;
+	bool		stale;			/* it holds sockets that must leave */
+};
+
+Sockets *
+sockets_create(void)
+{
+	return calloc(1, sizeof(Sockets));
+}
+
+void
+sockets_free(Sockets *sockets)
+{
+	if (sockets->set)
+		FreeWaitEventSet(sockets->set);
+	free(sockets->table);
+	free(sockets->changed);
+	free(sockets);
+}
+
+static bool
+make_room(Sockets *sockets, int fd)
+{
+	int			size = Max(sockets->size, LEAST_CAPACITY);
+	Socket	   *table;
+
+	if (fd < sockets->size)
+		return true;
+	while (size <= fd)
+		size *= 2;
+	table = realloc(sockets->table, size * sizeof(Socket));
+	if (table == NULL)
+		return false;
+	memset(table + sockets->size, 0, (size - sockets->size) * sizeof(Socket));
+	sockets->table = table;
+	sockets->size = size;
+	return true;
+}
+
+int
+sockets_open(Sockets *sockets, int domain, int type, int protocol)
+{
+	int			fd;
+
+	if (!AcquireExternalFD())
+		return -1;
+	fd = socket(domain, type, protocol);
+	if (fd < 0 || !make_room(sockets, fd))
+	{
+		if (fd >= 0)
+			close(fd);
+		ReleaseExternalFD();
+		return -1;
+	}
+	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
+	sockets->table[fd].owned = true;
+	return fd;
+}
+
+/* The socket is about to be closed, or may be at any time. */
+static void
+forget(Sockets *sockets, int fd)
+{
+	if (sockets->table[fd].told != 0)
+		sockets->stale = true;
+	sockets->table[fd] = (Socket)
+	{
+		0
+	};
+}
+
+int
+sockets_close(Sockets *sockets, int fd)
+{
+	if (sockets_owns(sockets, fd))
+		ReleaseExternalFD();
+	if (fd < sockets->size)
+		forget(sockets, fd);
+	return close(fd);
+}
+
+bool
+sockets_owns(Sockets *sockets, int fd)
+{
+	return fd < sockets->size && sockets->table[fd].owned;
+}
+
+static bool
+note_change(Sockets *sockets, int fd)
+{
+	if (sockets->nchanged == sockets->changed_size)
+	{
+		int			size = Max(sockets->changed_size * 2, LEAST_CAPACITY);
+		int		   *changed = realloc(sockets->changed, size * sizeof(int));
+
+		if (changed == NULL)
+			return false;
+		sockets->changed = changed;
+		sockets->changed_size = size;
+	}
+	sockets->changed[sockets->nchanged++] = fd;
+	return true;
+}
+
+bool
+sockets_watch(Sockets *sockets, int fd, int events)
+{
+	if (!make_room(sockets, fd))
+		return false;
+	if (events == 0 && !sockets->table[fd].owned)
+	{
+		forget(sockets, fd);
+		return true;
+	}
+	sockets->table[fd].wanted = events;
+	return note_change(sockets, fd);
+}
+
+static void
+add_to_set(Sockets *sockets, int fd)
+{
+	Socket	   *sock = &sockets->table[fd];
+
+	sock->position = AddWaitEventToSet(sockets->set, sock->wanted, fd, NULL, NULL);
+	sock->told = sock->wanted;
+	sockets->used++;
+}
+
+static int
+count_wanted(Sockets *sockets)
+{
+	int			count = 0;
+
+	for (int fd = 0; fd < sockets->size; fd++)
+		count += sockets->table[fd].wanted != 0;
+	return count;
+}
+
+static void
+make_set(Sockets *sockets)
+{
+	if (sockets->set)
+		FreeWaitEventSet(sockets->set);
+	sockets->set = NULL;
+	sockets->capacity = Max(2 * (count_wanted(sockets) + FIXED_EVENTS),
+							LEAST_CAPACITY);
+	sockets->set = compat_create_wait_event_set(sockets->capacity);
+	sockets->used = FIXED_EVENTS;
+	sockets->stale = false;
+	AddWaitEventToSet(sockets->set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(sockets->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	for (int fd = 0; fd < sockets->size; fd++)
+	{
+		sockets->table[fd].told = 0;
+		if (sockets->table[fd].wanted)
+			add_to_set(sockets, fd);
+	}
+}
+
+/* Tells the set what changed; false when it has no room for it. */
+static bool
+update_set(Sockets *sockets)
+{
+	for (int i = 0; i < sockets->nchanged; i++)
+	{
+		int			fd = sockets->changed[i];
+		Socket	   *sock = &sockets->table[fd];
+
+		if (sock->wanted == 0 || sock->wanted == sock->told)
+			continue;
+		if (sock->told != 0)
+		{
+			ModifyWaitEvent(sockets->set, sock->position, sock->wanted, NULL);
+			sock->told = sock->wanted;
+		}
+		else if (sockets->used < sockets->capacity)
+			add_to_set(sockets, fd);
+		else
+			return false;
+	}
+	return true;
+}
+
+static void
+prepare_set(Sockets *sockets)
+{
+	if (sockets->set == NULL || sockets->stale || !update_set(sockets))
+		make_set(sockets);
+	sockets->nchanged = 0;
+}
+
+int
+sockets_wait(Sockets *sockets, long timeout, SocketEvent *events, int max_events)
+{
+	WaitEvent	occurred[64];
+	int			noccurred;
+	int			nevents = 0;
+
+	prepare_set(sockets);
+	noccurred = WaitEventSetWait(sockets->set, timeout, occurred,
+								 Min(max_events, (int) lengthof(occurred)),
+								 compat_wait_event());
+	for (int i = 0; i < noccurred; i++)
+	{
+		int			fd = occurred[i].fd;
+
+		if (occurred[i].events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+		else if (sockets->table[fd].wanted == 0)
+			sockets->stale = true;
+		else
+			events[nevents++] = (SocketEvent)
+		{
+			fd, occurred[i].events
+		};
+	}
+	CHECK_FOR_INTERRUPTS();
+	return nevents;
+}
