@@ -23,6 +23,14 @@
 #define HINT_FILES \
 	"Lower the server's option concurrency, or raise the setting max_files_per_process."
 
+static const char *const stage_names[] = {
+	[HTTP_RESOLVE] = "resolve",
+	[HTTP_CONNECT] = "connect",
+	[HTTP_TLS] = "TLS",
+	[HTTP_SEND] = "send",
+	[HTTP_RECEIVE] = "receive",
+};
+
 /* UTF-8 from outside in the server's encoding; what it cannot hold becomes "?". */
 static char *
 to_server(const char *text)
@@ -147,7 +155,7 @@ bool
 failure_of_response(Failure *failure, const HttpResponse *response)
 {
 	memset(failure, 0, sizeof(Failure));
-	failure->stage = response->stage;
+	failure->stage = stage_names[response->stage];
 	if (response->failure != HTTP_ANSWERED)
 		describe_transport(failure, response);
 	else if (response->status != 200)
@@ -162,7 +170,7 @@ failure_of_page(Failure *failure, const PageProblem *problem,
 				const HttpResponse *response)
 {
 	memset(failure, 0, sizeof(Failure));
-	failure->stage = response->stage;
+	failure->stage = stage_names[response->stage];
 	failure->message = to_server(problem->message);
 	failure->detail = psprintf("The API answered with HTTP status %d and %zu bytes.",
 							   response->status, response->length);

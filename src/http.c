@@ -116,11 +116,9 @@ open_socket(void *arg, pg_attribute_unused() curlsocktype purpose,
 			struct curl_sockaddr *address)
 {
 	Request    *request = arg;
-	int			fd;
+	int			fd = sockets_open(session.sockets, address->family,
+								  address->socktype, address->protocol);
 
-	session.client->resolved = true;
-	fd = sockets_open(session.sockets, address->family, address->socktype,
-					  address->protocol);
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE))
 		request->finding = FOUND_NO_SOCKET;
 	return fd < 0 ? CURL_SOCKET_BAD : fd;
@@ -142,8 +140,6 @@ watch_socket(pg_attribute_unused() CURL *easy, curl_socket_t fd, int what,
 		events |= WL_SOCKET_READABLE;
 	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
 		events |= WL_SOCKET_WRITEABLE;
-	if (session.client && sockets_owns(session.sockets, fd))
-		session.client->resolved = true;
 	if (!sockets_watch(session.sockets, fd, events))
 		session.out_of_memory = true;
 	return 0;
@@ -513,6 +509,28 @@ run_curl(const SocketEvent *events, int nevents)
 	return code;
 }
 
+/* How far a request has come. */
+static HttpStage
+stage_of(Request *request)
+{
+	double		resolved;
+	double		connected;
+	double		ready;
+	long		sent;
+
+	curl_easy_getinfo(request->easy, CURLINFO_NAMELOOKUP_TIME, &resolved);
+	curl_easy_getinfo(request->easy, CURLINFO_CONNECT_TIME, &connected);
+	curl_easy_getinfo(request->easy, CURLINFO_PRETRANSFER_TIME, &ready);
+	curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &sent);
+	if (request->header_bytes > 0 || sent > 0)
+		return HTTP_RECEIVE;
+	if (ready > 0)
+		return HTTP_SEND;
+	if (connected > 0)
+		return HTTP_TLS;
+	return resolved > 0 ? HTTP_CONNECT : HTTP_RESOLVE;
+}
+
 static void
 pump(const SocketEvent *events, int nevents)
 {
@@ -531,17 +549,21 @@ pump(const SocketEvent *events, int nevents)
 		elog(ERROR, "libcurl failed: %s", curl_multi_strerror(code));
 }
 
-/* The name is known: all requests that waited for it may go. */
+/* Once the name is known, all requests that waited for it may go. */
 static void
 run_held(HttpClient *client)
 {
+	if (client->resolving && stage_of(client->resolving) != HTTP_RESOLVE)
+		client->resolved = true;
+	if (!client->resolved || client->nheld == 0)
+		return;
 	for (int i = 0; i < client->settings->concurrency; i++)
 	{
 		if (client->requests[i].state == REQUEST_HELD)
 			run_request(&client->requests[i]);
 	}
 	client->nheld = 0;
-	client->resolving = NULL;
+	pump(NULL, 0);
 }
 
 /* Milliseconds to wait at most, rounded up so that the time has come then. */
@@ -566,38 +588,13 @@ http_wait(HttpClient *client, int64 deadline)
 	nevents = sockets_wait(session.sockets, wait_time(deadline), events,
 						   lengthof(events));
 	pump(events, nevents);
-	if (client->resolved && client->nheld > 0)
-	{
-		run_held(client);
-		pump(NULL, 0);
-	}
+	run_held(client);
 }
 
 /* ---- what happened ---- */
 
-static const char *
-stage_of(Request *request)
-{
-	double		resolved;
-	double		connected;
-	double		ready;
-	long		sent;
-
-	curl_easy_getinfo(request->easy, CURLINFO_NAMELOOKUP_TIME, &resolved);
-	curl_easy_getinfo(request->easy, CURLINFO_CONNECT_TIME, &connected);
-	curl_easy_getinfo(request->easy, CURLINFO_PRETRANSFER_TIME, &ready);
-	curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &sent);
-	if (request->header_bytes > 0 || sent > 0)
-		return "receive";
-	if (ready > 0)
-		return "send";
-	if (connected > 0)
-		return "TLS";
-	return resolved > 0 ? "connect" : "resolve";
-}
-
 static HttpFailure
-classify(CURLcode code, const char *stage)
+classify(CURLcode code, HttpStage stage)
 {
 	switch (code)
 	{
@@ -615,8 +612,7 @@ classify(CURLcode code, const char *stage)
 		case CURLE_SSL_CONNECT_ERROR:
 			return HTTP_UNREACHABLE;
 		default:
-			return strcmp(stage, "receive") == 0 || strcmp(stage, "send") == 0 ?
-				HTTP_BROKEN : HTTP_UNREACHABLE;
+			return stage >= HTTP_SEND ? HTTP_BROKEN : HTTP_UNREACHABLE;
 	}
 }
 
@@ -701,7 +697,7 @@ take_failed(HttpClient *client, HttpResponse *response)
 	memset(response, 0, sizeof(HttpResponse));
 	response->slot = slot;
 	response->failure = HTTP_UNREACHABLE;
-	response->stage = "resolve";
+	response->stage = HTTP_RESOLVE;
 	response->message = client->requests[slot].message;
 	response->body = "";
 	client->requests[slot].state = REQUEST_FREE;

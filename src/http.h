@@ -34,12 +34,21 @@ typedef enum HttpFailure
 								 * to spare */
 } HttpFailure;
 
+typedef enum HttpStage
+{
+	HTTP_RESOLVE,				/* the name of the host */
+	HTTP_CONNECT,
+	HTTP_TLS,
+	HTTP_SEND,
+	HTTP_RECEIVE
+} HttpStage;
+
 /* What happened to a request; the texts live until the slot is used again. */
 typedef struct HttpResponse
 {
 	int			slot;
 	HttpFailure failure;
-	const char *stage;			/* resolve, connect, TLS, send or receive */
+	HttpStage	stage;			/* how far it came */
 	const char *message;		/* what went wrong, where something did */
 	bool		timed_out;
 	int			status;			/* 0 where none came */

@@ -211,6 +211,43 @@ plan_statement(const char *sql, int nargs, Oid *types)
 	return plan;
 }
 
+/*
+ * SPI quotes the statement in the context of an error; in the place of so long
+ * a text it gets the statement's purpose.
+ */
+static void
+shorten_context(ErrorData *error, const char *sql, const char *purpose)
+{
+	char	   *start = error->context ? strstr(error->context, sql) : NULL;
+
+	if (start)
+		error->context = psprintf("%.*s%s%s", (int) (start - error->context),
+								  error->context, purpose, start + strlen(sql));
+}
+
+static void
+run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *options)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		if (SPI_execute_plan_extended(plan, options) != SPI_OK_SELECT)
+			elog(ERROR, "merge failed: %s", SPI_result_code_string(SPI_result));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		shorten_context(error, sql, psprintf("merge into %s.yelp_programs", merge->schema));
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+}
+
 static void
 execute_merge(Merge *merge, const Fetched *fetched)
 {
@@ -240,9 +277,7 @@ execute_merge(Merge *merge, const Fetched *fetched)
 		.value = values[i], .pflags = PARAM_FLAG_CONST, .ptype = types[i]
 	};
 	options.params = params;
-	if (SPI_execute_plan_extended(plan_statement(sql, lengthof(types), types),
-								  &options) != SPI_OK_SELECT)
-		elog(ERROR, "merge failed: %s", SPI_result_code_string(SPI_result));
+	run_merge(merge, plan_statement(sql, lengthof(types), types), sql, &options);
 }
 
 /* One number that a query answers with. */
