@@ -215,13 +215,12 @@ COMMENT ON FUNCTION yelp_sync_columns(jsonb) IS
 CREATE FUNCTION yelp_sync_rest(document jsonb)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN document
-	- '{program_id,program_type,program_status,program_pause_status,start_date,end_date,active_features,available_features}'::text[]
-	#- '{program_metrics,budget}' #- '{program_metrics,max_bid}'
-	#- '{program_metrics,ad_cost}' #- '{program_metrics,currency}'
-	#- '{program_metrics,fee_period}' #- '{program_metrics,is_autobid}'
-	#- '{program_metrics,billed_impressions}' #- '{program_metrics,billed_clicks}'
-	#- '{businesses,0,yelp_business_id}' #- '{businesses,0,partner_business_id}';
+RETURN jsonb_build_array(
+	document - '{program_id,program_type,program_status,program_pause_status,start_date,end_date,program_metrics,businesses,active_features,available_features}'::text[],
+	coalesce(nullif(document -> 'program_metrics', 'null')
+		- '{budget,max_bid,ad_cost,currency,fee_period,is_autobid,billed_impressions,billed_clicks}'::text[], '{}'),
+	coalesce(nullif(nullif(document -> 'businesses', 'null')
+		#- '{0,yelp_business_id}' #- '{0,partner_business_id}', '[{}]'), '[]'));
 
 COMMENT ON FUNCTION yelp_sync_rest(jsonb) IS
 'what no column of yelp_programs but data shows of a program''s document';

@@ -40,8 +40,8 @@ typedef struct Account
 
 /*
  * Finds the one account with this username that the current user may sync,
- * in memory of the current context.  Raises 42704 when there is none and when
- * there are several.
+ * in memory of the current context.  Raises 42704 when there is none and 42P08
+ * when there are several.
  */
 extern Account *account_find(const char *username);
 
