@@ -67,7 +67,8 @@ CREATE TABLE yelp_programs (
 	fingerprint bigint,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
-	PRIMARY KEY (username, program_id)
+	-- the fingerprint is included so that a sync need not read the rows
+	PRIMARY KEY (username, program_id) INCLUDE (fingerprint)
 );
 
 COMMENT ON TABLE yelp_programs IS

@@ -48,8 +48,6 @@
  */
 #define STARTS_PER_TURN 16
 
-#define MAX_PASSES 2
-
 typedef enum SlotState
 {
 	SLOT_IDLE = 0,
@@ -410,6 +408,7 @@ give_up_page(Fetch *fetch, Slot *slot, const Failure *failure)
 		failure->kind == FAILURE_FATAL)
 		failure_raise(failure, &place);
 	progress_warning(failure->sqlstate, failure_message(failure, &place),
+					 failure->detail,
 					 "The page is skipped, and nothing is deleted, because of the server's option partial.");
 	fetch->listing.failed++;
 	free_slot(slot);
@@ -600,8 +599,10 @@ fetch_passes(Fetch *fetch, int64 expected)
 	fetched->programs = programs.count;
 	if (!fetched->proven && fetch->listing.failed == 0)
 	{
-		ProgramSet	again = fetch_pass(fetch, fetch->listing.total);
+		ProgramSet	again;
 
+		progress_again();
+		again = fetch_pass(fetch, fetch->listing.total);
 		fetched->proven = is_proven(fetch, again) ||
 			is_confirmed(fetch, programs, again);
 		fetched->first_pass = fetched->proven ? 2 : 1;

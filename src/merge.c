@@ -81,13 +81,13 @@
 	" FROM mapped m CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
 	" WHERE m.stored_id IS NULL" \
 	" RETURNING t.program_id" \
-	"), altered AS (" \
+	"), altered AS MATERIALIZED (" \
 	" SELECT m.fetched_id, m.fingerprint, m.data, a.*, c.changed" \
 	" FROM (SELECT m.fetched_id, m.fingerprint, m.data, p AS stored" \
 	"   FROM mapped m JOIN %1$s.yelp_programs p ON p.program_id " EQ " m.fetched_id" \
 	"   WHERE p.username " EQ " $1 AND m.stored_id IS NOT NULL OFFSET 0) m" \
 	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
-	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(m.stored, m.data) c(changed) OFFSET 0" \
+	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(m.stored, m.data) c(changed)" \
 	"), updated AS (" \
 	" UPDATE %1$s.yelp_programs t" \
 	" SET (" COLUMNS ", data, fingerprint, updated_at) =" \

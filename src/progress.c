@@ -164,12 +164,20 @@ progress_complete(const ProgressResult *result)
 }
 
 void
-progress_warning(int sqlstate, const char *message, const char *hint)
+progress_again(void)
+{
+	tell("info", "", "the listing changed while it was read: reading it once more");
+}
+
+void
+progress_warning(int sqlstate, const char *message, const char *detail,
+				 const char *hint)
 {
 	if (progress_format == PROGRESS_JSON)
 		message = json_event("warning", "", message);
 	ereport(WARNING,
 			(errcode(sqlstate),
 			 errmsg_internal("%s", message),
+			 detail ? errdetail_internal("%s", detail) : 0,
 			 hint ? errhint("%s", hint) : 0));
 }

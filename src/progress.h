@@ -59,7 +59,11 @@ typedef struct ProgressResult
 extern char *progress_summary(const ProgressResult *result);
 extern void progress_complete(const ProgressResult *result);
 
-/* A WARNING; the hint may be NULL.  Not silenced by the setting. */
-extern void progress_warning(int sqlstate, const char *message, const char *hint);
+/* The listing is fetched again, because it moved. */
+extern void progress_again(void);
+
+/* A WARNING; detail and hint may be NULL.  Not silenced by the setting. */
+extern void progress_warning(int sqlstate, const char *message,
+							 const char *detail, const char *hint);
 
 #endif							/* YELP_SYNC_PROGRESS_H */

@@ -137,6 +137,7 @@ warn_unsettled(const Account *account)
 	progress_warning(ERRCODE_WARNING,
 					 psprintf("the programs of account \"%s\" kept changing while they were read: nothing was deleted",
 							  account->username),
+					 NULL,
 					 "The next sync will catch up.");
 }
 
