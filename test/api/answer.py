@@ -1,0 +1,81 @@
+"""What is answered: a page, an error, or what a fault makes of them."""
+import dataclasses
+import zlib
+
+import paths
+from programs import dumps, page_members, render
+
+JSON = {"Content-Type": "application/json; charset=utf-8"}
+WINDOW_BITS = {"gzip": 31, "deflate": 15}       # "deflate" is zlib's format (RFC 9110 8.4.1.2)
+
+
+@dataclasses.dataclass
+class Answer:
+    status: int
+    body: bytes = b""
+    headers: dict = dataclasses.field(default_factory=JSON.copy)
+    reason: str = None
+
+
+class Refusal(Exception):
+    """A request that gets an error instead of a page, in the form that Yelp documents."""
+
+    def __init__(self, status, error_id, description, headers=()):
+        super().__init__(description)
+        self.status, self.error_id, self.headers = status, error_id, dict(headers)
+
+    def answer(self):
+        error = {"id": self.error_id, "description": str(self), "http_code": self.status}
+        return Answer(self.status, dumps({"error": error}), {**JSON, **self.headers})
+
+
+@dataclasses.dataclass
+class Page:
+    texts: list         # the programs on it
+    offset: int
+    limit: int
+    total: int
+    program_status: str
+    omit: list
+
+    def answer(self, replacements=()):
+        """`replacements` are pairs of a path and a text, or paths.REMOVED."""
+        texts = list(self.texts)
+        of_page = []
+        for path, text in replacements:
+            first, *rest = path.split(".", 2)
+            if first == "payment_programs" and rest:
+                replace_program(texts, int(rest[0]), rest[1:], text)
+            else:
+                of_page.append((path, text))
+        members = page_members(texts, self.offset, self.limit, self.total, self.program_status)
+        for name in self.omit:
+            members.pop(name, None)
+        for name, text in of_page:
+            if text is paths.REMOVED:
+                members.pop(name, None)
+            else:
+                members[name] = text
+        return Answer(200, render(members))
+
+
+def replace_program(texts, number, path, text):
+    if path:
+        texts[number] = paths.put_text(texts[number], path[0], text)
+    elif text is paths.REMOVED:
+        del texts[number]
+    else:
+        texts[number] = text
+
+
+def compress(answer, accept_encoding, encodings):
+    """Encode the body as the client offers, the server's preference first."""
+    if not answer.body or "Content-Encoding" in answer.headers:
+        return
+    offered = {part.split(";")[0].strip() for part in accept_encoding.lower().split(",")}
+    for encoding in encodings:
+        if encoding in offered:
+            packer = zlib.compressobj(1, wbits=WINDOW_BITS[encoding])
+            answer.body = packer.compress(answer.body) + packer.flush()
+            answer.headers["Content-Encoding"] = encoding
+            return

@@ -1,0 +1,159 @@
+"""Ways to send an answer that no well-behaved server has.
+
+Each is an action of a fault (faults.py) and ends with the connection closed.  `at` is how many
+bytes of the body go out first; half of them, where it is left out.
+
+    close               close before the first byte; {"at"}: the promised body ends there
+    chunked_cut         the same in a body sent in chunks: its last chunk is missing
+    reset               as close, with a TCP reset
+    stall               headers and {"at"} bytes, then nothing until a release sends the rest
+    drip                a byte every {"every_ms"} after {"at"} bytes of the body (by default 0),
+                        or from the status line on, where "headers" is true
+    endless_headers     headers that never end, {"bytes"} of them at most (by default 1 GB)
+    pad                 the page and white space up to {"bytes"}, a chunk at a time; in
+                        {"encoding"}: "gzip", a bomb
+    raw                 {"text"} or {"base64"} as they are, instead of a response
+"""
+import asyncio
+import base64
+import http
+import socket
+import struct
+import zlib
+
+from aiohttp import web
+
+BLOCK = 1 << 16
+GIGABYTE = 1 << 30
+
+
+class ConnectionOver(web.StreamResponse):
+    """For aiohttp, when all has been sent that will be: it takes the client for gone."""
+
+    async def prepare(self, request):
+        raise ConnectionResetError
+
+
+def head(answer, **headers):
+    """Status line and headers; Content_Length=5 stands for Content-Length: 5."""
+    reason = answer.reason or http.HTTPStatus(answer.status).phrase
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"HTTP/1.1 {answer.status} {reason}", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in {**answer.headers, **named}.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def whole_head(answer):
+    return head(answer, Content_Length=len(answer.body))
+
+
+def chunk(data):
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def split(answer, options):
+    at = options.get("at")
+    at = len(answer.body) // 2 if at is None else at
+    return answer.body[:at], answer.body[at:]
+
+
+async def send(request, data):
+    """For many writes in a row.  Where the client reads as fast as it is written, or is gone,
+    writing alone never lets another task run, nor tells that the client is gone."""
+    await request.writer.write(data)
+    await asyncio.sleep(0)
+
+
+async def close(request, answer, options, api):
+    if "at" in options:
+        await request.writer.write(whole_head(answer) + split(answer, options)[0])
+    request.transport.close()
+
+
+async def chunked_cut(request, answer, options, api):
+    start = chunk(split(answer, options)[0])
+    await request.writer.write(head(answer, Transfer_Encoding="chunked") + start)
+    request.transport.close()
+
+
+async def reset(request, answer, options, api):
+    if "at" in options:
+        await request.writer.write(whole_head(answer) + split(answer, options)[0])
+    reset_connection(request.transport)
+
+
+def reset_connection(transport):
+    """Close with a TCP reset: that is what SO_LINGER with no time does."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                                  struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+async def stall(request, answer, options, api):
+    start, rest = split(answer, options)
+    await request.writer.write(whole_head(answer) + start)
+    await api.holds.wait()
+    await request.writer.write(rest)
+    request.transport.close()
+
+
+async def drip(request, answer, options, api):
+    text = whole_head(answer) + answer.body
+    at = 0 if options.get("headers") else len(text) - len(answer.body) + options.get("at", 0)
+    await request.writer.write(text[:at])
+    for position in range(at, len(text)):
+        await asyncio.sleep(options.get("every_ms", 1000) / 1000)
+        await request.writer.write(text[position:position + 1])
+    request.transport.close()
+
+
+async def endless_headers(request, answer, options, api):
+    await send(request, head(answer)[:-2])
+    lines = (b"X-Endless: " + b"x" * 1000 + b"\r\n") * 64
+    for _ in range(options.get("bytes", GIGABYTE) // len(lines)):
+        await send(request, lines)
+    request.transport.close()
+
+
+async def pad(request, answer, options, api):
+    encoding = options.get("encoding", "identity")
+    answer.headers["Content-Encoding"] = encoding
+    await send(request, head(answer, Transfer_Encoding="chunked"))
+    packer = zlib.compressobj(9, wbits=31) if encoding == "gzip" else None
+    for block in padded(answer.body, options["bytes"]):
+        packed = packer.compress(block) if packer else block
+        await send(request, chunk(packed) if packed else b"")
+    await send(request, (chunk(packer.flush()) if packer else b"") + chunk(b""))
+    request.transport.close()
+
+
+def padded(body, size):
+    yield body
+    spaces = b" " * BLOCK
+    for _ in range((size - len(body)) // BLOCK):
+        yield spaces
+    yield b" " * ((size - len(body)) % BLOCK)
+
+
+async def raw(request, answer, options, api):
+    text = base64.b64decode(options["base64"]) if "base64" in options \
+        else options["text"].encode()
+    await request.writer.write(text)
+    request.transport.close()
+
+
+def delivery(function, *options):
+    function.options = options
+    return function
+
+
+DELIVERIES = {
+    "close": delivery(close, "at"),
+    "chunked_cut": delivery(chunked_cut, "at"),
+    "reset": delivery(reset, "at"),
+    "stall": delivery(stall, "at"),
+    "drip": delivery(drip, "at", "every_ms", "headers"),
+    "endless_headers": delivery(endless_headers, "bytes"),
+    "pad": delivery(pad, "bytes", "encoding"),
+    "raw": delivery(raw, "text", "base64"),
+}

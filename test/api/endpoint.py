@@ -1,0 +1,226 @@
+"""GET /programs/v1, as Yelp documents it, behind the limiters and with the faults asked for."""
+import asyncio
+import base64
+import binascii
+import contextlib
+import re
+import time
+
+from aiohttp import web
+
+import deliver
+from answer import Page, Refusal, compress
+from drift import Drift
+from faults import Faults
+from limiter import retry_after_header
+from settings import DEFAULT_ACCOUNTS, Accounts, Settings
+from traffic import Traffic
+
+PATH = "/programs/v1"
+STATUSES = ("PAST", "PAUSED", "CURRENT", "FUTURE", "ALL")
+
+
+class Holds:
+    """Requests that wait until a test releases them."""
+
+    def __init__(self, traffic):
+        self.traffic = traffic
+        self.waiting = {}
+
+    async def wait(self):
+        released = asyncio.get_running_loop().create_future()
+        self.waiting[released] = None
+        self.traffic.held += 1
+        try:
+            await released
+        finally:
+            self.traffic.held -= 1
+            self.waiting.pop(released, None)
+
+    def release(self, count=None):
+        """The first `count` that wait, or all; returns how many."""
+        chosen = list(self.waiting)[:count]
+        for released in chosen:
+            del self.waiting[released]
+            released.set_result(None)
+        return len(chosen)
+
+
+class Api:
+    """All that the endpoint needs, and that the control port changes."""
+
+    def __init__(self):
+        self.traffic = Traffic()
+        self.holds = Holds(self.traffic)
+        self.reset()
+
+    def reset(self):
+        self.settings = Settings()
+        self.accounts = Accounts()
+        self.accounts.change(DEFAULT_ACCOUNTS)
+        self.faults = Faults()
+        self.drift = Drift()
+        self.limiters = []
+        self.holds.release()
+        self.traffic.reset()
+
+    async def handle(self, request):
+        """Called for each request of any listener."""
+        entry = self.traffic.begin(**described(request))
+        try:
+            return await self.respond(request, entry)
+        except asyncio.CancelledError:
+            entry["status"] = "gone"        # the client, before it was answered
+            raise
+        except Exception:
+            entry["status"] = "error"       # of the stand-in, or a fault that fits no page
+            raise
+        finally:
+            self.traffic.end(entry)
+
+    async def respond(self, request, entry):
+        try:
+            self.admit()
+        except Refusal as refusal:
+            return self.send(request, refusal.answer(), entry)
+        action = self.faults.take(entry["account"], entry["offset"], entry["limit"])
+        entry["fault"] = action and action.name()
+        answer = self.answer(request, action)
+        await self.wait(entry, action)
+        if action and action.delivery:
+            return await self.misdeliver(request, answer, entry, action)
+        return self.send(request, answer, entry)
+
+    def admit(self):
+        for limiter in self.limiters:
+            seconds = limiter.admit(time.monotonic(), self.traffic.in_flight)
+            if seconds is not None:
+                raise Refusal(429, "TOO_MANY_REQUESTS_PER_SECOND",
+                              "You have exceeded the queries-per-second limit for this endpoint. "
+                              "Try reducing the rate at which you make queries.",
+                              retry_after_header(limiter.retry_after, seconds))
+
+    def answer(self, request, action):
+        def right_answer(replacements=()):
+            try:
+                return self.page(request).answer(replacements)
+            except Refusal as refusal:
+                return refusal.answer()
+
+        answer = action.answer(right_answer) if action else right_answer()
+        # What a fault gives as a whole is left as it is; padding is encoded while it is made
+        if not (action and (action.respond or action.delivery == "pad")):
+            compress(answer, request.headers.get("Accept-Encoding", ""),
+                     self.settings.encodings)
+        return answer
+
+    async def wait(self, entry, action):
+        """Until the latency is over, which counts from the request's arrival."""
+        delay = self.settings.latency_ms / 1000 + (action.delay if action else 0)
+        left = entry["t_start"] + delay - time.monotonic()
+        if left > 0:
+            await asyncio.sleep(left)
+        if action and action.hold:
+            await self.holds.wait()
+
+    def send(self, request, answer, entry):
+        entry["status"], entry["bytes"] = answer.status, len(answer.body)
+        response = web.Response(status=answer.status, reason=answer.reason, body=answer.body,
+                                headers=answer.headers)
+        if self.settings.connection_close:
+            response.force_close()
+        return response
+
+    async def misdeliver(self, request, answer, entry, action):
+        # A client that turns its back in the middle is what many of them are about
+        with contextlib.suppress(ConnectionError):
+            await deliver.DELIVERIES[action.delivery](request, answer, action.options, self)
+        entry["status"] = action.delivery
+        return deliver.ConnectionOver()
+
+    def page(self, request):
+        """The page asked for; raises Refusal."""
+        if request.path != PATH:
+            raise Refusal(404, "NOT_FOUND", "Resource could not be found.")
+        if request.method != "GET":
+            raise Refusal(405, "METHOD_NOT_ALLOWED", "Method not allowed.", {"Allow": "GET"})
+        username, account = self.authenticate(request)
+        offset = integer(request.query, "offset", 0)
+        limit = integer(request.query, "limit", 20, least=1)
+        status = request.query.get("program_status", "CURRENT")
+        if status not in STATUSES:
+            raise invalid(f"program_status: {status} is not one of {', '.join(STATUSES)}")
+        if limit > self.settings.max_limit:
+            if self.settings.over_limit == "reject":
+                raise invalid(f"limit: {limit} is greater than the maximum of"
+                              f" {self.settings.max_limit}")
+            limit = self.settings.max_limit
+        self.drift.before_page(username, offset, account.listing)
+        page = self.cut_page(account.listing.matching(status), offset, limit, status)
+        self.drift.after_page(username, account.listing)
+        return page
+
+    def cut_page(self, programs, offset, limit, status):
+        settings, size = self.settings, limit
+        if offset >= settings.serve_from_offset:
+            size += settings.serve_extra
+            if settings.serve_at_most is not None:
+                size = min(size, settings.serve_at_most)
+        return Page(texts=programs[offset:offset + size], offset=offset,
+                    limit=size if settings.echo_limit == "served" else limit,
+                    total=len(programs) + settings.total_offset, program_status=status,
+                    omit=settings.omit)
+
+    def authenticate(self, request):
+        if "Authorization" not in request.headers:
+            raise Refusal(401, "UNAUTHORIZED", "Authentication credentials are missing.",
+                          {"WWW-Authenticate": 'Basic realm="partner-api"'})
+        username, password = credentials(request)
+        account = self.accounts.get(username)
+        if account is None or account.password != password:
+            raise Refusal(self.settings.denied_status, "ACCESS_DENIED",
+                          "The authorization server denied the request.")
+        return username, account
+
+
+def described(request):
+    """What the log tells about a request; never a password."""
+    return {"method": request.method, "path": request.path,
+            "account": credentials(request)[0],
+            "offset": lenient_integer(request.query.get("offset", "0")),
+            "limit": lenient_integer(request.query.get("limit", "20")),
+            "program_status": request.query.get("program_status"),
+            "connection": request.protocol.number,
+            "tls": request.transport.get_extra_info("sslcontext") is not None,
+            "accept_encoding": request.headers.get("Accept-Encoding"),
+            "user_agent": request.headers.get("User-Agent")}
+
+
+def credentials(request):
+    """Username and password of Basic authentication, or None twice."""
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    try:
+        username, colon, password = base64.b64decode(text, validate=True).partition(b":")
+        if scheme.lower() == "basic" and colon:
+            return username.decode(), password.decode()
+    except (binascii.Error, UnicodeDecodeError):
+        pass
+    return None, None
+
+
+def lenient_integer(text):
+    return int(text) if re.fullmatch("-?[0-9]{1,18}", text) else None
+
+
+def integer(query, name, default, least=0):
+    text = query.get(name)
+    if text is None:
+        return default
+    value = lenient_integer(text)
+    if value is None or value < least:
+        raise invalid(f"{name}: {text} is not an integer of at least {least}")
+    return value
+
+
+def invalid(description):
+    return Refusal(400, "VALIDATION_ERROR", description)

@@ -1,0 +1,120 @@
+#!/usr/bin/python3
+"""A stand-in for Yelp's programs API.  See `server.py --help`, and control.py for its orders.
+
+When all ports listen, --ready-file is written:
+
+    {"pid": 1, "address": "127.0.0.1", "ca_file": "…/ca.pem",
+     "ports": {"http", "https", "wrong_host", "untrusted", "control", "swallow", "silent"}}
+
+wrong_host and untrusted are HTTPS with a certificate for another host, and one by a CA that is
+not ca_file; connecting to swallow never ends, and silent accepts and never speaks.
+"""
+import argparse
+import asyncio
+import json
+import os
+import resource
+import signal
+
+from aiohttp import web
+
+from certificates import make_certificates, server_context
+from control import Control
+from endpoint import Api
+from listeners import ADDRESS, ApiServer, Listener, Silence, Swallow, listening_socket
+
+PARENT_CHECK_S = 0.5
+GRACE_S = 10            # after which a server that did not end in time is ended by the system
+TLS_LISTENERS = {"https": "server", "wrong_host": "wrong_host", "untrusted": "untrusted"}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="A stand-in for Yelp's programs API, on"
+                                     " 127.0.0.1 only.", epilog="A port of 0 is any free one.")
+    parser.add_argument("--certs", required=True, metavar="DIR",
+                        help="where the test CA and the certificates are made")
+    parser.add_argument("--ready-file", required=True, metavar="FILE",
+                        help="written when the ports listen")
+    for port in ("http", "https", "tls-wrong-host", "tls-untrusted", "control"):
+        parser.add_argument(f"--{port}-port", type=int, default=0, metavar="PORT")
+    parser.add_argument("--max-seconds", type=float, default=3600,
+                        help="end after so long; 0: never (3600)")
+    parser.add_argument("--outlive-parent", action="store_true",
+                        help="do not end with the process that started it")
+    return parser.parse_args()
+
+
+def allow_many_connections():
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def write_ready_file(path, ready):
+    with open(f"{path}.new", "w") as new:
+        json.dump(ready, new)
+    os.rename(f"{path}.new", path)
+
+
+async def listen(options, api, server):
+    """Open all ports; returns them by name, and what has to run."""
+    loop = asyncio.get_running_loop()
+    listeners = {"http": Listener(options.http_port, server)}
+    ports = {"https": options.https_port, "wrong_host": options.tls_wrong_host_port,
+             "untrusted": options.tls_untrusted_port}
+    for name, certificate in TLS_LISTENERS.items():
+        tls = server_context(options.certs, certificate)
+        listeners[name] = Listener(ports[name], server, tls)
+
+    swallow = Swallow()
+    silent = listening_socket(0)
+    await loop.create_server(Silence, sock=silent)
+    runner = web.AppRunner(Control(api, server, swallow).application(), access_log=None)
+    await runner.setup()
+    control = listening_socket(options.control_port)
+    await web.SockSite(runner, control).start()
+
+    found = {name: listener.port for name, listener in listeners.items()}
+    found.update(control=control.getsockname()[1], swallow=swallow.port,
+                 silent=silent.getsockname()[1])
+    return found, [listener.run() for listener in listeners.values()]
+
+
+async def parent_ends(parent):
+    """An orphan gets another parent, on every Unix."""
+    while os.getppid() == parent:
+        await asyncio.sleep(PARENT_CHECK_S)
+
+
+async def serve(options, parent):
+    api = Api()
+    server = ApiServer(api)
+    ports, running = await listen(options, api, server)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    write_ready_file(options.ready_file, {
+        "pid": os.getpid(), "address": ADDRESS, "ports": ports,
+        "ca_file": os.path.join(os.path.abspath(options.certs), "ca.pem")})
+
+    ends = [*running, stopped.wait()]
+    if not options.outlive_parent:
+        ends.append(parent_ends(parent))
+    done, _ = await asyncio.wait([asyncio.ensure_future(end) for end in ends],
+                                 timeout=options.max_seconds or None,
+                                 return_when=asyncio.FIRST_COMPLETED)
+    for end in done:
+        end.result()        # raises what ended a listener
+
+
+def main():
+    parent = os.getppid()
+    options = arguments()
+    allow_many_connections()
+    if options.max_seconds:
+        signal.setitimer(signal.ITIMER_REAL, options.max_seconds + GRACE_S)
+    make_certificates(options.certs)
+    asyncio.run(serve(options, parent))
+
+
+if __name__ == "__main__":
+    main()
