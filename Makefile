@@ -11,7 +11,6 @@ REGRESS = options accounts privileges errors
 REGRESS_OPTS = --inputdir=. --load-extension=yelp_sync
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
-PROVE_FLAGS = -I test/t
 
 PG_CONFIG ?= pg_config
 # As system headers: their warnings are not ours
@@ -22,6 +21,8 @@ EXTRA_CLEAN = test/unit/*_test
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+PROVE_FLAGS += -I test/t
 
 # Each file is small: build all anew when a header changes
 $(OBJS): $(wildcard src/*.h)

@@ -22,20 +22,11 @@
 
 #include "fetch.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_operator.h"
-#include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/tuplesort.h"
 
 #include "clock.h"
-#include "compat.h"
 #include "failure.h"
 #include "http.h"
 #include "listing.h"
@@ -65,13 +56,6 @@ typedef struct Slot
 	int64		sent_at;
 } Slot;
 
-/* The distinct programs of a pass, as far as it matters. */
-typedef struct ProgramSet
-{
-	int64		count;
-	uint64		sum;			/* of the hashes of their ids */
-} ProgramSet;
-
 typedef struct Fetch
 {
 	/* What to fetch */
@@ -89,110 +73,9 @@ typedef struct Fetch
 
 	/* What came */
 	HttpClient *http;
-	int			pass;
-	Tuplesortstate *ids;		/* hashes of this pass's program ids */
 	Fetched    *fetched;
 	MemoryContext page_context;
 } Fetch;
-
-/* ---- rows ---- */
-
-static TupleDesc
-make_row_desc(void)
-{
-	TupleDesc	desc = CreateTemplateTupleDesc(FETCHED_COLUMNS);
-
-	TupleDescInitEntry(desc, FETCHED_PROGRAM_ID, "program_id", TEXTOID, -1, 0);
-	TupleDescInitEntryCollation(desc, FETCHED_PROGRAM_ID, C_COLLATION_OID);
-	TupleDescInitEntry(desc, FETCHED_FINGERPRINT, "fingerprint", INT8OID, -1, 0);
-	TupleDescInitEntry(desc, FETCHED_DOCUMENT, "document", TEXTOID, -1, 0);
-	TupleDescInitEntry(desc, FETCHED_OFFSET, "page_offset", INT8OID, -1, 0);
-	TupleDescInitEntry(desc, FETCHED_PASS, "pass", INT4OID, -1, 0);
-	return compat_finish_tuple_desc(desc);
-}
-
-/* Text of the API in the server's encoding; raises where it has no such character. */
-static Datum
-text_datum(const char *utf8, int length)
-{
-	char	   *text = pg_any_to_server(utf8, length, PG_UTF8);
-
-	if (text == utf8)
-		return PointerGetDatum(cstring_to_text_with_len(utf8, length));
-	return CStringGetTextDatum(text);
-}
-
-typedef struct ProgramPlace
-{
-	const Fetch *fetch;
-	int64		offset;
-	const char *program_id;
-} ProgramPlace;
-
-static void
-add_program_context(void *arg)
-{
-	ProgramPlace *place = arg;
-
-	errcontext("program \"%s\" on the page at offset " INT64_FORMAT
-			   " of account \"%s\"", place->program_id, place->offset,
-			   place->fetch->account->username);
-}
-
-static void
-add_row(Fetch *fetch, const PageProgram *program, int64 offset)
-{
-	Fetched    *fetched = fetch->fetched;
-	ProgramPlace place = {fetch, offset, program->id};
-	ErrorContextCallback callback = {error_context_stack, add_program_context, &place};
-	int			id_length = strlen(program->id);
-	Datum		values[FETCHED_COLUMNS];
-	bool		nulls[FETCHED_COLUMNS] = {false};
-
-	error_context_stack = &callback;
-	values[FETCHED_PROGRAM_ID - 1] = text_datum(program->id, id_length);
-	values[FETCHED_FINGERPRINT - 1] = Int64GetDatum((int64) program->fingerprint);
-	values[FETCHED_DOCUMENT - 1] = text_datum(program->document, program->length);
-	values[FETCHED_OFFSET - 1] = Int64GetDatum(offset);
-	values[FETCHED_PASS - 1] = Int32GetDatum(fetch->pass);
-	error_context_stack = callback.previous;
-
-	tuplestore_putvalues(fetched->rows, fetched->desc, values, nulls);
-	tuplesort_putdatum(fetch->ids,
-					   Int64GetDatum((int64) hash_bytes_extended((const unsigned char *) program->id,
-																 id_length, 0)),
-					   false);
-	fetched->nrows++;
-}
-
-/*
- * Counts the distinct programs of a pass by the 64-bit hashes of their ids.
- * Two programs with the same hash would be counted as one: the pass then
- * proves nothing, and nothing is deleted.
- */
-static ProgramSet
-count_programs(Tuplesortstate *ids)
-{
-	ProgramSet	set = {0};
-	uint64		last = 0;
-	Datum		value;
-	bool		isnull;
-
-	tuplesort_performsort(ids);
-	while (compat_tuplesort_getdatum(ids, &value, &isnull))
-	{
-		uint64		hash = (uint64) DatumGetInt64(value);
-
-		if (set.count == 0 || hash != last)
-		{
-			set.count++;
-			set.sum += hash;
-		}
-		last = hash;
-	}
-	tuplesort_end(ids);
-	return set;
-}
 
 /* ---- asking ---- */
 
@@ -338,6 +221,7 @@ follow_total(Fetch *fetch)
 				http_abandon(fetch->http, i);
 				fetch->in_flight--;
 			}
+			listing_abandon(&fetch->listing, slot->offset, slot->limit);
 			free_slot(slot);
 		}
 		else if (slot->not_before == RETRY_NEVER)
@@ -377,8 +261,8 @@ take_page(Fetch *fetch, Slot *slot, const ProgramPage *page)
 		.limit = page->limit,
 	};
 
-	for (int i = 0; i < page->count; i++)
-		add_row(fetch, &page->programs[i], slot->offset);
+	rows_add_page(&fetch->fetched->rows, page, slot->offset,
+				  fetch->account->username);
 	free_slot(slot);
 	listing_add_page(&fetch->listing, &seen);
 	follow_total(fetch);
@@ -555,20 +439,19 @@ fetch_pages(Fetch *fetch)
 static ProgramSet
 fetch_pass(Fetch *fetch, int64 expected)
 {
-	fetch->pass++;
-	fetch->ids = tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false,
-									   work_mem, NULL, TUPLESORT_NONE);
+	rows_begin_pass(&fetch->fetched->rows);
 	listing_init(&fetch->listing, fetch->account->page_size, expected);
 	fetch_pages(fetch);
 	fetch->fetched->pages += fetch->listing.pages;
 	fetch->fetched->failed_pages += fetch->listing.failed;
-	return count_programs(fetch->ids);
+	return rows_end_pass(&fetch->fetched->rows);
 }
 
 /*
  * Do two passes that brought the same programs prove that there are no others?
- * Not if a page stayed away or empty.  Nor if as many came twice as a page
- * holds: then a page may have been served in the place of another.
+ * Not if a page stayed away or empty, and not if fewer came than a total that
+ * another contradicts.  Nor if as many came twice as a page holds: then a page
+ * may have been served in the place of another.
  */
 static bool
 is_confirmed(const Fetch *fetch, ProgramSet first, ProgramSet second)
@@ -577,6 +460,7 @@ is_confirmed(const Fetch *fetch, ProgramSet first, ProgramSet second)
 
 	return first.count == second.count && first.sum == second.sum &&
 		listing->failed == 0 && listing->holes == 0 &&
+		(!listing->moved || second.count >= listing->total) &&
 		listing->rows - second.count < listing->stride;
 }
 
@@ -656,8 +540,7 @@ fetch_init(const Account *account, Progress *progress)
 												"yelp_sync page",
 												ALLOCSET_DEFAULT_SIZES);
 	fetch->fetched = palloc0(sizeof(Fetched));
-	fetch->fetched->desc = make_row_desc();
-	fetch->fetched->rows = tuplestore_begin_heap(true, false, work_mem);
+	rows_init(&fetch->fetched->rows);
 	fetch->http = http_open(&fetch->settings);
 	return fetch;
 }

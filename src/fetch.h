@@ -5,29 +5,14 @@
 #ifndef YELP_SYNC_FETCH_H
 #define YELP_SYNC_FETCH_H
 
-#include "access/tupdesc.h"
-#include "utils/tuplestore.h"
-
 #include "account.h"
 #include "progress.h"
-
-/* The columns of the fetched rows. */
-enum FetchedColumn
-{
-	FETCHED_PROGRAM_ID = 1,		/* text COLLATE "C" */
-	FETCHED_FINGERPRINT,		/* bigint: hash of the document */
-	FETCHED_DOCUMENT,			/* text: the program's JSON */
-	FETCHED_OFFSET,				/* bigint: of the page it was on */
-	FETCHED_PASS				/* integer: which time the listing was fetched */
-};
-#define FETCHED_COLUMNS 5
+#include "rows.h"
 
 typedef struct Fetched
 {
-	/* Rows; they spill to disk beyond work_mem */
-	Tuplestorestate *rows;
-	TupleDesc	desc;
-	int64		nrows;
+	/* The programs */
+	Rows		rows;
 	int			first_pass;		/* rows of earlier passes do not count */
 	bool		repeats;		/* a program may have come more than once */
 

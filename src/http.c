@@ -2,27 +2,23 @@
  * http.c
  *	  Many HTTP GET requests at once inside a backend; each is one attempt.
  *
- * Two lifetimes.  A session keeps libcurl's multi handle with its connections,
- * the TLS sessions and the sockets, in malloc'd memory, from one sync to the
- * next.  A client lives for one sync, in the memory context of its making: its
- * requests have an easy handle each.  When the context is reset while the
- * client is open, an error is under way, and the session is destroyed as well:
- * half-finished transfers leave nothing worth keeping.
+ * Two lifetimes.  The session (session.c) keeps connections from one sync to
+ * the next, in malloc'd memory.  A client lives for one sync, in the memory
+ * context of its making: its requests have an easy handle each.  When the
+ * context is reset while the client is open, an error is under way, and the
+ * session is destroyed as well: half-finished transfers leave nothing worth
+ * keeping.
  *
  * Nothing is thrown through a frame of libcurl: a longjmp out of one of its
  * callbacks leaves the multi handle refusing every later call, its own
  * clean-up included.  The callbacks only record and return short.  Errors are
- * raised, and interrupts looked for, when libcurl has returned.  Signals are
- * blocked meanwhile: libcurl may start a thread to resolve a name, which
- * inherits the mask, so that none of the server's handlers ever runs on it.
+ * raised, and interrupts looked for, when libcurl has returned.
  *
- * Requests that need the name resolved do not each start such a thread: until
- * the first of them is past that stage the others are held, and share its
- * fate when it fails.
+ * libcurl would start a thread for each request to look up the same name.  So
+ * one request goes first; until it is past that stage the others are held, and
+ * when it fails there they share its fate.
  */
 #include "postgres.h"
-
-#include <signal.h>
 
 #include <curl/curl.h>
 
@@ -31,9 +27,8 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "clock.h"
 #include "compat.h"
-#include "sockets.h"
+#include "session.h"
 
 /* All headers of one answer; a server that sends more will not stop. */
 #define MAX_HEADER_BYTES (256 * 1024)
@@ -96,18 +91,8 @@ struct HttpClient
 	MemoryContextCallback cleanup;
 };
 
-/* What is kept from one sync to the next */
-typedef struct Session
-{
-	CURLM	   *multi;
-	CURLSH	   *share;
-	Sockets    *sockets;
-	char	   *endpoint;		/* where the connections lead */
-	bool		out_of_memory;	/* found by a callback */
-	HttpClient *client;			/* the one that is open, or NULL */
-} Session;
-
-static Session session;
+/* The client that is open, or NULL */
+static HttpClient *open_client;
 
 /* ---- callbacks: record, return short, raise nothing ---- */
 
@@ -128,21 +113,6 @@ static int
 close_socket(pg_attribute_unused() void *arg, curl_socket_t fd)
 {
 	return sockets_close(session.sockets, fd);
-}
-
-static int
-watch_socket(pg_attribute_unused() CURL *easy, curl_socket_t fd, int what,
-			 pg_attribute_unused() void *arg, pg_attribute_unused() void *known)
-{
-	int			events = 0;
-
-	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
-		events |= WL_SOCKET_READABLE;
-	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
-		events |= WL_SOCKET_WRITEABLE;
-	if (!sockets_watch(session.sockets, fd, events))
-		session.out_of_memory = true;
-	return 0;
 }
 
 static bool
@@ -172,7 +142,7 @@ receive_body(char *data, size_t size, size_t count, void *arg)
 	Request    *request = arg;
 	size_t		length = request->length + size * count;
 
-	if (length > (size_t) session.client->settings->max_body)
+	if (length > (size_t) open_client->settings->max_body)
 	{
 		request->finding = FOUND_LARGE_BODY;
 		return 0;
@@ -218,67 +188,6 @@ receive_header(char *data, size_t size, size_t count, void *arg)
 	return length;
 }
 
-/* ---- the session ---- */
-
-static void
-destroy_session(void)
-{
-	if (session.multi)
-		curl_multi_cleanup(session.multi);
-	if (session.share)
-		curl_share_cleanup(session.share);
-	if (session.sockets)
-		sockets_free(session.sockets);
-	free(session.endpoint);
-	memset(&session, 0, sizeof(session));
-}
-
-static void
-reject_memory(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OUT_OF_MEMORY),
-			 errmsg("out of memory"),
-			 errdetail("libcurl could not make a handle.")));
-}
-
-static void
-create_session(const char *endpoint)
-{
-	static bool initialized = false;
-
-	if (!initialized && curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
-		reject_memory();
-	initialized = true;
-
-	session.endpoint = strdup(endpoint);
-	session.sockets = sockets_create();
-	session.share = curl_share_init();
-	session.multi = curl_multi_init();
-	if (!session.endpoint || !session.sockets || !session.share || !session.multi)
-	{
-		destroy_session();
-		reject_memory();
-	}
-	curl_share_setopt(session.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
-	curl_multi_setopt(session.multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
-}
-
-/*
- * Connections to another endpoint are not kept: they would count against the
- * sockets that this one may have.
- */
-static void
-prepare_session(const HttpSettings *settings)
-{
-	if (session.multi && strcmp(session.endpoint, settings->endpoint) != 0)
-		destroy_session();
-	if (session.multi == NULL)
-		create_session(settings->endpoint);
-	curl_multi_setopt(session.multi, CURLMOPT_MAXCONNECTS,
-					  (long) settings->concurrency);
-}
-
 /* ---- the client ---- */
 
 static void
@@ -294,7 +203,7 @@ free_requests(HttpClient *client)
 		free(request->body);
 	}
 	client->open = false;
-	session.client = NULL;
+	open_client = NULL;
 }
 
 /* Called when the memory context goes; after http_close there is nothing left. */
@@ -306,7 +215,7 @@ clean_up(void *arg)
 	if (!client->open)
 		return;
 	free_requests(client);
-	destroy_session();
+	session_destroy();
 }
 
 HttpClient *
@@ -314,16 +223,16 @@ http_open(const HttpSettings *settings)
 {
 	HttpClient *client;
 
-	if (session.client)
+	if (open_client)
 		elog(ERROR, "an HTTP client is open already");
 	client = palloc0(sizeof(HttpClient));
 	client->settings = settings;
 	client->requests = palloc0_array(Request, settings->concurrency);
 	client->cleanup.func = clean_up;
 	client->cleanup.arg = client;
-	prepare_session(settings);
+	session_prepare(settings->endpoint, settings->concurrency);
 	client->open = true;
-	session.client = client;
+	open_client = client;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &client->cleanup);
 	return client;
 }
@@ -401,7 +310,7 @@ make_handle(HttpClient *client, Request *request)
 {
 	request->easy = curl_easy_init();
 	if (request->easy == NULL)
-		reject_memory();
+		session_reject_memory();
 	set_limits(request->easy, client->settings);
 	set_connection(request->easy, client->settings);
 	set_credentials(request->easy, client->settings);
@@ -453,7 +362,7 @@ http_start(HttpClient *client, int slot, const char *url)
 		make_handle(client, request);
 	forget_answer(request);
 	if (curl_easy_setopt(request->easy, CURLOPT_URL, url) != CURLE_OK)
-		reject_memory();
+		session_reject_memory();
 
 	if (client->resolved)
 		run_request(request);
@@ -474,39 +383,6 @@ http_abandon(HttpClient *client, int slot)
 	Assert(client->resolved && request->state == REQUEST_RUNNING);
 	curl_multi_remove_handle(session.multi, request->easy);
 	request->state = REQUEST_FREE;
-}
-
-/* Milliseconds until libcurl wants to be called, or -1. */
-static long
-curl_timer(void)
-{
-	long		timeout = -1;
-
-	curl_multi_timeout(session.multi, &timeout);
-	return timeout;
-}
-
-/* Lets libcurl work on what happened; nothing in here may raise an error. */
-static CURLMcode
-run_curl(const SocketEvent *events, int nevents)
-{
-	CURLMcode	code = CURLM_OK;
-	int			running;
-
-	for (int i = 0; i < nevents && code == CURLM_OK; i++)
-	{
-		int			what = 0;
-
-		if (events[i].events & WL_SOCKET_READABLE)
-			what |= CURL_CSELECT_IN;
-		if (events[i].events & WL_SOCKET_WRITEABLE)
-			what |= CURL_CSELECT_OUT;
-		code = curl_multi_socket_action(session.multi, events[i].fd, what, &running);
-	}
-	if (code == CURLM_OK && curl_timer() == 0)
-		code = curl_multi_socket_action(session.multi, CURL_SOCKET_TIMEOUT, 0,
-										&running);
-	return code;
 }
 
 /* How far a request has come. */
@@ -531,24 +407,6 @@ stage_of(Request *request)
 	return resolved > 0 ? HTTP_CONNECT : HTTP_RESOLVE;
 }
 
-static void
-pump(const SocketEvent *events, int nevents)
-{
-	CURLMcode	code;
-	sigset_t	all;
-	sigset_t	before;
-
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	code = run_curl(events, nevents);
-	sigprocmask(SIG_SETMASK, &before, NULL);
-
-	if (session.out_of_memory)
-		reject_memory();
-	if (code != CURLM_OK)
-		elog(ERROR, "libcurl failed: %s", curl_multi_strerror(code));
-}
-
 /* Once the name is known, all requests that waited for it may go. */
 static void
 run_held(HttpClient *client)
@@ -563,31 +421,15 @@ run_held(HttpClient *client)
 			run_request(&client->requests[i]);
 	}
 	client->nheld = 0;
-	pump(NULL, 0);
-}
-
-/* Milliseconds to wait at most, rounded up so that the time has come then. */
-static long
-wait_time(int64 deadline)
-{
-	long		timer = curl_timer();
-	int64		left = Max(deadline - clock_us(), 0);
-
-	left = (left + USECS_PER_MSEC - 1) / USECS_PER_MSEC;
-	return (long) Min(left, timer < 0 ? INT_MAX : timer);
+	session_pump();
 }
 
 void
 http_wait(HttpClient *client, int64 deadline)
 {
-	SocketEvent events[64];
-	int			nevents;
-
 	if (client->nfailed > 0)
 		return;
-	nevents = sockets_wait(session.sockets, wait_time(deadline), events,
-						   lengthof(events));
-	pump(events, nevents);
+	session_wait(deadline);
 	run_held(client);
 }
 
@@ -638,7 +480,7 @@ note_finding(const Request *request, HttpResponse *response)
 			response->message = "the headers have no end";
 			break;
 		case FOUND_NO_MEMORY:
-			reject_memory();
+			session_reject_memory();
 	}
 }
 
@@ -653,7 +495,7 @@ describe(HttpClient *client, Request *request, CURLcode code,
 	curl_easy_getinfo(request->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
 	client->received_bytes += received;
 	if (!make_room(request, request->length + 1))
-		reject_memory();
+		session_reject_memory();
 	request->body[request->length] = '\0';
 
 	response->slot = request->slot;

@@ -7,6 +7,7 @@
  * first as many as are expected, then what the told total adds, and what a
  * page that was shorter than asked for left out.  So an API that serves
  * smaller pages, at first or from some page on, is followed without a gap.
+ * Ranges beyond the total stay, in case that a later page tells a larger one.
  *
  * A page that is empty where there should be programs is a hole: asking again
  * from the same place would not end.  A listing with a hole, or whose pages
@@ -59,10 +60,34 @@ listing_init(Listing *listing, int page_size, int64 expected)
 	plan_until(listing, Max(expected, 1));
 }
 
+static bool
+is_after_end(const Listing *listing, int64 position)
+{
+	return listing->total_known && position >= listing->total;
+}
+
 bool
 listing_is_beyond(const Listing *listing, int64 offset)
 {
-	return listing->total_known && offset >= listing->total && offset > 0;
+	return offset > 0 && is_after_end(listing, offset);
+}
+
+/* The first range that lies before the end, or NULL; empty ones are dropped. */
+static ListingRange *
+first_range(Listing *listing)
+{
+	for (int i = 0; i < listing->nranges;)
+	{
+		ListingRange *range = &listing->ranges[i];
+
+		if (range->from >= range->to)
+			*range = listing->ranges[--listing->nranges];
+		else if (is_after_end(listing, range->from))
+			i++;
+		else
+			return range;
+	}
+	return NULL;
 }
 
 /*
@@ -72,22 +97,22 @@ listing_is_beyond(const Listing *listing, int64 offset)
 bool
 listing_next(Listing *listing, int64 *offset, int *limit)
 {
-	while (listing->nranges > 0)
-	{
-		ListingRange *range = &listing->ranges[0];
+	ListingRange *range = first_range(listing);
 
-		if (range->from < range->to && !listing_is_beyond(listing, range->from))
-		{
-			*offset = range->from;
-			*limit = listing->stride;
-			if (range->to < listing->planned)
-				*limit = (int) Min(*limit, range->to - range->from);
-			range->from += *limit;
-			return true;
-		}
-		*range = listing->ranges[--listing->nranges];
-	}
-	return false;
+	if (range == NULL)
+		return false;
+	*offset = range->from;
+	*limit = listing->stride;
+	if (range->to < listing->planned)
+		*limit = (int) Min(*limit, range->to - range->from);
+	range->from += *limit;
+	return true;
+}
+
+void
+listing_abandon(Listing *listing, int64 offset, int limit)
+{
+	add_range(listing, offset, offset + limit);
 }
 
 static void
@@ -137,21 +162,25 @@ listing_add_page(Listing *listing, const ListingPage *page)
 	int64		asked_end = page->offset + page->asked;
 
 	follow_total(listing, page->total);
-	if (page->count == 0 && page->offset >= page->total && page->offset > 0)
-		return;					/* nothing is beyond the end, as it should be */
+	if (page->count == 0 && listing_is_beyond(listing, page->offset))
+	{
+		listing_abandon(listing, page->offset, page->asked);
+		return;
+	}
 
 	listing->pages++;
 	listing->rows += page->count;
 	if (end > page->total)
 		listing->moved = true;
-	if (end > asked_end)
-		leave_out(listing, page->offset, end);
-	else if (page->count == 0 && page->total > 0)
+	if (page->count == 0 && page->offset < listing->total)
 		listing->holes++;
-	else if (end < asked_end && end < page->total)
+	else if (end > asked_end)
+		leave_out(listing, page->offset, end);
+	else if (end < asked_end)
 	{
-		follow_stride(listing, page);
-		add_range(listing, end, Min(asked_end, page->total));
+		if (end < page->total)
+			follow_stride(listing, page);
+		add_range(listing, end, asked_end);
 	}
 }
 
@@ -165,7 +194,7 @@ listing_pages_left(const Listing *listing)
 		ListingRange range = listing->ranges[i];
 
 		if (listing->total_known)
-			range.to = Min(range.to, Max(listing->total, 1));
+			range.to = Min(range.to, listing->total);
 		if (range.from < range.to)
 			pages += (range.to - range.from + listing->stride - 1) /
 				listing->stride;

@@ -56,6 +56,9 @@ extern void listing_init(Listing *listing, int page_size, int64 expected);
 /* The next page to ask for; false when there is none, for now. */
 extern bool listing_next(Listing *listing, int64 *offset, int *limit);
 
+/* A page was asked for, and its answer is not waited for. */
+extern void listing_abandon(Listing *listing, int64 offset, int limit);
+
 extern void listing_add_page(Listing *listing, const ListingPage *page);
 
 /* Pages that are still to be asked for. */

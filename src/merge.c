@@ -9,7 +9,7 @@
  * The statement runs under the caller's search_path, because triggers of the
  * caller's do; so everything in it is qualified with its schema, operators
  * included, and constructs that look up an operator unseen, such as IS DISTINCT
- * FROM and USING, are left to the SQL functions of the install script, which
+ * FROM, USING and CASE x WHEN, are left to the SQL functions of the install script, which
  * were parsed when it ran.
  *
  * It is planned without nested loops of tables.  The planner knows nothing of
@@ -92,7 +92,7 @@
 	" UPDATE %1$s.yelp_programs t" \
 	" SET (" COLUMNS ", data, fingerprint, updated_at) =" \
 	"  ROW(" ALTERED_COLUMNS ", a.data, a.fingerprint," \
-	"   CASE pg_catalog.cardinality(a.changed) WHEN 0 THEN t.updated_at ELSE $3 END)" \
+	"   CASE WHEN pg_catalog.cardinality(a.changed) " EQ " 0 THEN t.updated_at ELSE $3 END)" \
 	" FROM altered a" \
 	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.fetched_id" \
 	" RETURNING t.program_id, a.changed" \
@@ -104,7 +104,7 @@
 	") " \
 	"SELECT 'added'::pg_catalog.text, program_id, NULL::pg_catalog.text[] FROM added " \
 	"UNION ALL " \
-	"SELECT CASE pg_catalog.cardinality(changed) WHEN 0 THEN 'respelled' ELSE 'updated' END," \
+	"SELECT CASE WHEN pg_catalog.cardinality(changed) " EQ " 0 THEN 'respelled' ELSE 'updated' END," \
 	" program_id, changed FROM updated " \
 	"UNION ALL " \
 	"SELECT 'deleted', program_id, NULL FROM deleted " \
@@ -178,10 +178,10 @@ register_rows(const Fetched *fetched)
 
 	relation->md.name = FETCHED;
 	relation->md.reliddesc = InvalidOid;
-	relation->md.tupdesc = fetched->desc;
+	relation->md.tupdesc = fetched->rows.desc;
 	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation->md.enrtuples = fetched->nrows;
-	relation->reldata = fetched->rows;
+	relation->md.enrtuples = fetched->rows.count;
+	relation->reldata = fetched->rows.store;
 	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "could not register the fetched rows");
 }

@@ -216,7 +216,7 @@ sync_account(const char *username, Oid schema_oid, Tuplestorestate *result)
 	fetched = fetch_programs(account, expected, &progress);
 	merge_and_record(account, fetched, schema, &merge, &run);
 	report(account, fetched, &merge, &run, started);
-	tuplestore_end(fetched->rows);
+	rows_free(&fetched->rows);
 }
 
 /* yelp_sync(username text) returns table (action text, program_id text, changed text[]) */

@@ -1,0 +1,146 @@
+/*
+ * rows.c
+ *	  The fetched programs as rows that spill to disk.
+ */
+#include "postgres.h"
+
+#include "rows.h"
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "compat.h"
+
+static TupleDesc
+make_desc(void)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(ROW_COLUMNS);
+
+	TupleDescInitEntry(desc, ROW_PROGRAM_ID, "program_id", TEXTOID, -1, 0);
+	TupleDescInitEntryCollation(desc, ROW_PROGRAM_ID, C_COLLATION_OID);
+	TupleDescInitEntry(desc, ROW_FINGERPRINT, "fingerprint", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, ROW_DOCUMENT, "document", TEXTOID, -1, 0);
+	TupleDescInitEntry(desc, ROW_PAGE_OFFSET, "page_offset", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, ROW_PASS, "pass", INT4OID, -1, 0);
+	return compat_finish_tuple_desc(desc);
+}
+
+/* Text of the API in the server's encoding; raises where it has no such character. */
+static Datum
+text_datum(const char *utf8, int length)
+{
+	char	   *text = pg_any_to_server(utf8, length, PG_UTF8);
+
+	if (text == utf8)
+		return PointerGetDatum(cstring_to_text_with_len(utf8, length));
+	return CStringGetTextDatum(text);
+}
+
+/* Where a program was found, for the context of an error */
+typedef struct ProgramPlace
+{
+	const char *program_id;
+	int64		offset;
+	const char *username;
+} ProgramPlace;
+
+static void
+add_program_context(void *arg)
+{
+	ProgramPlace *place = arg;
+
+	errcontext("program \"%s\" on the page at offset " INT64_FORMAT
+			   " of account \"%s\"", place->program_id, place->offset,
+			   place->username);
+}
+
+static void
+add_program(Rows *rows, const PageProgram *program, ProgramPlace *place)
+{
+	ErrorContextCallback callback = {error_context_stack, add_program_context, place};
+	int			id_length = strlen(program->id);
+	uint64		hash = hash_bytes_extended((const unsigned char *) program->id,
+										   id_length, 0);
+	Datum		values[ROW_COLUMNS];
+	bool		nulls[ROW_COLUMNS] = {false};
+
+	error_context_stack = &callback;
+	values[ROW_PROGRAM_ID - 1] = text_datum(program->id, id_length);
+	values[ROW_FINGERPRINT - 1] = Int64GetDatum((int64) program->fingerprint);
+	values[ROW_DOCUMENT - 1] = text_datum(program->document, program->length);
+	values[ROW_PAGE_OFFSET - 1] = Int64GetDatum(place->offset);
+	values[ROW_PASS - 1] = Int32GetDatum(rows->pass);
+	error_context_stack = callback.previous;
+
+	tuplestore_putvalues(rows->store, rows->desc, values, nulls);
+	tuplesort_putdatum(rows->ids, Int64GetDatum((int64) hash), false);
+	rows->count++;
+}
+
+void
+rows_add_page(Rows *rows, const ProgramPage *page, int64 offset,
+			  const char *username)
+{
+	for (int i = 0; i < page->count; i++)
+	{
+		ProgramPlace place = {page->programs[i].id, offset, username};
+
+		add_program(rows, &page->programs[i], &place);
+	}
+}
+
+void
+rows_init(Rows *rows)
+{
+	memset(rows, 0, sizeof(Rows));
+	rows->desc = make_desc();
+	rows->store = tuplestore_begin_heap(true, false, work_mem);
+}
+
+void
+rows_free(Rows *rows)
+{
+	tuplestore_end(rows->store);
+}
+
+void
+rows_begin_pass(Rows *rows)
+{
+	rows->pass++;
+	rows->ids = tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid,
+									  false, work_mem, NULL, TUPLESORT_NONE);
+}
+
+/*
+ * Counts the distinct programs of a pass by the 64-bit hashes of their ids.
+ * Two programs with the same hash are counted as one: the pass then proves
+ * nothing, and nothing is deleted.
+ */
+ProgramSet
+rows_end_pass(Rows *rows)
+{
+	ProgramSet	set = {0};
+	uint64		last = 0;
+	Datum		value;
+	bool		isnull;
+
+	tuplesort_performsort(rows->ids);
+	while (compat_tuplesort_getdatum(rows->ids, &value, &isnull))
+	{
+		uint64		hash = (uint64) DatumGetInt64(value);
+
+		if (set.count == 0 || hash != last)
+		{
+			set.count++;
+			set.sum += hash;
+		}
+		last = hash;
+	}
+	tuplesort_end(rows->ids);
+	return set;
+}

@@ -1,0 +1,58 @@
+/*
+ * rows.h
+ *	  The fetched programs as rows that spill to disk.
+ */
+#ifndef YELP_SYNC_ROWS_H
+#define YELP_SYNC_ROWS_H
+
+#include "access/tupdesc.h"
+#include "utils/tuplesort.h"
+#include "utils/tuplestore.h"
+
+#include "page.h"
+
+/* The columns */
+enum RowColumn
+{
+	ROW_PROGRAM_ID = 1,			/* text COLLATE "C" */
+	ROW_FINGERPRINT,			/* bigint: hash of the document */
+	ROW_DOCUMENT,				/* text: the program's JSON */
+	ROW_PAGE_OFFSET,			/* bigint: of the page it was on */
+	ROW_PASS					/* integer: which time the listing was fetched */
+};
+#define ROW_COLUMNS 5
+
+typedef struct Rows
+{
+	Tuplestorestate *store;
+	TupleDesc	desc;
+	int64		count;
+
+	/* The pass that is under way */
+	int			pass;			/* 1 for the first */
+	Tuplesortstate *ids;		/* hashes of its program ids */
+} Rows;
+
+/* The distinct programs of a pass. */
+typedef struct ProgramSet
+{
+	int64		count;
+	uint64		sum;			/* of the hashes of their ids */
+} ProgramSet;
+
+/* In the current memory context; work_mem bounds what is not on disk. */
+extern void rows_init(Rows *rows);
+extern void rows_free(Rows *rows);
+
+/* A pass begins, and ends with the set of its programs. */
+extern void rows_begin_pass(Rows *rows);
+extern ProgramSet rows_end_pass(Rows *rows);
+
+/*
+ * Adds the programs of a page.  Raises 22P05 for a character that the server's
+ * encoding does not have; the username is for that message.
+ */
+extern void rows_add_page(Rows *rows, const ProgramPage *page, int64 offset,
+						  const char *username);
+
+#endif							/* YELP_SYNC_ROWS_H */
