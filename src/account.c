@@ -14,6 +14,7 @@
 #include "account.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/reloptions.h"
 #include "access/table.h"
 #include "catalog/pg_authid.h"

@@ -51,7 +51,6 @@ extern void failure_of_wait(Failure *failure, int64 wait, int64 max_wait);
 extern char *failure_message(const Failure *failure, const FailurePlace *place);
 
 /* Raises it. */
-extern void failure_raise(const Failure *failure, const FailurePlace *place)
-			pg_attribute_noreturn();
+extern void failure_raise(const Failure *failure, const FailurePlace *place);
 
 #endif							/* YELP_SYNC_FAILURE_H */

@@ -42,6 +42,6 @@ extern void session_wait(int64 deadline);
 extern void session_pump(void);
 
 /* Raises 53200 for libcurl. */
-extern void session_reject_memory(void) pg_attribute_noreturn();
+extern void session_reject_memory(void);
 
 #endif							/* YELP_SYNC_SESSION_H */
