@@ -100,12 +100,18 @@ describe_transport(Failure *failure, const HttpResponse *response)
 			failure->message = "server's certificate is not trusted";
 			failure->hint = HINT_CERTIFICATE;
 			break;
-		case HTTP_TOO_LARGE:
+		case HTTP_LARGE_BODY:
 			failure->kind = FAILURE_FINAL;
 			failure->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-			failure->message = pstrdup(response->message);
+			failure->message = "body is larger than max_page_bytes";
 			failure->detail = NULL;
 			failure->hint = HINT_BYTES;
+			break;
+		case HTTP_LARGE_HEADERS:
+			failure->kind = FAILURE_FINAL;
+			failure->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+			failure->message = "headers have no end";
+			failure->detail = NULL;
 			break;
 		case HTTP_NO_SOCKET:
 			failure->kind = FAILURE_NO_SOCKET;

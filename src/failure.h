@@ -12,7 +12,8 @@ typedef enum FailureKind
 {
 	FAILURE_RETRY,				/* another attempt may succeed */
 	FAILURE_RATE,				/* refused for the rate of the requests */
-	FAILURE_NO_SOCKET,			/* never sent: the server has no socket to spare */
+	FAILURE_NO_SOCKET,			/* never sent: the server has no socket to
+								 * spare */
 	FAILURE_FINAL,				/* this page cannot be had */
 	FAILURE_FATAL				/* and no other would fare better */
 } FailureKind;
@@ -22,7 +23,7 @@ typedef struct Failure
 {
 	FailureKind kind;
 	int			sqlstate;
-	char	   *message;		/* what happened: lower case, no period */
+	const char *message;		/* what happened: lower case, no period */
 	const char *stage;
 	char	   *detail;			/* a sentence, or NULL */
 	const char *hint;			/* a sentence, or NULL */

@@ -273,13 +273,14 @@ take_page(Fetch *fetch, Slot *slot, const ProgramPage *page)
 static FailurePlace
 place_of(const Fetch *fetch, const Slot *slot)
 {
-	return (FailurePlace)
-	{
+	FailurePlace place = {
 		.username = fetch->account->username,
 		.offset = slot->offset,
 		.attempt = slot->attempt,
 		.attempts = fetch->account->attempts,
 	};
+
+	return place;
 }
 
 /* Without its first page a listing has no known end, so that is never skipped. */
@@ -507,8 +508,7 @@ to_utf8(const char *text)
 static HttpSettings
 http_settings(const Account *account)
 {
-	return (HttpSettings)
-	{
+	HttpSettings settings = {
 		.endpoint = account->endpoint,
 		.username = to_utf8(account->username),
 		.password = to_utf8(account->password),
@@ -520,6 +520,8 @@ http_settings(const Account *account)
 		.timeout = account->timeout,
 		.max_body = account->max_page_bytes,
 	};
+
+	return settings;
 }
 
 static Fetch *

@@ -472,12 +472,10 @@ note_finding(const Request *request, HttpResponse *response)
 				response->failure = HTTP_NO_SOCKET;
 			break;
 		case FOUND_LARGE_BODY:
-			response->failure = HTTP_TOO_LARGE;
-			response->message = "the body is larger than max_page_bytes allows";
+			response->failure = HTTP_LARGE_BODY;
 			break;
 		case FOUND_LARGE_HEADERS:
-			response->failure = HTTP_TOO_LARGE;
-			response->message = "the headers have no end";
+			response->failure = HTTP_LARGE_HEADERS;
 			break;
 		case FOUND_NO_MEMORY:
 			session_reject_memory();

@@ -29,7 +29,8 @@ typedef enum HttpFailure
 	HTTP_UNTRUSTED,				/* a certificate that another attempt will not
 								 * mend */
 	HTTP_BROKEN,				/* time-out, reset, cut answer */
-	HTTP_TOO_LARGE,				/* body or headers over the limit */
+	HTTP_LARGE_BODY,			/* over the limit that was set */
+	HTTP_LARGE_HEADERS,			/* they have no end */
 	HTTP_NO_SOCKET				/* nothing was sent: the server has no socket
 								 * to spare */
 } HttpFailure;

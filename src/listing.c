@@ -22,6 +22,8 @@
 static void
 add_range(Listing *listing, int64 from, int64 to)
 {
+	ListingRange *range;
+
 	if (from >= to)
 		return;
 	if (listing->nranges == listing->max_ranges)
@@ -30,10 +32,9 @@ add_range(Listing *listing, int64 from, int64 to)
 		listing->ranges = repalloc(listing->ranges,
 								   listing->max_ranges * sizeof(ListingRange));
 	}
-	listing->ranges[listing->nranges++] = (ListingRange)
-	{
-		from, to
-	};
+	range = &listing->ranges[listing->nranges++];
+	range->from = from;
+	range->to = to;
 }
 
 /* Plans whole pages, up to the one that holds the last of the total. */

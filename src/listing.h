@@ -30,7 +30,8 @@ typedef struct Listing
 	bool		moved;			/* pages contradicted each other */
 	int			holes;			/* pages that were empty and should not be */
 	int			failed;			/* pages that could not be had */
-	int			last_short;		/* programs on the last page that was too short */
+	int			last_short;		/* programs on the last page that was too
+								 * short */
 
 	/* What came */
 	int64		pages;

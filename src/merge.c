@@ -272,10 +272,12 @@ execute_merge(Merge *merge, const Fetched *fetched)
 	};
 
 	for (int i = 0; i < (int) lengthof(types); i++)
-		params->params[i] = (ParamExternData)
 	{
-		.value = values[i], .pflags = PARAM_FLAG_CONST, .ptype = types[i]
-	};
+		params->params[i].value = values[i];
+		params->params[i].isnull = false;
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = types[i];
+	}
 	options.params = params;
 	run_merge(merge, plan_statement(sql, lengthof(types), types), sql, &options);
 }

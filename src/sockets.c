@@ -115,10 +115,7 @@ forget(Sockets *sockets, int fd)
 {
 	if (sockets->table[fd].told != 0)
 		sockets->stale = true;
-	sockets->table[fd] = (Socket)
-	{
-		0
-	};
+	memset(&sockets->table[fd], 0, sizeof(Socket));
 }
 
 int
@@ -261,10 +258,10 @@ sockets_wait(Sockets *sockets, long timeout, SocketEvent *events, int max_events
 		else if (sockets->table[fd].wanted == 0)
 			sockets->stale = true;
 		else
-			events[nevents++] = (SocketEvent)
 		{
-			fd, occurred[i].events
-		};
+			events[nevents].fd = fd;
+			events[nevents++].events = occurred[i].events;
+		}
 	}
 	CHECK_FOR_INTERRUPTS();
 	return nevents;
