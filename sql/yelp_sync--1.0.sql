@@ -2,48 +2,52 @@
 
 \echo Use "CREATE EXTENSION yelp_sync" to load this file. \quit
 
+-- Others may have created functions and operators in the extension's schema:
+-- nothing but pg_catalog is searched, and what is ours is named in full.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 --
 -- Where accounts live: servers and user mappings
 --
 
-CREATE FUNCTION yelp_sync_validator(options text[], catalog oid)
+CREATE FUNCTION @extschema@.yelp_sync_validator(options text[], catalog oid)
 RETURNS void
 LANGUAGE C STRICT
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION yelp_sync_validator(text[], oid) IS
+COMMENT ON FUNCTION @extschema@.yelp_sync_validator(text[], oid) IS
 'checks the options of servers and user mappings for Yelp';
 
-CREATE FOREIGN DATA WRAPPER yelp_sync VALIDATOR yelp_sync_validator;
+CREATE FOREIGN DATA WRAPPER yelp_sync VALIDATOR @extschema@.yelp_sync_validator;
 
 COMMENT ON FOREIGN DATA WRAPPER yelp_sync IS
 'Yelp partner API: a server is an endpoint, a user mapping an account';
 
-CREATE FUNCTION yelp_sync_accounts(
+CREATE FUNCTION @extschema@.yelp_sync_accounts(
 	OUT username text, OUT server text, OUT endpoint text)
 RETURNS SETOF record
 LANGUAGE C STABLE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION yelp_sync_accounts() IS
+COMMENT ON FUNCTION @extschema@.yelp_sync_accounts() IS
 'what the view yelp_accounts shows';
 
-CREATE VIEW yelp_accounts AS
-SELECT username, server, endpoint FROM yelp_sync_accounts();
+CREATE VIEW @extschema@.yelp_accounts AS
+SELECT username, server, endpoint FROM @extschema@.yelp_sync_accounts();
 
-COMMENT ON VIEW yelp_accounts IS
+COMMENT ON VIEW @extschema@.yelp_accounts IS
 'accounts that the current user can sync';
-COMMENT ON COLUMN yelp_accounts.username IS 'argument for yelp_sync()';
-COMMENT ON COLUMN yelp_accounts.server IS 'foreign server that it is mapped on';
-COMMENT ON COLUMN yelp_accounts.endpoint IS 'URL that is asked for the programs';
+COMMENT ON COLUMN @extschema@.yelp_accounts.username IS 'argument for yelp_sync()';
+COMMENT ON COLUMN @extschema@.yelp_accounts.server IS 'foreign server that it is mapped on';
+COMMENT ON COLUMN @extschema@.yelp_accounts.endpoint IS 'URL that is asked for the programs';
 
-GRANT SELECT ON yelp_accounts TO PUBLIC;
+GRANT SELECT ON @extschema@.yelp_accounts TO PUBLIC;
 
 --
 -- What was synced
 --
 
-CREATE TABLE yelp_programs (
+CREATE TABLE @extschema@.yelp_programs (
 	username text COLLATE "C" NOT NULL,
 	program_id text COLLATE "C" NOT NULL,
 	program_type text,
@@ -71,34 +75,34 @@ CREATE TABLE yelp_programs (
 	PRIMARY KEY (username, program_id) INCLUDE (fingerprint)
 );
 
-COMMENT ON TABLE yelp_programs IS
+COMMENT ON TABLE @extschema@.yelp_programs IS
 'advertising programs as of the last sync of their account';
-COMMENT ON COLUMN yelp_programs.username IS 'account that the program belongs to';
-COMMENT ON COLUMN yelp_programs.program_id IS 'Yelp''s id of the program';
-COMMENT ON COLUMN yelp_programs.program_type IS 'CPC, BP, LOGO and others: an open set';
-COMMENT ON COLUMN yelp_programs.program_status IS 'ACTIVE or INACTIVE';
-COMMENT ON COLUMN yelp_programs.program_pause_status IS 'PAUSED or NOT_PAUSED';
-COMMENT ON COLUMN yelp_programs.start_date IS 'first day';
-COMMENT ON COLUMN yelp_programs.end_date IS 'last day; 9999-12-31 for no end';
-COMMENT ON COLUMN yelp_programs.yelp_business_id IS 'of the first business';
-COMMENT ON COLUMN yelp_programs.partner_business_id IS 'of the first business';
-COMMENT ON COLUMN yelp_programs.budget IS 'in units of the currency, not in cents';
-COMMENT ON COLUMN yelp_programs.max_bid IS 'in units of the currency, not in cents';
-COMMENT ON COLUMN yelp_programs.ad_cost IS 'in units of the currency, not in cents';
-COMMENT ON COLUMN yelp_programs.currency IS 'of budget, max_bid and ad_cost';
-COMMENT ON COLUMN yelp_programs.fee_period IS 'period that the budget is for';
-COMMENT ON COLUMN yelp_programs.is_autobid IS 'whether Yelp sets the bid';
-COMMENT ON COLUMN yelp_programs.billed_impressions IS 'impressions billed so far';
-COMMENT ON COLUMN yelp_programs.billed_clicks IS 'clicks billed so far';
-COMMENT ON COLUMN yelp_programs.active_features IS 'features that are on; NULL where the API names none';
-COMMENT ON COLUMN yelp_programs.available_features IS 'features that could be on; NULL where the API names none';
-COMMENT ON COLUMN yelp_programs.data IS 'the whole program as the API tells it';
-COMMENT ON COLUMN yelp_programs.fingerprint IS
+COMMENT ON COLUMN @extschema@.yelp_programs.username IS 'account that the program belongs to';
+COMMENT ON COLUMN @extschema@.yelp_programs.program_id IS 'Yelp''s id of the program';
+COMMENT ON COLUMN @extschema@.yelp_programs.program_type IS 'CPC, BP, LOGO and others: an open set';
+COMMENT ON COLUMN @extschema@.yelp_programs.program_status IS 'ACTIVE or INACTIVE';
+COMMENT ON COLUMN @extschema@.yelp_programs.program_pause_status IS 'PAUSED or NOT_PAUSED';
+COMMENT ON COLUMN @extschema@.yelp_programs.start_date IS 'first day';
+COMMENT ON COLUMN @extschema@.yelp_programs.end_date IS 'last day; 9999-12-31 for no end';
+COMMENT ON COLUMN @extschema@.yelp_programs.yelp_business_id IS 'of the first business';
+COMMENT ON COLUMN @extschema@.yelp_programs.partner_business_id IS 'of the first business';
+COMMENT ON COLUMN @extschema@.yelp_programs.budget IS 'in units of the currency, not in cents';
+COMMENT ON COLUMN @extschema@.yelp_programs.max_bid IS 'in units of the currency, not in cents';
+COMMENT ON COLUMN @extschema@.yelp_programs.ad_cost IS 'in units of the currency, not in cents';
+COMMENT ON COLUMN @extschema@.yelp_programs.currency IS 'of budget, max_bid and ad_cost';
+COMMENT ON COLUMN @extschema@.yelp_programs.fee_period IS 'period that the budget is for';
+COMMENT ON COLUMN @extschema@.yelp_programs.is_autobid IS 'whether Yelp sets the bid';
+COMMENT ON COLUMN @extschema@.yelp_programs.billed_impressions IS 'impressions billed so far';
+COMMENT ON COLUMN @extschema@.yelp_programs.billed_clicks IS 'clicks billed so far';
+COMMENT ON COLUMN @extschema@.yelp_programs.active_features IS 'features that are on; NULL where the API names none';
+COMMENT ON COLUMN @extschema@.yelp_programs.available_features IS 'features that could be on; NULL where the API names none';
+COMMENT ON COLUMN @extschema@.yelp_programs.data IS 'the whole program as the API tells it';
+COMMENT ON COLUMN @extschema@.yelp_programs.fingerprint IS
 'hash of the program''s text; NULL when the row was edited and the next sync is to put it right';
-COMMENT ON COLUMN yelp_programs.created_at IS 'when the row was added';
-COMMENT ON COLUMN yelp_programs.updated_at IS 'when a sync last changed the row';
+COMMENT ON COLUMN @extschema@.yelp_programs.created_at IS 'when the row was added';
+COMMENT ON COLUMN @extschema@.yelp_programs.updated_at IS 'when a sync last changed the row';
 
-CREATE TABLE yelp_sync_runs (
+CREATE TABLE @extschema@.yelp_sync_runs (
 	run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	username text COLLATE "C" NOT NULL,
 	server text NOT NULL,
@@ -119,44 +123,44 @@ CREATE TABLE yelp_sync_runs (
 );
 
 CREATE INDEX yelp_sync_runs_username_run_id_idx
-	ON yelp_sync_runs (username, run_id);
+	ON @extschema@.yelp_sync_runs (username, run_id);
 
-COMMENT ON TABLE yelp_sync_runs IS 'one row for each sync that finished';
-COMMENT ON COLUMN yelp_sync_runs.run_id IS 'number of the sync';
-COMMENT ON COLUMN yelp_sync_runs.username IS 'account that was synced';
-COMMENT ON COLUMN yelp_sync_runs.server IS 'foreign server that it was synced from';
-COMMENT ON COLUMN yelp_sync_runs.started_at IS 'when the sync began';
-COMMENT ON COLUMN yelp_sync_runs.finished_at IS 'when the merge was done';
-COMMENT ON COLUMN yelp_sync_runs.programs IS 'total that the API told';
-COMMENT ON COLUMN yelp_sync_runs.pages IS 'pages that came';
-COMMENT ON COLUMN yelp_sync_runs.requests IS 'requests sent';
-COMMENT ON COLUMN yelp_sync_runs.retries IS 'attempts that were repeated';
-COMMENT ON COLUMN yelp_sync_runs.received_bytes IS 'bytes of the pages, compressed where they were';
-COMMENT ON COLUMN yelp_sync_runs.added IS 'programs that were new';
-COMMENT ON COLUMN yelp_sync_runs.updated IS 'programs that had changed';
-COMMENT ON COLUMN yelp_sync_runs.unchanged IS 'programs that had not';
-COMMENT ON COLUMN yelp_sync_runs.deleted IS 'programs that were gone';
-COMMENT ON COLUMN yelp_sync_runs.failed_pages IS 'pages skipped, with the option partial';
-COMMENT ON COLUMN yelp_sync_runs.fetch_time IS 'time that the pages took';
-COMMENT ON COLUMN yelp_sync_runs.merge_time IS 'time that the merge took';
+COMMENT ON TABLE @extschema@.yelp_sync_runs IS 'one row for each sync that finished';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.run_id IS 'number of the sync';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.username IS 'account that was synced';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.server IS 'foreign server that it was synced from';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.started_at IS 'when the sync began';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.finished_at IS 'when the merge was done';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.programs IS 'total that the API told';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.pages IS 'pages that came';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.requests IS 'requests sent';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.retries IS 'attempts that were repeated';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.received_bytes IS 'bytes of the pages, compressed where they were';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.added IS 'programs that were new';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.updated IS 'programs that had changed';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.unchanged IS 'programs that had not';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.deleted IS 'programs that were gone';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.failed_pages IS 'pages skipped, with the option partial';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.fetch_time IS 'time that the pages took';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.merge_time IS 'time that the merge took';
 
-SELECT pg_catalog.pg_extension_config_dump('yelp_programs', '');
-SELECT pg_catalog.pg_extension_config_dump('yelp_sync_runs', '');
-SELECT pg_catalog.pg_extension_config_dump('yelp_sync_runs_run_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.yelp_programs', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.yelp_sync_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.yelp_sync_runs_run_id_seq', '');
 
 --
 -- From a program's document to the columns of yelp_programs
 --
 
-CREATE FUNCTION yelp_sync_document(document text, program_id text, page_offset bigint)
+CREATE FUNCTION @extschema@.yelp_sync_document(document text, program_id text, page_offset bigint)
 RETURNS jsonb
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION yelp_sync_document(text, text, bigint) IS
+COMMENT ON FUNCTION @extschema@.yelp_sync_document(text, text, bigint) IS
 'a program''s text as jsonb; an error names the program and its page';
 
-CREATE FUNCTION yelp_sync_texts(list jsonb)
+CREATE FUNCTION @extschema@.yelp_sync_texts(list jsonb)
 RETURNS text[]
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
@@ -164,28 +168,34 @@ BEGIN ATOMIC
 		THEN ARRAY(SELECT jsonb_array_elements_text(list)) END;
 END;
 
-COMMENT ON FUNCTION yelp_sync_texts(jsonb) IS 'a JSON array of strings as an array';
+COMMENT ON FUNCTION @extschema@.yelp_sync_texts(jsonb) IS 'a JSON array of strings as an array';
 
-CREATE FUNCTION yelp_sync_columns(
-	document jsonb,
-	OUT program_type text,
-	OUT program_status text,
-	OUT program_pause_status text,
-	OUT start_date date,
-	OUT end_date date,
-	OUT yelp_business_id text,
-	OUT partner_business_id text,
-	OUT budget numeric(14,2),
-	OUT max_bid numeric(14,2),
-	OUT ad_cost numeric(14,2),
-	OUT currency text,
-	OUT fee_period text,
-	OUT is_autobid boolean,
-	OUT billed_impressions bigint,
-	OUT billed_clicks bigint,
-	OUT active_features text[],
-	OUT available_features text[])
-RETURNS SETOF record
+-- Not the table's row type: a function that used that would forbid ALTER TABLE
+CREATE TYPE @extschema@.yelp_sync_values AS (
+	program_type text,
+	program_status text,
+	program_pause_status text,
+	start_date date,
+	end_date date,
+	yelp_business_id text,
+	partner_business_id text,
+	budget numeric(14,2),
+	max_bid numeric(14,2),
+	ad_cost numeric(14,2),
+	currency text,
+	fee_period text,
+	is_autobid boolean,
+	billed_impressions bigint,
+	billed_clicks bigint,
+	active_features text[],
+	available_features text[]
+);
+
+COMMENT ON TYPE @extschema@.yelp_sync_values IS
+'the columns of yelp_programs that a program''s document fills';
+
+CREATE FUNCTION @extschema@.yelp_sync_columns(document jsonb)
+RETURNS SETOF @extschema@.yelp_sync_values
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
 	SELECT document ->> 'program_type',
@@ -203,17 +213,17 @@ BEGIN ATOMIC
 		(metrics ->> 'is_autobid')::boolean,
 		(metrics ->> 'billed_impressions')::bigint,
 		(metrics ->> 'billed_clicks')::bigint,
-		yelp_sync_texts(document -> 'active_features'),
-		yelp_sync_texts(document -> 'available_features')
+		@extschema@.yelp_sync_texts(document -> 'active_features'),
+		@extschema@.yelp_sync_texts(document -> 'available_features')
 	FROM (SELECT document -> 'program_metrics' AS metrics,
 			document -> 'businesses' -> 0 AS business
 		OFFSET 0) AS parts;
 END;
 
-COMMENT ON FUNCTION yelp_sync_columns(jsonb) IS
+COMMENT ON FUNCTION @extschema@.yelp_sync_columns(jsonb) IS
 'the columns of yelp_programs that a program''s document fills';
 
-CREATE FUNCTION yelp_sync_rest(document jsonb)
+CREATE FUNCTION @extschema@.yelp_sync_rest(document jsonb)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN jsonb_build_array(
@@ -223,14 +233,15 @@ RETURN jsonb_build_array(
 	coalesce(nullif(nullif(document -> 'businesses', 'null')
 		#- '{0,yelp_business_id}' #- '{0,partner_business_id}', '[{}]'), '[]'));
 
-COMMENT ON FUNCTION yelp_sync_rest(jsonb) IS
+COMMENT ON FUNCTION @extschema@.yelp_sync_rest(jsonb) IS
 'what no column of yelp_programs but data shows of a program''s document';
 
-CREATE FUNCTION yelp_sync_changed(stored yelp_programs, document jsonb)
+CREATE FUNCTION @extschema@.yelp_sync_changed(
+	stored @extschema@.yelp_sync_values, stored_document jsonb, document jsonb)
 RETURNS SETOF text[]
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
-	SELECT CASE WHEN columns.changed = '{}' AND stored.data <> document
+	SELECT CASE WHEN columns.changed = '{}' AND stored_document <> document
 		THEN '{data}' ELSE columns.changed END
 	FROM (SELECT array_remove(ARRAY[
 			CASE WHEN stored.program_type IS DISTINCT FROM new.program_type THEN 'program_type' END,
@@ -250,24 +261,24 @@ BEGIN ATOMIC
 			CASE WHEN stored.billed_clicks IS DISTINCT FROM new.billed_clicks THEN 'billed_clicks' END,
 			CASE WHEN stored.active_features IS DISTINCT FROM new.active_features THEN 'active_features' END,
 			CASE WHEN stored.available_features IS DISTINCT FROM new.available_features THEN 'available_features' END,
-			CASE WHEN yelp_sync_rest(stored.data) <> yelp_sync_rest(document) THEN 'data' END
+			CASE WHEN @extschema@.yelp_sync_rest(stored_document) <> @extschema@.yelp_sync_rest(document) THEN 'data' END
 		], NULL) AS changed
-		FROM yelp_sync_columns(document) AS new) AS columns;
+		FROM @extschema@.yelp_sync_columns(document) AS new) AS columns;
 END;
 
-COMMENT ON FUNCTION yelp_sync_changed(yelp_programs, jsonb) IS
+COMMENT ON FUNCTION @extschema@.yelp_sync_changed(@extschema@.yelp_sync_values, jsonb, jsonb) IS
 'the columns in which a stored program differs from a document; none where only the spelling does';
 
 --
 -- A row that is edited by hand is put right by the next sync
 --
 
-CREATE FUNCTION yelp_sync_forget_fingerprint()
+CREATE FUNCTION @extschema@.yelp_sync_forget_fingerprint()
 RETURNS trigger
 LANGUAGE C
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION yelp_sync_forget_fingerprint() IS
+COMMENT ON FUNCTION @extschema@.yelp_sync_forget_fingerprint() IS
 'makes the next sync look at a row of yelp_programs that was edited';
 
 CREATE TRIGGER yelp_programs_edited
@@ -275,23 +286,23 @@ BEFORE UPDATE OF program_type, program_status, program_pause_status,
 	start_date, end_date, yelp_business_id, partner_business_id, budget,
 	max_bid, ad_cost, currency, fee_period, is_autobid, billed_impressions,
 	billed_clicks, active_features, available_features, data
-ON yelp_programs
+ON @extschema@.yelp_programs
 FOR EACH ROW
 WHEN (OLD.fingerprint IS NOT DISTINCT FROM NEW.fingerprint)
-EXECUTE FUNCTION yelp_sync_forget_fingerprint();
+EXECUTE FUNCTION @extschema@.yelp_sync_forget_fingerprint();
 
-COMMENT ON TRIGGER yelp_programs_edited ON yelp_programs IS
+COMMENT ON TRIGGER yelp_programs_edited ON @extschema@.yelp_programs IS
 'makes the next sync look at a row that was edited';
 
 --
 -- The sync
 --
 
-CREATE FUNCTION yelp_sync(username text)
+CREATE FUNCTION @extschema@.yelp_sync(username text)
 RETURNS TABLE (action text, program_id text, changed text[])
 LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
 ROWS 100 COST 1000000
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION yelp_sync(text) IS
+COMMENT ON FUNCTION @extschema@.yelp_sync(text) IS
 'fetches all programs of an account, merges them into yelp_programs, and returns what changed';

@@ -11,8 +11,14 @@
  * The listing can move while it is read: it has no cursor.  A pass proves what
  * it shows when every page came, all told the same total, and as many distinct
  * programs came as that.  A pass that does not is followed by a second one.
- * When the two brought the same programs, they are believed; else the rows of
- * both are used, and what is in neither is not taken for gone.
+ * When the two brought the same programs, and as many as were told of, they are
+ * believed; else the rows of both are used, and what is in neither is not taken
+ * for gone.
+ *
+ * Even a proof can err: when one program vanishes and another appears while
+ * the pages in between are read, the total stays, and the program that slipped
+ * to an earlier page is missed.  So before anything is deleted the caller has
+ * the listing fetched once more, unless it was already (fetch_confirm).
  *
  * A page occupies a slot from its first attempt to its last.  A failed attempt
  * that may be repeated waits in its slot, for its own backoff and for whatever
@@ -56,7 +62,7 @@ typedef struct Slot
 	int64		sent_at;
 } Slot;
 
-typedef struct Fetch
+struct Fetch
 {
 	/* What to fetch */
 	const Account *account;
@@ -73,9 +79,10 @@ typedef struct Fetch
 
 	/* What came */
 	HttpClient *http;
-	Fetched    *fetched;
+	Fetched		fetched;
+	int64		started;
 	MemoryContext page_context;
-} Fetch;
+};
 
 /* ---- asking ---- */
 
@@ -98,7 +105,7 @@ send_attempt(Fetch *fetch, Slot *slot, int64 now)
 	slot->state = SLOT_IN_FLIGHT;
 	slot->sent_at = now;
 	fetch->in_flight++;
-	fetch->fetched->requests++;
+	fetch->fetched.requests++;
 }
 
 static Slot *
@@ -201,9 +208,17 @@ next_deadline(const Fetch *fetch)
 
 /* ---- answers ---- */
 
+static void
+abandon_page(Fetch *fetch, Slot *slot)
+{
+	listing_abandon(&fetch->listing, slot->offset, slot->limit);
+	free_slot(slot);
+}
+
 /*
- * The pages beyond the total need not come, and those that were refused before
- * it was known are worth another attempt after all.
+ * The pages beyond the end need not come, but for the first of them: it may
+ * show that the total is not to be believed.  Those that were refused before
+ * the total was known are worth another attempt after all.
  */
 static void
 follow_total(Fetch *fetch)
@@ -214,18 +229,20 @@ follow_total(Fetch *fetch)
 
 		if (slot->state == SLOT_IDLE)
 			continue;
-		if (listing_is_beyond(&fetch->listing, slot->offset))
+		if (slot->state == SLOT_IN_FLIGHT &&
+			listing_is_beyond(&fetch->listing, slot->offset - slot->limit))
 		{
-			if (slot->state == SLOT_IN_FLIGHT)
-			{
-				http_abandon(fetch->http, i);
-				fetch->in_flight--;
-			}
-			listing_abandon(&fetch->listing, slot->offset, slot->limit);
-			free_slot(slot);
+			http_abandon(fetch->http, i);
+			fetch->in_flight--;
+			abandon_page(fetch, slot);
 		}
 		else if (slot->not_before == RETRY_NEVER)
-			wait_until(slot, 0);
+		{
+			if (listing_is_beyond(&fetch->listing, slot->offset))
+				abandon_page(fetch, slot);
+			else
+				wait_until(slot, 0);
+		}
 	}
 }
 
@@ -261,7 +278,7 @@ take_page(Fetch *fetch, Slot *slot, const ProgramPage *page)
 		.limit = page->limit,
 	};
 
-	rows_add_page(&fetch->fetched->rows, page, slot->offset,
+	rows_add_page(&fetch->fetched.rows, page, slot->offset,
 				  fetch->account->username);
 	free_slot(slot);
 	listing_add_page(&fetch->listing, &seen);
@@ -324,7 +341,7 @@ try_again(Fetch *fetch, Slot *slot, const Failure *failure, int64 wait)
 		retry_hold(&fetch->retry, now + wait);
 	wait_until(slot, now + retry_backoff(&fetch->retry, slot->attempt));
 	slot->attempt++;
-	fetch->fetched->retries++;
+	fetch->fetched.retries++;
 }
 
 /* Refused for the rate: no attempt is used up while any page gets through. */
@@ -341,7 +358,7 @@ slow_down(Fetch *fetch, Slot *slot, Failure *failure, int64 wait)
 		fail_page(fetch, slot, failure);
 	}
 	wait_until(slot, 0);
-	fetch->fetched->retries++;
+	fetch->fetched.retries++;
 }
 
 /* Without a socket fewer requests are in flight; with none at all it is an error. */
@@ -354,7 +371,7 @@ use_fewer_sockets(Fetch *fetch, Slot *slot, const Failure *failure)
 		failure_raise(failure, &place);
 	retry_limit(&fetch->retry, fetch->in_flight);
 	wait_until(slot, 0);
-	fetch->fetched->requests--;
+	fetch->fetched.requests--;
 }
 
 static void
@@ -363,6 +380,11 @@ take_failure(Fetch *fetch, Slot *slot, Failure *failure, const HttpResponse *res
 	int64		wait = retry_after(response->retry_after, time(NULL));
 	int64		max_wait = fetch->account->max_retry_after;
 
+	if (listing_is_beyond(&fetch->listing, slot->offset))
+	{
+		abandon_page(fetch, slot);
+		return;
+	}
 	if (failure->kind != FAILURE_FINAL && wait > max_wait * USECS_PER_MSEC)
 		failure_of_wait(failure, wait / USECS_PER_MSEC, max_wait);
 
@@ -440,29 +462,12 @@ fetch_pages(Fetch *fetch)
 static ProgramSet
 fetch_pass(Fetch *fetch, int64 expected)
 {
-	rows_begin_pass(&fetch->fetched->rows);
+	rows_begin_pass(&fetch->fetched.rows);
 	listing_init(&fetch->listing, fetch->account->page_size, expected);
 	fetch_pages(fetch);
-	fetch->fetched->pages += fetch->listing.pages;
-	fetch->fetched->failed_pages += fetch->listing.failed;
-	return rows_end_pass(&fetch->fetched->rows);
-}
-
-/*
- * Do two passes that brought the same programs prove that there are no others?
- * Not if a page stayed away or empty, and not if fewer came than a total that
- * another contradicts.  Nor if as many came twice as a page holds: then a page
- * may have been served in the place of another.
- */
-static bool
-is_confirmed(const Fetch *fetch, ProgramSet first, ProgramSet second)
-{
-	const Listing *listing = &fetch->listing;
-
-	return first.count == second.count && first.sum == second.sum &&
-		listing->failed == 0 && listing->holes == 0 &&
-		(!listing->moved || second.count >= listing->total) &&
-		listing->rows - second.count < listing->stride;
+	fetch->fetched.pages += fetch->listing.pages;
+	fetch->fetched.failed_pages += fetch->listing.failed;
+	return rows_end_pass(&fetch->fetched.rows);
 }
 
 static bool
@@ -472,29 +477,65 @@ is_proven(const Fetch *fetch, ProgramSet programs)
 		programs.count == fetch->listing.total;
 }
 
-static void
-fetch_passes(Fetch *fetch, int64 expected)
+/*
+ * Do two passes that brought the same programs prove that there are no others?
+ * Not if a page stayed away or empty, or if fewer came than the total.
+ */
+static bool
+is_confirmed(const Fetch *fetch, ProgramSet first, ProgramSet second)
 {
-	Fetched    *fetched = fetch->fetched;
-	ProgramSet	programs = fetch_pass(fetch, expected);
+	const Listing *listing = &fetch->listing;
 
-	fetched->first_pass = 1;
-	fetched->proven = is_proven(fetch, programs);
-	fetched->repeats = fetch->listing.rows > programs.count;
-	fetched->programs = programs.count;
-	if (!fetched->proven && fetch->listing.failed == 0)
-	{
-		ProgramSet	again;
+	return rows_same_set(first, second) &&
+		listing->failed == 0 && listing->holes == 0 &&
+		second.count >= listing->total;
+}
 
-		progress_again();
-		again = fetch_pass(fetch, fetch->listing.total);
-		fetched->proven = is_proven(fetch, again) ||
-			is_confirmed(fetch, programs, again);
-		fetched->first_pass = fetched->proven ? 2 : 1;
-		fetched->repeats = true;
-		fetched->programs = again.count;
-	}
+/* Notes what a pass brought; the rows of those before it may count as well. */
+static void
+note_pass(Fetch *fetch, ProgramSet programs, int first_pass, bool proven)
+{
+	Fetched    *fetched = &fetch->fetched;
+
+	fetched->first_pass = first_pass;
+	fetched->repeats = first_pass < fetched->rows.pass ||
+		fetch->listing.rows > programs.count;
+	fetched->programs = programs;
 	fetched->total = fetch->listing.total;
+	fetched->proven = proven;
+}
+
+Fetched *
+fetch_programs(Fetch *fetch, int64 expected)
+{
+	ProgramSet	first = fetch_pass(fetch, expected);
+	ProgramSet	second;
+	bool		proven = is_proven(fetch, first);
+
+	note_pass(fetch, first, 1, proven);
+	if (proven || fetch->listing.failed > 0)
+		return &fetch->fetched;
+
+	progress_again("it does not show as many programs as it tells of");
+	second = fetch_pass(fetch, fetch->listing.total);
+	proven = is_proven(fetch, second) || is_confirmed(fetch, first, second);
+	note_pass(fetch, second, proven ? 2 : 1, proven);
+	return &fetch->fetched;
+}
+
+void
+fetch_confirm(Fetch *fetch)
+{
+	ProgramSet	first = fetch->fetched.programs;
+	ProgramSet	second;
+	bool		proven;
+
+	if (fetch->fetched.rows.pass > 1)
+		return;
+	progress_again("programs seem to be gone");
+	second = fetch_pass(fetch, fetch->listing.total);
+	proven = rows_same_set(first, second) && is_proven(fetch, second);
+	note_pass(fetch, second, proven ? 2 : 1, proven);
 }
 
 /* ---- one sync's fetch ---- */
@@ -524,13 +565,14 @@ http_settings(const Account *account)
 	return settings;
 }
 
-static Fetch *
-fetch_init(const Account *account, Progress *progress)
+Fetch *
+fetch_open(const Account *account, Progress *progress)
 {
 	Fetch	   *fetch = palloc0(sizeof(Fetch));
 
 	fetch->account = account;
 	fetch->progress = progress;
+	fetch->started = clock_us();
 	fetch->settings = http_settings(account);
 	fetch->nslots = account->concurrency;
 	fetch->slots = palloc0(fetch->nslots * sizeof(Slot));
@@ -541,25 +583,21 @@ fetch_init(const Account *account, Progress *progress)
 	fetch->page_context = AllocSetContextCreate(CurrentMemoryContext,
 												"yelp_sync page",
 												ALLOCSET_DEFAULT_SIZES);
-	fetch->fetched = palloc0(sizeof(Fetched));
-	rows_init(&fetch->fetched->rows);
+	rows_init(&fetch->fetched.rows);
 	fetch->http = http_open(&fetch->settings);
 	return fetch;
 }
 
-Fetched *
-fetch_programs(const Account *account, int64 expected, Progress *progress)
+void
+fetch_close(Fetch *fetch)
 {
-	int64		started = clock_us();
-	Fetch	   *fetch = fetch_init(account, progress);
-	Fetched    *fetched = fetch->fetched;
+	Fetched    *fetched = &fetch->fetched;
 
-	fetch_passes(fetch, expected);
 	fetched->received_bytes = http_received_bytes(fetch->http);
 	http_close(fetch->http);
 	MemoryContextDelete(fetch->page_context);
-	fetched->elapsed = clock_us() - started;
-	progress_fetch_done(progress, fetched->pages, fetched->programs,
-						fetched->retries, fetched->elapsed);
-	return fetched;
+	fetched->elapsed = clock_us() - fetch->started;
+	progress_fetch_done(fetch->progress, fetched->pages,
+						fetched->programs.count, fetched->retries,
+						fetched->elapsed);
 }

@@ -9,16 +9,19 @@
 #include "progress.h"
 #include "rows.h"
 
+typedef struct Fetch Fetch;
+
+/* What has been fetched so far. */
 typedef struct Fetched
 {
 	/* The programs */
 	Rows		rows;
 	int			first_pass;		/* rows of earlier passes do not count */
 	bool		repeats;		/* a program may have come more than once */
+	ProgramSet	programs;		/* of the last pass */
 
 	/* What they are worth */
 	int64		total;			/* of programs, says the API */
-	int64		programs;		/* that came, each counted once */
 	bool		proven;			/* what did not come is gone */
 
 	/* Statistics */
@@ -26,19 +29,31 @@ typedef struct Fetched
 	int64		requests;
 	int64		retries;
 	int64		failed_pages;
-	int64		received_bytes;
-	int64		elapsed;		/* microseconds */
+	int64		received_bytes; /* known when closed */
+	int64		elapsed;		/* microseconds; known when closed */
 } Fetched;
 
 /*
- * Fetches all programs of the account.  The number that is expected, 0 for
- * none, decides how many pages are asked for before the first has come; a
- * wrong one costs requests and nothing else.
- *
- * Allocates in the current memory context.  Raises the errors of failure.c,
- * and what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
+ * Makes ready to fetch, in the current memory context.  All of these raise the
+ * errors of failure.c and what CHECK_FOR_INTERRUPTS raises; nothing is left
+ * behind then.
  */
-extern Fetched *fetch_programs(const Account *account, int64 expected,
-							   Progress *progress);
+extern Fetch *fetch_open(const Account *account, Progress *progress);
+
+/*
+ * Fetches all programs.  The number that is expected, 0 for none, decides how
+ * many pages are asked for before the first has come; a wrong one costs
+ * requests and nothing else.  The result lives as long as the memory context.
+ */
+extern Fetched *fetch_programs(Fetch *fetch, int64 expected);
+
+/*
+ * Fetches them once more, unless that was done: what was proven is no longer
+ * when the programs are not the same.
+ */
+extern void fetch_confirm(Fetch *fetch);
+
+/* Gives everything back but the rows. */
+extern void fetch_close(Fetch *fetch);
 
 #endif							/* YELP_SYNC_FETCH_H */

@@ -9,6 +9,9 @@
  * smaller pages, at first or from some page on, is followed without a gap.
  * Ranges beyond the total stay, in case that a later page tells a larger one.
  *
+ * An API may also list more than the total that it tells: then the end is
+ * where a page is not full.
+ *
  * A page that is empty where there should be programs is a hole: asking again
  * from the same place would not end.  A listing with a hole, or whose pages
  * told different totals, proves nothing about what it does not show.
@@ -64,7 +67,7 @@ listing_init(Listing *listing, int page_size, int64 expected)
 static bool
 is_after_end(const Listing *listing, int64 position)
 {
-	return listing->total_known && position >= listing->total;
+	return listing->total_known && position >= listing->end;
 }
 
 bool
@@ -123,7 +126,31 @@ follow_total(Listing *listing, int64 total)
 		listing->moved = true;
 	listing->total = listing->total_known ? Max(listing->total, total) : total;
 	listing->total_known = true;
-	plan_until(listing, listing->total);
+	listing->end = Max(listing->end, listing->total);
+	plan_until(listing, listing->end);
+}
+
+/*
+ * Programs lie beyond the total.  Where a page there was full, others may
+ * follow it: look, until a page is not full.
+ */
+static void
+follow_overflow(Listing *listing, const ListingPage *page)
+{
+	int64		end = page->offset + page->count;
+
+	listing->moved = true;
+	if (page->count >= page->asked)
+		listing->end = Max(listing->end, end + 1);
+	plan_until(listing, listing->end);
+}
+
+/* Nothing lies beyond the total, as it should be. */
+static void
+stop_at(Listing *listing, const ListingPage *page)
+{
+	listing->end = Max(listing->total, Min(listing->end, page->offset));
+	listing_abandon(listing, page->offset, page->asked);
 }
 
 /*
@@ -163,16 +190,16 @@ listing_add_page(Listing *listing, const ListingPage *page)
 	int64		asked_end = page->offset + page->asked;
 
 	follow_total(listing, page->total);
-	if (page->count == 0 && listing_is_beyond(listing, page->offset))
+	if (page->count == 0 && page->offset > 0 && page->offset >= listing->total)
 	{
-		listing_abandon(listing, page->offset, page->asked);
+		stop_at(listing, page);
 		return;
 	}
 
 	listing->pages++;
 	listing->rows += page->count;
 	if (end > page->total)
-		listing->moved = true;
+		follow_overflow(listing, page);
 	if (page->count == 0 && page->offset < listing->total)
 		listing->holes++;
 	else if (end > asked_end)
@@ -195,7 +222,7 @@ listing_pages_left(const Listing *listing)
 		ListingRange range = listing->ranges[i];
 
 		if (listing->total_known)
-			range.to = Min(range.to, listing->total);
+			range.to = Min(range.to, listing->end);
 		if (range.from < range.to)
 			pages += (range.to - range.from + listing->stride - 1) /
 				listing->stride;

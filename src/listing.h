@@ -27,6 +27,7 @@ typedef struct Listing
 	/* What the pages said */
 	bool		total_known;
 	int64		total;			/* the largest that was told */
+	int64		end;			/* of what is asked for: it, or a little more */
 	bool		moved;			/* pages contradicted each other */
 	int			holes;			/* pages that were empty and should not be */
 	int			failed;			/* pages that could not be had */
@@ -65,7 +66,10 @@ extern void listing_add_page(Listing *listing, const ListingPage *page);
 /* Pages that are still to be asked for. */
 extern int64 listing_pages_left(const Listing *listing);
 
-/* Is this offset, as far as is known, beyond the end? */
+/*
+ * Is this offset, as far as is known, beyond the end?  Nothing need come from
+ * there; what does shows that the end is not the end.
+ */
 extern bool listing_is_beyond(const Listing *listing, int64 offset);
 
 /* Did every page come, and none contradict another? */

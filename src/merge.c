@@ -42,12 +42,21 @@
 	"fee_period, is_autobid, billed_impressions, billed_clicks, active_features, " \
 	"available_features"
 
-/* The same, of the altered programs */
+/* The same, of the stored rows and of the altered ones */
+#define STORED_COLUMNS \
+	"p.program_type, p.program_status, p.program_pause_status, p.start_date, p.end_date, " \
+	"p.yelp_business_id, p.partner_business_id, p.budget, p.max_bid, p.ad_cost, p.currency, " \
+	"p.fee_period, p.is_autobid, p.billed_impressions, p.billed_clicks, p.active_features, " \
+	"p.available_features"
 #define ALTERED_COLUMNS \
 	"a.program_type, a.program_status, a.program_pause_status, a.start_date, a.end_date, " \
 	"a.yelp_business_id, a.partner_business_id, a.budget, a.max_bid, a.ad_cost, a.currency, " \
 	"a.fee_period, a.is_autobid, a.billed_impressions, a.billed_clicks, a.active_features, " \
 	"a.available_features"
+
+/* The rows of the last pass, which has each program once */
+#define PASS_ROWS \
+	"(SELECT f.* FROM " FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4)"
 
 /* Each program once, the later page before the earlier one */
 #define LATEST_ROWS \
@@ -83,11 +92,12 @@
 	" RETURNING t.program_id" \
 	"), altered AS MATERIALIZED (" \
 	" SELECT m.fetched_id, m.fingerprint, m.data, a.*, c.changed" \
-	" FROM (SELECT m.fetched_id, m.fingerprint, m.data, p AS stored" \
+	" FROM (SELECT m.fetched_id, m.fingerprint, m.data, p.data AS stored_data," \
+	"    ROW(" STORED_COLUMNS ")::%1$s.yelp_sync_values AS stored" \
 	"   FROM mapped m JOIN %1$s.yelp_programs p ON p.program_id " EQ " m.fetched_id" \
 	"   WHERE p.username " EQ " $1 AND m.stored_id IS NOT NULL OFFSET 0) m" \
 	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
-	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(m.stored, m.data) c(changed)" \
+	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(m.stored, m.stored_data, m.data) c(changed)" \
 	"), updated AS (" \
 	" UPDATE %1$s.yelp_programs t" \
 	" SET (" COLUMNS ", data, fingerprint, updated_at) =" \
@@ -186,6 +196,13 @@ register_rows(const Fetched *fetched)
 		elog(ERROR, "could not register the fetched rows");
 }
 
+static void
+unregister_rows(void)
+{
+	if (SPI_unregister_relation(FETCHED) != SPI_OK_REL_UNREGISTER)
+		elog(ERROR, "could not unregister the fetched rows");
+}
+
 /*
  * Plans a statement without nested loops of tables, and without compiling
  * what runs once.  The settings hold for the planning alone: functions and
@@ -248,6 +265,15 @@ run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *opt
 	PG_END_TRY();
 }
 
+/* What to join with, as cheap as it may be. */
+static const char *
+source_of(const Fetched *fetched)
+{
+	if (fetched->repeats)
+		return LATEST_ROWS;
+	return fetched->first_pass > 1 ? PASS_ROWS : FETCHED;
+}
+
 static void
 execute_merge(Merge *merge, const Fetched *fetched)
 {
@@ -263,7 +289,7 @@ execute_merge(Merge *merge, const Fetched *fetched)
 	SPIExecuteOptions options = {.dest = &receiver.pub};
 	ParamListInfo params = makeParamList(lengthof(types));
 	char	   *sql = psprintf(MERGE_STATEMENT, merge->schema,
-							   fetched->repeats ? LATEST_ROWS : FETCHED);
+							   source_of(fetched));
 	Datum		values[] = {
 		CStringGetTextDatum(merge->username),
 		BoolGetDatum(merge->delete_gone),
@@ -282,18 +308,60 @@ execute_merge(Merge *merge, const Fetched *fetched)
 	run_merge(merge, plan_statement(sql, lengthof(types), types), sql, &options);
 }
 
-/* One number that a query answers with. */
-static int64
-query_number(const char *sql, const char *username)
+/* A query of the account that answers with one row. */
+static void
+query_row(const char *sql, const char *username)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(username)};
+
+	if (SPI_execute_plan(plan_statement(sql, 1, types), values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
+}
+
+static Datum
+result_value(int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, isnull);
+}
+
+/* The set of programs that is stored; read from the primary key's index. */
+static ProgramSet
+stored_programs(const char *schema, const char *username)
+{
+	char	   *sql = psprintf("SELECT pg_catalog.count(*),"
+							   " pg_catalog.bit_xor(pg_catalog.hashtextextended(program_id, 0))"
+							   " FROM %s.yelp_programs WHERE username " EQ " $1", schema);
+	ProgramSet	set;
 	bool		isnull;
 
-	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-									   SPI_tuptable->tupdesc, 1, &isnull));
+	query_row(sql, username);
+	set.count = DatumGetInt64(result_value(1, &isnull));
+	set.digest = (uint64) DatumGetInt64(result_value(2, &isnull));
+	return set;
+}
+
+/*
+ * Most syncs delete nothing, and comparing the sets shows it.  Where they
+ * differ a join tells whether more than new programs is the reason.
+ */
+bool
+merge_would_delete(const char *schema, const char *username,
+				   const Fetched *fetched)
+{
+	ProgramSet	stored = stored_programs(schema, username);
+	char	   *sql = psprintf("SELECT pg_catalog.count(*)"
+							   " FROM %s.yelp_programs p LEFT JOIN " FETCHED " f"
+							   " ON f.program_id " EQ " p.program_id"
+							   " WHERE p.username " EQ " $1 AND f.program_id IS NULL", schema);
+	bool		isnull;
+
+	if (stored.count == 0 || rows_same_set(stored, fetched->programs))
+		return false;
+	register_rows(fetched);
+	query_row(sql, username);
+	unregister_rows();
+	return DatumGetInt64(result_value(1, &isnull)) > 0;
 }
 
 /*
@@ -303,9 +371,7 @@ query_number(const char *sql, const char *username)
 static void
 reject_empty(const Merge *merge)
 {
-	int64		stored = query_number(psprintf("SELECT pg_catalog.count(*) FROM %s.yelp_programs"
-											   " WHERE username " EQ " $1",
-											   merge->schema), merge->username);
+	int64		stored = stored_programs(merge->schema, merge->username).count;
 
 	if (stored > 0)
 		ereport(ERROR,
@@ -321,21 +387,23 @@ reject_empty(const Merge *merge)
 static int64
 count_fetched(const Fetched *fetched, const char *username)
 {
-	if (!fetched->repeats || fetched->first_pass > 1)
-		return fetched->programs;
-	return query_number("SELECT pg_catalog.count(DISTINCT program_id) FROM " FETCHED
-						" WHERE $1 IS NOT NULL", username);
+	bool		isnull;
+
+	if (fetched->first_pass == fetched->rows.pass)
+		return fetched->programs.count;
+	query_row("SELECT pg_catalog.count(DISTINCT program_id) FROM " FETCHED
+			  " WHERE $1 IS NOT NULL", username);
+	return DatumGetInt64(result_value(1, &isnull));
 }
 
 void
 merge_programs(Merge *merge, const Fetched *fetched)
 {
-	if (fetched->programs == 0 && merge->delete_gone)
+	if (fetched->programs.count == 0 && merge->delete_gone)
 		reject_empty(merge);
 	register_rows(fetched);
 	execute_merge(merge, fetched);
 	merge->programs = count_fetched(fetched, merge->username);
 	merge->unchanged = merge->programs - merge->added - merge->updated;
-	if (SPI_unregister_relation(FETCHED) != SPI_OK_REL_UNREGISTER)
-		elog(ERROR, "could not unregister the fetched rows");
+	unregister_rows();
 }

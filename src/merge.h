@@ -29,6 +29,10 @@ typedef struct Merge
 	int64		programs;		/* fetched, each counted once */
 } Merge;
 
+/* Are programs stored that were not fetched?  Needs an SPI connection. */
+extern bool merge_would_delete(const char *schema, const char *username,
+							   const Fetched *fetched);
+
 /*
  * Makes the account's rows what was fetched, in one statement; needs an SPI
  * connection.  Raises HV021 for a program that jsonb cannot hold, HV000 when

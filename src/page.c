@@ -2,85 +2,34 @@
  * page.c
  *	  From the text of a page to the programs on it.
  *
- * A text is read in three passes.
- *
- * 1. check_json() holds it to RFC 8259, because jsmn only tokenizes: even
- *	  strict it takes {"a"}, [1 2] and {}{} for JSON.  It counts the tokens, so
- *	  that jsmn gets all the memory it needs at once, and bounds the nesting,
- *	  which jsmn climbs anew at every closing bracket.
- * 2. tokenize() has jsmn split it, and links each token to the next one that
- *	  lies outside it.
- * 3. read_page() and its helpers walk the tokens.  Every member that the
- *	  extension reads has its line in a table of fields; the others may hold
- *	  whatever jsonb can store.
- *
- * As in jsonb, the last of several members of one name counts.
+ * Every member of a program that the extension reads has its line in a table
+ * of fields, which says what it must be; the others may hold whatever jsonb
+ * can store.  Of several members of one name the last one counts, as in jsonb.
  */
 #include "postgres.h"
 
 #include "page.h"
 
-#include "common/hashfn.h"
-#include "common/int.h"
-#include "mb/pg_wchar.h"
-#include "utils/memutils.h"
+#include <errno.h>
 
-#define JSMN_STATIC
-#define JSMN_STRICT
-#define JSMN_PARENT_LINKS
-#include <jsmn.h>
+#include "common/hashfn.h"
+
+#include "json.h"
 
 /* Amounts in cents go to numeric(14,2), so they stay below this. */
 #define CENTS_BOUND INT64CONST(100000000000000)
 
-/*
- * Numbers in members that nobody reads must fit jsonb's numeric.  These bounds
- * are far within its own.
- */
-#define MAX_NUMBER_BYTES 1000
-#define MAX_EXPONENT_DIGITS 4
+/* The most bytes in which a string may spell one byte, as \uXXXX */
+#define SPELLED_BYTES 6
 
-/* The longest name of a field has 20 bytes, each of which \uXXXX may spell */
-#define MAX_SPELLED_NAME 128
+/* The longest name of a field has 20 bytes */
+#define MAX_SPELLED_NAME (20 * SPELLED_BYTES)
 
 /* How much of another member's name a message shows, in bytes */
 #define MAX_SHOWN_NAME 64
 
-/* What may come next in a JSON text */
-typedef enum Expected
-{
-	EXPECT_VALUE,
-	EXPECT_VALUE_OR_END,
-	EXPECT_MEMBER,
-	EXPECT_MEMBER_OR_END,
-	EXPECT_COMMA_OR_END
-} Expected;
-
-/* The state of check_json() */
-typedef struct Scan
-{
-	const char *text;
-	const char *at;
-	const char *end;
-	Expected	expected;
-	int			ntokens;
-	bool		odd_numbers;	/* some number is long or has an exponent */
-	int			depth;
-	char		open[PAGE_MAX_DEPTH];	/* the brackets that are open */
-	PageProblem *problem;
-} Scan;
-
-/* A text that is JSON, and its tokens */
-typedef struct Json
-{
-	const char *text;
-	bool		odd_numbers;
-	int			ntokens;
-	jsmntok_t  *tokens;			/* size: the first token outside this one */
-} Json;
-
 /* Tells what is wrong with a value ("is not ..."), NULL if nothing */
-typedef const char *(*FieldCheck) (const Json *json, int value);
+typedef const char *(*FieldCheck) (const JsonToken *value);
 
 struct Shape;
 
@@ -93,23 +42,20 @@ typedef struct Field
 	const struct Shape *inner;	/* of an object, or an array's first one */
 } Field;
 
+/* Its name and length */
+#define NAME(name) name, sizeof(name) - 1
+
 #define MAX_FIELDS 12
 
 /* The members that are read of one kind of object */
 typedef struct Shape
 {
 	const char *prefix;			/* of the fields' names in messages */
-	int			nfields;
-	const Field *fields;
+	Field		fields[MAX_FIELDS]; /* up to one without a name */
 } Shape;
-
-#define FIELD(name, check, inner) {name, sizeof(name) - 1, check, inner}
-#define SHAPE(prefix, fields) {prefix, lengthof(fields), fields}
 
 static const char not_integer[] = "is not an integer";
 static const char out_of_range[] = "is out of range";
-static const char bad_escape[] =
-"holds \\u0000 or half a surrogate pair, which no text can hold";
 
 /* Takes over the message; false for the caller to return. */
 static bool
@@ -120,505 +66,23 @@ set_problem(PageProblem *problem, PageProblemKind kind, char *message)
 	return false;
 }
 
+static bool
+bad_field(PageProblem *problem, const char *prefix, const char *name,
+		  const char *complaint)
+{
+	return set_problem(problem, PAGE_NOT_A_PAGE,
+					   psprintf("field \"%s%s\" %s", prefix, name, complaint));
+}
+
 /*
- * Pass 1: is it JSON?
- *
- * The text ends with a NUL byte and has none within, and no rule accepts one:
- * so nothing here needs to look for the end.
+ * Where the fields are.
  */
 
-static bool
-scan_failed(Scan *scan, const char *what)
-{
-	size_t		position = scan->at - scan->text;
-
-	if (scan->at == scan->end)
-		return set_problem(scan->problem, PAGE_NOT_JSON,
-						   psprintf("body is not JSON: it breaks off after %zu bytes",
-									position));
-	return set_problem(scan->problem, PAGE_NOT_JSON,
-					   psprintf("body is not JSON: %s at byte %zu",
-								what, position + 1));
-}
-
-/* Is it UTF-8 without NUL bytes, and of a size that jsmn can count? */
-static bool
-check_text(const char *text, size_t length, PageProblem *problem)
-{
-	int			valid;
-
-	if (length > MaxAllocSize)
-		return set_problem(problem, PAGE_IMPLAUSIBLE,
-						   psprintf("body of %zu bytes is too long", length));
-	if (length == 0)
-		return set_problem(problem, PAGE_NOT_JSON,
-						   pstrdup("body is not JSON: it is empty"));
-	valid = pg_encoding_verifymbstr(PG_UTF8, text, (int) length);
-	if (valid == (int) length)
-		return true;
-	return set_problem(problem, PAGE_NOT_JSON,
-					   psprintf("body is not JSON: %s at byte %d",
-								text[valid] == '\0' ? "NUL" : "invalid UTF-8",
-								valid + 1));
-}
-
-static void
-skip_space(Scan *scan)
-{
-	const char *at = scan->at;
-
-	while (*at == ' ' || *at == '\n' || *at == '\t' || *at == '\r')
-		at++;
-	scan->at = at;
-}
-
-/* The value of a hexadecimal digit, -1 if it is none. */
+/* Which field has the name, -1 if it is none that is read. */
 static int
-hex_value(char c)
+find_name(const Shape *shape, const char *name, size_t length)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
-/* Behind the escape whose backslash is at `at`, NULL if it is none. */
-static const char *
-skip_escape(const char *at)
-{
-	switch (at[1])
-	{
-		case '"':
-		case '\\':
-		case '/':
-		case 'b':
-		case 'f':
-		case 'n':
-		case 'r':
-		case 't':
-			return at + 2;
-		case 'u':
-			for (int i = 2; i < 6; i++)
-			{
-				if (hex_value(at[i]) < 0)
-					return NULL;
-			}
-			return at + 6;
-		default:
-			return NULL;
-	}
-}
-
-static bool
-scan_string(Scan *scan)
-{
-	const char *at = scan->at;
-
-	if (*at != '"')
-		return scan_failed(scan, "no string");
-	at++;
-	for (;;)
-	{
-		while ((unsigned char) *at >= ' ' && *at != '"' && *at != '\\')
-			at++;
-		if (*at != '\\')
-			break;
-		scan->at = at;
-		at = skip_escape(at);
-		if (at == NULL)
-			return scan_failed(scan, "no escape");
-	}
-	scan->at = at;
-	if (*at != '"')
-		return scan_failed(scan, "raw control character");
-	scan->at++;
-	scan->ntokens++;
-	scan->expected = EXPECT_COMMA_OR_END;
-	return true;
-}
-
-/* Goes on behind the digits; false if there is none. */
-static bool
-scan_digits(Scan *scan)
-{
-	const char *at = scan->at;
-
-	while (*at >= '0' && *at <= '9')
-		at++;
-	if (at == scan->at)
-		return scan_failed(scan, "no digit");
-	scan->at = at;
-	return true;
-}
-
-static bool
-scan_number(Scan *scan)
-{
-	const char *start = scan->at;
-
-	if (*scan->at == '-')
-		scan->at++;
-	if (*scan->at == '0')
-		scan->at++;
-	else if (!scan_digits(scan))
-		return false;
-	if (*scan->at == '.')
-	{
-		scan->at++;
-		if (!scan_digits(scan))
-			return false;
-	}
-	if (*scan->at == 'e' || *scan->at == 'E')
-	{
-		scan->odd_numbers = true;
-		scan->at++;
-		if (*scan->at == '+' || *scan->at == '-')
-			scan->at++;
-		if (!scan_digits(scan))
-			return false;
-	}
-	if (scan->at - start > MAX_NUMBER_BYTES)
-		scan->odd_numbers = true;
-	scan->ntokens++;
-	scan->expected = EXPECT_COMMA_OR_END;
-	return true;
-}
-
-static bool
-scan_word(Scan *scan, const char *word)
-{
-	for (; *word != '\0'; word++, scan->at++)
-	{
-		if (*scan->at != *word)
-			return scan_failed(scan, "no value");
-	}
-	scan->ntokens++;
-	scan->expected = EXPECT_COMMA_OR_END;
-	return true;
-}
-
-static bool
-open_bracket(Scan *scan, Expected inside)
-{
-	if (scan->depth == PAGE_MAX_DEPTH)
-		return set_problem(scan->problem, PAGE_IMPLAUSIBLE,
-						   psprintf("body nests deeper than %d levels",
-									PAGE_MAX_DEPTH));
-	scan->open[scan->depth++] = *scan->at++;
-	scan->ntokens++;
-	scan->expected = inside;
-	return true;
-}
-
-static bool
-close_bracket(Scan *scan)
-{
-	char		close = scan->open[scan->depth - 1] == '{' ? '}' : ']';
-
-	if (*scan->at != close)
-		return scan_failed(scan, close == '}' ? "no comma or brace" :
-						   "no comma or bracket");
-	scan->at++;
-	scan->depth--;
-	scan->expected = EXPECT_COMMA_OR_END;
-	return true;
-}
-
-static bool
-scan_value(Scan *scan)
-{
-	switch (*scan->at)
-	{
-		case '"':
-			return scan_string(scan);
-		case '{':
-			return open_bracket(scan, EXPECT_MEMBER_OR_END);
-		case '[':
-			return open_bracket(scan, EXPECT_VALUE_OR_END);
-		case 't':
-			return scan_word(scan, "true");
-		case 'f':
-			return scan_word(scan, "false");
-		case 'n':
-			return scan_word(scan, "null");
-		case '-':
-		case '0':
-		case '1':
-		case '2':
-		case '3':
-		case '4':
-		case '5':
-		case '6':
-		case '7':
-		case '8':
-		case '9':
-			return scan_number(scan);
-		default:
-			return scan_failed(scan, "no value");
-	}
-}
-
-/* A member's name and its colon. */
-static bool
-scan_name(Scan *scan)
-{
-	if (!scan_string(scan))
-		return false;
-	skip_space(scan);
-	if (*scan->at != ':')
-		return scan_failed(scan, "no colon");
-	scan->at++;
-	scan->expected = EXPECT_VALUE;
-	return true;
-}
-
-/* Takes the next bracket, comma, name or plain value. */
-static bool
-scan_next(Scan *scan)
-{
-	char		c = *scan->at;
-
-	switch (scan->expected)
-	{
-		case EXPECT_MEMBER_OR_END:
-			return c == '}' ? close_bracket(scan) : scan_name(scan);
-		case EXPECT_MEMBER:
-			return scan_name(scan);
-		case EXPECT_VALUE_OR_END:
-			return c == ']' ? close_bracket(scan) : scan_value(scan);
-		case EXPECT_VALUE:
-			return scan_value(scan);
-		case EXPECT_COMMA_OR_END:
-			if (c != ',')
-				return close_bracket(scan);
-			scan->at++;
-			scan->expected = scan->open[scan->depth - 1] == '{' ?
-				EXPECT_MEMBER : EXPECT_VALUE;
-			return true;
-	}
-	return false;
-}
-
-static bool
-check_json(Scan *scan, const char *text, size_t length, PageProblem *problem)
-{
-	scan->text = scan->at = text;
-	scan->end = text + length;
-	scan->expected = EXPECT_VALUE;
-	scan->ntokens = 0;
-	scan->odd_numbers = false;
-	scan->depth = 0;
-	scan->problem = problem;
-	if (!check_text(text, length, problem))
-		return false;
-	do
-	{
-		skip_space(scan);
-		if (!scan_next(scan))
-			return false;
-	} while (scan->depth > 0);
-	skip_space(scan);
-	if (scan->at != scan->end)
-		return scan_failed(scan, "more than one value");
-	return true;
-}
-
-/*
- * Pass 2: the tokens.
- */
-
-/*
- * A token's size, which jsmn makes the number of its children, becomes the
- * first token outside it.  A member's value counts as inside its name, so that
- * a name leads to the next one.
- */
-static void
-link_tokens(Json *json)
-{
-	jsmntok_t  *tokens = json->tokens;
-
-	for (int i = 0; i < json->ntokens; i++)
-		tokens[i].size = i + 1;
-	for (int i = json->ntokens - 1; i > 0; i--)
-	{
-		jsmntok_t  *parent = &tokens[tokens[i].parent];
-
-		parent->size = Max(parent->size, tokens[i].size);
-	}
-}
-
-/* The tokens of a text that is an object; free_json() frees them. */
-static bool
-tokenize(Json *json, const char *text, size_t length, PageProblem *problem)
-{
-	Scan		scan;
-	jsmn_parser parser;
-
-	if (!check_json(&scan, text, length, problem))
-		return false;
-	if (text[strspn(text, " \t\r\n")] != '{')
-		return set_problem(problem, PAGE_NOT_A_PAGE,
-						   pstrdup("body is JSON, but not an object"));
-	if (scan.ntokens > (int) (MaxAllocSize / sizeof(jsmntok_t)))
-		return set_problem(problem, PAGE_IMPLAUSIBLE,
-						   psprintf("body of %d tokens is too long",
-									scan.ntokens));
-	json->text = text;
-	json->odd_numbers = scan.odd_numbers;
-	json->ntokens = scan.ntokens;
-	json->tokens = palloc(scan.ntokens * sizeof(jsmntok_t));
-	jsmn_init(&parser);
-	if (jsmn_parse(&parser, text, length,
-				   json->tokens, scan.ntokens) != scan.ntokens)
-	{
-		pfree(json->tokens);
-		return set_problem(problem, PAGE_NOT_JSON,
-						   pstrdup("body is not JSON: jsmn cannot split it"));
-	}
-	link_tokens(json);
-	return true;
-}
-
-static void
-free_json(Json *json)
-{
-	pfree(json->tokens);
-}
-
-static const char *
-token_text(const Json *json, int token)
-{
-	return json->text + json->tokens[token].start;
-}
-
-static int
-token_length(const Json *json, int token)
-{
-	return json->tokens[token].end - json->tokens[token].start;
-}
-
-static bool
-is_string(const Json *json, int token)
-{
-	return json->tokens[token].type == JSMN_STRING;
-}
-
-/* Is it null, true or false, or a number that begins like that? */
-static bool
-is_primitive(const Json *json, int token, char first)
-{
-	return json->tokens[token].type == JSMN_PRIMITIVE &&
-		*token_text(json, token) == first;
-}
-
-/* Strings */
-
-/*
- * The character of the \u escape at *at, which is moved behind it; 0 for those
- * that no text can hold: \u0000 and halves of surrogate pairs.
- */
-static pg_wchar
-read_unicode_escape(const char **at)
-{
-	pg_wchar	units[2] = {0, 0};
-	int			nunits = 0;
-	const char *next = *at;
-
-	do
-	{
-		for (int i = 2; i < 6; i++)
-			units[nunits] = units[nunits] << 4 | hex_value(next[i]);
-		nunits++;
-		next += 6;
-	} while (nunits == 1 && is_utf16_surrogate_first(units[0]) &&
-			 next[0] == '\\' && next[1] == 'u');
-
-	*at += 6;
-	if (is_utf16_surrogate_second(units[0]))
-		return 0;
-	if (!is_utf16_surrogate_first(units[0]))
-		return units[0];
-	if (!is_utf16_surrogate_second(units[1]))
-		return 0;
-	*at += 6;
-	return surrogate_pair_to_codepoint(units[0], units[1]);
-}
-
-/* The character of a short escape such as \n. */
-static char
-read_short_escape(char letter)
-{
-	switch (letter)
-	{
-		case 'b':
-			return '\b';
-		case 'f':
-			return '\f';
-		case 'n':
-			return '\n';
-		case 'r':
-			return '\r';
-		case 't':
-			return '\t';
-		default:
-			return letter;
-	}
-}
-
-/* Is there an escape that jsonb cannot store? */
-static bool
-holds_bad_escape(const char *at, const char *end)
-{
-	while ((at = memchr(at, '\\', end - at)) != NULL)
-	{
-		if (at[1] != 'u')
-			at += 2;
-		else if (read_unicode_escape(&at) == 0)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Writes the characters that a string stands for, never more bytes than its
- * own, and returns how many.  Those that no text can hold become '?'.
- */
-static int
-decode_string(const Json *json, int token, char *to)
-{
-	const char *at = token_text(json, token);
-	const char *end = at + token_length(json, token);
-	char	   *start = to;
-
-	while (at < end)
-	{
-		if (*at != '\\')
-			*to++ = *at++;
-		else if (at[1] != 'u')
-		{
-			*to++ = read_short_escape(at[1]);
-			at += 2;
-		}
-		else
-		{
-			pg_wchar	c = read_unicode_escape(&at);
-
-			unicode_to_utf8(c ? c : '?', (unsigned char *) to);
-			to += pg_utf_mblen((unsigned char *) to);
-		}
-	}
-	return to - start;
-}
-
-/* Fields */
-
-static int
-find_field(const Shape *shape, const char *name, size_t length)
-{
-	for (int i = 0; i < shape->nfields; i++)
+	for (int i = 0; shape->fields[i].name; i++)
 	{
 		const Field *field = &shape->fields[i];
 
@@ -628,96 +92,95 @@ find_field(const Shape *shape, const char *name, size_t length)
 	return -1;
 }
 
-/* Which field a member's name means, -1 for one that is not read. */
+/* The same for a member's name, in which there may be escapes. */
 static int
-field_of_name(const Json *json, int name, const Shape *shape)
+find_field(const Shape *shape, const JsonToken *name)
 {
-	const char *text = token_text(json, name);
-	int			length = token_length(json, name);
-	int			field = find_field(shape, text, length);
+	int			field = find_name(shape, name->text, name->length);
 	char		decoded[MAX_SPELLED_NAME];
 
-	if (field >= 0 || length > MAX_SPELLED_NAME ||
-		memchr(text, '\\', length) == NULL)
+	if (field >= 0 || name->length > MAX_SPELLED_NAME ||
+		memchr(name->text, '\\', name->length) == NULL)
 		return field;
-	return find_field(shape, decoded, decode_string(json, name, decoded));
+	return find_name(shape, decoded, json_decode(name, decoded));
 }
 
-/* The value's token for each field of the object, 0 for those not there. */
+/* The value of each field of the object, NULL for those not there. */
 static void
-find_values(const Json *json, int object, const Shape *shape, int *values)
+find_values(const JsonToken *object, const Shape *shape,
+			const JsonToken **values)
 {
-	int			end = json->tokens[object].size;
+	const JsonToken *end = object + object->size;
 
-	memset(values, 0, shape->nfields * sizeof(int));
-	for (int name = object + 1; name < end; name = json->tokens[name].size)
+	memset(values, 0, MAX_FIELDS * sizeof(*values));
+	for (const JsonToken *name = object + 1; name < end; name += name->size)
 	{
-		int			field = field_of_name(json, name, shape);
+		int			field = find_field(shape, name);
 
 		if (field >= 0)
 			values[field] = name + 1;
 	}
 }
 
+/* The same for a single field. */
+static const JsonToken *
+find_value(const JsonToken *object, const char *name)
+{
+	Shape		shape = {"", {{name, strlen(name), NULL, NULL}}};
+	const JsonToken *values[MAX_FIELDS];
+
+	find_values(object, &shape, values);
+	return values[0];
+}
+
+/*
+ * What the fields hold.
+ */
+
 /* The integer, or PG_INT64_MIN or PG_INT64_MAX where it is out of range. */
 static const char *
-read_integer(const Json *json, int token, int64 *value)
+read_integer(const JsonToken *value, int64 *integer)
 {
-	const char *at = token_text(json, token);
-	const char *end = at + token_length(json, token);
-	bool		negative = *at == '-';
+	char	   *end;
 
-	if (json->tokens[token].type != JSMN_PRIMITIVE)
+	if (value->type != JSON_NUMBER)
 		return not_integer;
-	*value = 0;
-	for (at += negative; at < end; at++)
-	{
-		int			digit = *at - '0';
-
-		if (digit < 0 || digit > 9)
-			return not_integer;
-		if (pg_mul_s64_overflow(*value, 10, value) ||
-			(negative ? pg_sub_s64_overflow(*value, digit, value) :
-			 pg_add_s64_overflow(*value, digit, value)))
-		{
-			*value = negative ? PG_INT64_MIN : PG_INT64_MAX;
-			return strspn(at, "0123456789") < (size_t) (end - at) ?
-				not_integer : out_of_range;
-		}
-	}
-	return NULL;
+	errno = 0;
+	*integer = strtoll(value->text, &end, 10);
+	if (end != value->text + value->length)
+		return not_integer;
+	return errno == ERANGE ? out_of_range : NULL;
 }
 
 static const char *
-check_string(const Json *json, int token)
+check_string(const JsonToken *value)
 {
-	return is_string(json, token) ? NULL : "is not a string";
+	return value->type == JSON_STRING ? NULL : "is not a string";
 }
 
 static const char *
-check_boolean(const Json *json, int token)
+check_boolean(const JsonToken *value)
 {
-	return is_primitive(json, token, 't') || is_primitive(json, token, 'f') ?
-		NULL : "is not a boolean";
+	return value->type == JSON_BOOLEAN ? NULL : "is not a boolean";
 }
 
 static const char *
-check_integer(const Json *json, int token)
+check_integer(const JsonToken *value)
 {
-	int64		value;
+	int64		integer;
 
-	return read_integer(json, token, &value);
+	return read_integer(value, &integer);
 }
 
 static const char *
-check_cents(const Json *json, int token)
+check_cents(const JsonToken *value)
 {
-	int64		value;
-	const char *complaint = read_integer(json, token, &value);
+	int64		cents;
+	const char *complaint = read_integer(value, &cents);
 
 	if (complaint == not_integer)
 		return "is not an integer number of cents";
-	if (value <= -CENTS_BOUND || value >= CENTS_BOUND)
+	if (cents <= -CENTS_BOUND || cents >= CENTS_BOUND)
 		return out_of_range;
 	return NULL;
 }
@@ -737,113 +200,138 @@ read_digits(const char *text, int count)
 	return value;
 }
 
-/* YYYY-MM-DD, a day of the Gregorian calendar from year 1 on. */
-static const char *
-check_date(const Json *json, int token)
+/* Is it YYYY-MM-DD, a day of the Gregorian calendar from year 1 on? */
+static bool
+is_date(const char *date)
 {
 	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-	static const char complaint[] = "is not a date as YYYY-MM-DD";
-	char		date[6 * 10];
-	int			year;
-	int			month;
-	int			day;
-	bool		leap;
+	int			year = read_digits(date, 4);
+	int			month = read_digits(date + 5, 2);
+	int			day = read_digits(date + 8, 2);
+	bool		leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
 
-	if (!is_string(json, token) || token_length(json, token) > (int) sizeof(date) ||
-		decode_string(json, token, date) != 10 ||
-		date[4] != '-' || date[7] != '-')
-		return complaint;
-	year = read_digits(date, 4);
-	month = read_digits(date + 5, 2);
-	day = read_digits(date + 8, 2);
-	if (year < 1 || month < 1 || month > 12 || day < 1)
-		return complaint;
-	leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-	return day <= days[month - 1] + (leap && month == 2) ? NULL : complaint;
+	return date[4] == '-' && date[7] == '-' &&
+		year >= 1 && month >= 1 && month <= 12 && day >= 1 &&
+		day <= days[month - 1] + (leap && month == 2);
 }
 
 static const char *
-check_object(const Json *json, int token)
+check_date(const JsonToken *value)
 {
-	return json->tokens[token].type == JSMN_OBJECT ? NULL : "is not an object";
+	char		date[10 * SPELLED_BYTES];
+
+	return value->type == JSON_STRING &&
+		value->length <= (int) sizeof(date) &&
+		json_decode(value, date) == 10 && is_date(date) ?
+		NULL : "is not a date as YYYY-MM-DD";
+}
+
+static const char *
+check_object(const JsonToken *value)
+{
+	return value->type == JSON_OBJECT ? NULL : "is not an object";
 }
 
 static bool
-is_array_of(const Json *json, int array, jsmntype_t type)
+is_array_of(const JsonToken *value, JsonType type)
 {
-	if (json->tokens[array].type != JSMN_ARRAY)
+	const JsonToken *end = value + value->size;
+
+	if (value->type != JSON_ARRAY)
 		return false;
-	for (int element = array + 1; element < json->tokens[array].size;
-		 element = json->tokens[element].size)
+	for (const JsonToken *item = value + 1; item < end; item += item->size)
 	{
-		if (json->tokens[element].type != type)
+		if (item->type != type)
 			return false;
 	}
 	return true;
 }
 
 static const char *
-check_objects(const Json *json, int token)
+check_objects(const JsonToken *value)
 {
-	return is_array_of(json, token, JSMN_OBJECT) ?
+	return is_array_of(value, JSON_OBJECT) ?
 		NULL : "is not an array of objects";
 }
 
 static const char *
-check_strings(const Json *json, int token)
+check_strings(const JsonToken *value)
 {
-	return is_array_of(json, token, JSMN_STRING) ?
+	return is_array_of(value, JSON_STRING) ?
 		NULL : "is not an array of strings";
 }
 
-static const Field metrics_fields[] = {
-	FIELD("budget", check_cents, NULL),
-	FIELD("currency", check_string, NULL),
-	FIELD("is_autobid", check_boolean, NULL),
-	FIELD("max_bid", check_cents, NULL),
-	FIELD("billed_impressions", check_integer, NULL),
-	FIELD("billed_clicks", check_integer, NULL),
-	FIELD("ad_cost", check_cents, NULL),
-	FIELD("fee_period", check_string, NULL)
+static const Shape metrics_shape = {
+	"program_metrics.",
+	{
+		{NAME("budget"), check_cents, NULL},
+		{NAME("currency"), check_string, NULL},
+		{NAME("is_autobid"), check_boolean, NULL},
+		{NAME("max_bid"), check_cents, NULL},
+		{NAME("billed_impressions"), check_integer, NULL},
+		{NAME("billed_clicks"), check_integer, NULL},
+		{NAME("ad_cost"), check_cents, NULL},
+		{NAME("fee_period"), check_string, NULL}
+	}
 };
-static const Shape metrics_shape = SHAPE("program_metrics.", metrics_fields);
 
-static const Field business_fields[] = {
-	FIELD("yelp_business_id", check_string, NULL),
-	FIELD("partner_business_id", check_string, NULL)
+static const Shape business_shape = {
+	"businesses[0].",
+	{
+		{NAME("yelp_business_id"), check_string, NULL},
+		{NAME("partner_business_id"), check_string, NULL}
+	}
 };
-static const Shape business_shape = SHAPE("businesses[0].", business_fields);
 
-/* The program_id is first of all, so that messages can tell it. */
-static const Field program_fields[] = {
-	FIELD("program_id", check_string, NULL),
-	FIELD("program_type", check_string, NULL),
-	FIELD("program_status", check_string, NULL),
-	FIELD("program_pause_status", check_string, NULL),
-	FIELD("start_date", check_date, NULL),
-	FIELD("end_date", check_date, NULL),
-	FIELD("program_metrics", check_object, &metrics_shape),
-	FIELD("businesses", check_objects, &business_shape),
-	FIELD("active_features", check_strings, NULL),
-	FIELD("available_features", check_strings, NULL)
+/* But for the program_id, which is read before */
+static const Shape program_shape = {
+	"",
+	{
+		{NAME("program_type"), check_string, NULL},
+		{NAME("program_status"), check_string, NULL},
+		{NAME("program_pause_status"), check_string, NULL},
+		{NAME("start_date"), check_date, NULL},
+		{NAME("end_date"), check_date, NULL},
+		{NAME("program_metrics"), check_object, &metrics_shape},
+		{NAME("businesses"), check_objects, &business_shape},
+		{NAME("active_features"), check_strings, NULL},
+		{NAME("available_features"), check_strings, NULL}
+	}
 };
-static const Shape program_shape = SHAPE("", program_fields);
-
-enum PageField
-{
-	FIELD_TOTAL,
-	FIELD_LIMIT,
-	FIELD_PROGRAMS
-};
-static const Field page_fields[] = {
-	FIELD("total", NULL, NULL),
-	FIELD("limit", NULL, NULL),
-	FIELD("payment_programs", NULL, NULL)
-};
-static const Shape page_shape = SHAPE("", page_fields);
 
 /*
- * Pass 3: the programs.
+ * Does each field of the object hold what it must?  Null will do for any, and
+ * so will an array without a first object.
+ */
+static bool
+check_fields(const JsonToken *object, const Shape *shape,
+			 PageProblem *problem)
+{
+	const JsonToken *values[MAX_FIELDS];
+
+	find_values(object, shape, values);
+	for (int i = 0; shape->fields[i].name; i++)
+	{
+		const Field *field = &shape->fields[i];
+		const JsonToken *value = values[i];
+		const char *complaint;
+
+		if (value == NULL || value->type == JSON_NULL)
+			continue;
+		complaint = field->check(value);
+		if (complaint)
+			return bad_field(problem, shape->prefix, field->name, complaint);
+		if (field->inner == NULL || value->size == 1)
+			continue;
+		if (!check_fields(value->type == JSON_ARRAY ? value + 1 : value,
+						  field->inner, problem))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The programs.
  */
 
 /* How many of a text's bytes are shown: at most so many, whole characters. */
@@ -857,155 +345,79 @@ clip(const char *text, int length, int most)
 	return most;
 }
 
+/* Can jsonb store each member?  Most often a single look will tell. */
 static bool
-bad_field(PageProblem *problem, const char *prefix, const char *name,
-		  const char *complaint)
+check_members(const JsonToken *object, PageProblem *problem)
 {
-	return set_problem(problem, PAGE_NOT_A_PAGE,
-					   psprintf("field \"%s%s\" %s", prefix, name, complaint));
-}
+	const JsonToken *end = object + object->size;
 
-/* Has each field the type that it needs?  Null will do for any. */
-static bool
-check_fields(const Json *json, const Shape *shape, const int *values,
-			 PageProblem *problem)
-{
-	for (int i = 0; i < shape->nfields; i++)
-	{
-		const Field *field = &shape->fields[i];
-		int			value = values[i];
-		int			inner_values[MAX_FIELDS];
-		const char *complaint;
-
-		if (value == 0 || is_primitive(json, value, 'n'))
-			continue;
-		complaint = field->check(json, value);
-		if (complaint)
-			return bad_field(problem, shape->prefix, field->name, complaint);
-		if (!field->inner)
-			continue;
-		if (json->tokens[value].type == JSMN_ARRAY)
-			value++;			/* its first element, if it has any */
-		if (value == json->tokens[values[i]].size)
-			continue;
-		find_values(json, value, field->inner, inner_values);
-		if (!check_fields(json, field->inner, inner_values, problem))
-			return false;
-	}
-	return true;
-}
-
-/* Is it a number that may not fit a numeric? */
-static bool
-is_odd_number(const Json *json, int token)
-{
-	const char *text = token_text(json, token);
-	int			length = token_length(json, token);
-	size_t		mantissa = strcspn(text, "eE,]} \t\r\n");
-
-	if (json->tokens[token].type != JSMN_PRIMITIVE)
-		return false;
-	if (length > MAX_NUMBER_BYTES)
+	if (json_unstorable(object) == NULL)
 		return true;
-	if (text[mantissa] != 'e' && text[mantissa] != 'E')
-		return false;
-	text += mantissa + 1;
-	if (*text == '+' || *text == '-')
-		text++;
-	return strspn(text, "0123456789") > MAX_EXPONENT_DIGITS;
-}
-
-/* Can jsonb store the member? */
-static const char *
-check_member(const Json *json, int name)
-{
-	const jsmntok_t *tokens = json->tokens;
-
-	if (holds_bad_escape(json->text + tokens[name].start,
-						 json->text + tokens[name + 1].end))
-		return bad_escape;
-	for (int i = name + 1; json->odd_numbers && i < tokens[name].size; i++)
+	for (const JsonToken *name = object + 1; name < end; name += name->size)
 	{
-		if (is_odd_number(json, i))
-			return "holds a number that is out of range";
-	}
-	return NULL;
-}
-
-static bool
-check_members(const Json *json, int object, PageProblem *problem)
-{
-	int			end = json->tokens[object].size;
-
-	for (int name = object + 1; name < end; name = json->tokens[name].size)
-	{
-		const char *complaint = check_member(json, name);
-		const char *text = token_text(json, name);
+		const char *complaint = json_unstorable(name);
+		int			shown = clip(name->text, name->length, MAX_SHOWN_NAME);
 
 		if (complaint)
 			return set_problem(problem, PAGE_NOT_A_PAGE,
 							   psprintf("field \"%.*s\" %s",
-										clip(text, token_length(json, name), MAX_SHOWN_NAME),
-										text, complaint));
+										shown, name->text, complaint));
 	}
 	return true;
 }
 
 /* What is wrong with a program's id; where nothing is, the id itself. */
 static const char *
-read_id(const Json *json, int value, char **id)
+read_id(const JsonToken *value, char **id)
 {
-	int			length = value ? token_length(json, value) : 0;
+	static const char too_long[] =
+	"is longer than " CppAsString2(PAGE_MAX_ID_BYTES) " bytes";
+	char		decoded[PAGE_MAX_ID_BYTES * SPELLED_BYTES];
+	const char *complaint;
+	int			length;
 
-	if (value == 0)
+	if (value == NULL)
 		return "is missing";
-	if (!is_string(json, value))
+	if (value->type != JSON_STRING)
 		return "is not a string";
-	if (length == 0)
+	if (value->length == 0)
 		return "is empty";
-	if (length <= 6 * PAGE_MAX_ID_BYTES)
-	{
-		const char *text = token_text(json, value);
-		char		decoded[6 * PAGE_MAX_ID_BYTES];
-
-		if (holds_bad_escape(text, text + length))
-			return bad_escape;
-		length = decode_string(json, value, decoded);
-		if (length <= PAGE_MAX_ID_BYTES)
-		{
-			*id = pnstrdup(decoded, length);
-			return NULL;
-		}
-	}
-	return "is longer than " CppAsString2(PAGE_MAX_ID_BYTES) " bytes";
+	if (value->length > (int) sizeof(decoded))
+		return too_long;
+	complaint = json_unstorable(value);
+	if (complaint)
+		return complaint;
+	length = json_decode(value, decoded);
+	if (length > PAGE_MAX_ID_BYTES)
+		return too_long;
+	*id = pnstrdup(decoded, length);
+	return NULL;
 }
 
+/* The object is at this position in the list, counted from 0. */
 static bool
-read_program(PageProgram *program, const Json *json, int object, int position,
+read_program(PageProgram *program, const JsonToken *object, int position,
 			 PageProblem *problem)
 {
-	const jsmntok_t *token = &json->tokens[object];
-	int			values[MAX_FIELDS];
 	const char *complaint;
 
-	if (token->type != JSMN_OBJECT)
+	if (object->type != JSON_OBJECT)
 		return set_problem(problem, PAGE_NOT_A_PAGE,
 						   psprintf("field \"payment_programs[%d]\" is not an object",
 									position));
-	find_values(json, object, &program_shape, values);
-	complaint = read_id(json, values[0], &program->id);
+	complaint = read_id(find_value(object, "program_id"), &program->id);
 	if (complaint)
 		return set_problem(problem, PAGE_NOT_A_PAGE,
 						   psprintf("field \"payment_programs[%d].program_id\" %s",
 									position, complaint));
-	if (!check_fields(json, &program_shape, values, problem) ||
-		!check_members(json, object, problem))
+	if (!check_fields(object, &program_shape, problem) ||
+		!check_members(object, problem))
 	{
 		problem->program_id = program->id;
 		return false;
 	}
-	program->document = json->text + token->start;
-	program->length = token->end - token->start;
+	program->document = object->text;
+	program->length = object->length;
 	program->fingerprint =
 		hash_bytes_extended((const unsigned char *) program->document,
 							program->length, PAGE_FINGERPRINT_SEED);
@@ -1013,20 +425,20 @@ read_program(PageProgram *program, const Json *json, int object, int position,
 }
 
 static bool
-read_programs(ProgramPage *page, const Json *json, int array, PageProblem *problem)
+read_programs(ProgramPage *page, const JsonToken *array, PageProblem *problem)
 {
-	int			end = json->tokens[array].size;
+	const JsonToken *end = array + array->size;
 	int			count = 0;
 
-	for (int i = array + 1; i < end; i = json->tokens[i].size)
+	for (const JsonToken *item = array + 1; item < end; item += item->size)
 		count++;
 	if (count > PAGE_MAX_TOTAL)
 		return set_problem(problem, PAGE_IMPLAUSIBLE,
 						   psprintf("page of %d programs is too long", count));
 	page->programs = palloc(Max(count, 1) * sizeof(PageProgram));
-	for (int i = array + 1; i < end; i = json->tokens[i].size)
+	for (const JsonToken *item = array + 1; item < end; item += item->size)
 	{
-		if (!read_program(&page->programs[page->count], json, i, page->count,
+		if (!read_program(&page->programs[page->count], item, page->count,
 						  problem))
 			return false;
 		page->count++;
@@ -1034,12 +446,16 @@ read_programs(ProgramPage *page, const Json *json, int array, PageProblem *probl
 	return true;
 }
 
+/*
+ * The page.
+ */
+
 static bool
-read_total(ProgramPage *page, const Json *json, int value, PageProblem *problem)
+read_total(ProgramPage *page, const JsonToken *value, PageProblem *problem)
 {
-	if (value == 0)
+	if (value == NULL)
 		return bad_field(problem, "", "total", "is missing");
-	if (read_integer(json, value, &page->total) == not_integer)
+	if (read_integer(value, &page->total) == not_integer)
 		return bad_field(problem, "", "total", not_integer);
 	if (page->total < 0)
 		return bad_field(problem, "", "total", "is negative");
@@ -1051,25 +467,21 @@ read_total(ProgramPage *page, const Json *json, int value, PageProblem *problem)
 }
 
 static bool
-read_page(ProgramPage *page, const Json *json, PageProblem *problem)
+read_page(ProgramPage *page, const JsonToken *object, PageProblem *problem)
 {
-	int			values[MAX_FIELDS];
-	int			limit;
-	int			programs;
+	const JsonToken *limit = find_value(object, "limit");
+	const JsonToken *programs = find_value(object, "payment_programs");
 
-	find_values(json, 0, &page_shape, values);
-	limit = values[FIELD_LIMIT];
-	programs = values[FIELD_PROGRAMS];
-	if (!read_total(page, json, values[FIELD_TOTAL], problem))
+	if (!read_total(page, find_value(object, "total"), problem))
 		return false;
-	if (limit == 0 || read_integer(json, limit, &page->limit) != NULL ||
+	if (limit == NULL || read_integer(limit, &page->limit) != NULL ||
 		page->limit < 1)
 		page->limit = -1;
-	if (programs == 0)
+	if (programs == NULL)
 		return bad_field(problem, "", "payment_programs", "is missing");
-	if (json->tokens[programs].type != JSMN_ARRAY)
+	if (programs->type != JSON_ARRAY)
 		return bad_field(problem, "", "payment_programs", "is not an array");
-	return read_programs(page, json, programs, problem);
+	return read_programs(page, programs, problem);
 }
 
 static void
@@ -1083,19 +495,27 @@ clear_page(ProgramPage *page)
 }
 
 bool
-page_read(ProgramPage *page, const char *text, size_t length, PageProblem *problem)
+page_read(ProgramPage *page, const char *text, size_t length,
+		  PageProblem *problem)
 {
-	Json		json;
+	static const PageProblemKind kinds[] = {
+		[JSON_BROKEN] = PAGE_NOT_JSON,
+		[JSON_UNFIT] = PAGE_NOT_A_PAGE,
+		[JSON_TOO_LONG] = PAGE_IMPLAUSIBLE
+	};
+	JsonFault	fault;
+	JsonToken  *json;
 	bool		success;
 
 	memset(page, 0, sizeof(ProgramPage));
 	memset(problem, 0, sizeof(PageProblem));
-	if (!tokenize(&json, text, length, problem))
-		return false;
-	success = read_page(page, &json, problem);
+	json = json_read(text, length, &fault);
+	if (json == NULL)
+		return set_problem(problem, kinds[fault.kind], fault.message);
+	success = read_page(page, json, problem);
 	if (!success)
 		clear_page(page);
-	free_json(&json);
+	pfree(json);
 	return success;
 }
 
@@ -1103,48 +523,19 @@ page_read(ProgramPage *page, const char *text, size_t length, PageProblem *probl
  * Errors of the API.
  */
 
-enum AnswerField
+/* The error object in an answer, NULL if there is none. */
+static const JsonToken *
+find_error(const JsonToken *answer)
 {
-	FIELD_ERROR,
-	FIELD_ERRORS
-};
-static const Field answer_fields[] = {
-	FIELD("error", NULL, NULL),
-	FIELD("errors", NULL, NULL)
-};
-static const Shape answer_shape = SHAPE("", answer_fields);
+	const JsonToken *error = find_value(answer, "error");
+	const JsonToken *errors = find_value(answer, "errors");
 
-enum ErrorField
-{
-	FIELD_ID,
-	FIELD_CODE,
-	FIELD_DESCRIPTION
-};
-static const Field error_fields[] = {
-	FIELD("id", NULL, NULL),
-	FIELD("code", NULL, NULL),
-	FIELD("description", NULL, NULL)
-};
-static const Shape error_shape = SHAPE("", error_fields);
-
-/* The error object in an answer, 0 if there is none. */
-static int
-find_error(const Json *json)
-{
-	int			values[MAX_FIELDS];
-	int			error;
-	int			errors;
-
-	find_values(json, 0, &answer_shape, values);
-	error = values[FIELD_ERROR];
-	errors = values[FIELD_ERRORS];
-	if (error && json->tokens[error].type == JSMN_OBJECT)
+	if (error && error->type == JSON_OBJECT)
 		return error;
-	if (errors && json->tokens[errors].type == JSMN_ARRAY &&
-		json->tokens[errors].size > errors + 1 &&
-		json->tokens[errors + 1].type == JSMN_OBJECT)
-		return errors + 1;
-	return 0;
+	if (errors && errors->type == JSON_ARRAY && errors->size > 1 &&
+		errors[1].type == JSON_OBJECT)
+		return &errors[1];
+	return NULL;
 }
 
 /*
@@ -1167,16 +558,16 @@ blank_controls(char *text, int length)
 
 /* A string or a number as text for a message, NULL if it is neither. */
 static char *
-error_text(const Json *json, int value)
+error_text(const JsonToken *value)
 {
 	char	   *text;
 	int			length;
 
-	if (value == 0 ||
-		(!is_string(json, value) && read_digits(token_text(json, value), 1) < 0))
+	if (value == NULL ||
+		(value->type != JSON_STRING && value->type != JSON_NUMBER))
 		return NULL;
-	text = palloc(token_length(json, value) + 1);
-	length = decode_string(json, value, text);
+	text = palloc(value->length + 1);
+	length = json_decode(value, text);
 	length = clip(text, length, PAGE_MAX_ERROR_BYTES);
 	blank_controls(text, length);
 	while (length > 0 && text[length - 1] == ' ')
@@ -1191,27 +582,24 @@ error_text(const Json *json, int value)
 void
 page_read_error(const char *text, size_t length, char **id, char **description)
 {
-	Json		json;
-	PageProblem problem;
-	int			error;
+	JsonFault	fault;
+	JsonToken  *json = json_read(text, length, &fault);
+	const JsonToken *error;
 
 	*id = NULL;
 	*description = NULL;
-	if (!tokenize(&json, text, length, &problem))
+	if (json == NULL)
 	{
-		pfree(problem.message);
+		pfree(fault.message);
 		return;
 	}
-	error = find_error(&json);
+	error = find_error(json);
 	if (error)
 	{
-		int			values[MAX_FIELDS];
-
-		find_values(&json, error, &error_shape, values);
-		*id = error_text(&json, values[FIELD_ID]);
+		*id = error_text(find_value(error, "id"));
 		if (*id == NULL)
-			*id = error_text(&json, values[FIELD_CODE]);
-		*description = error_text(&json, values[FIELD_DESCRIPTION]);
+			*id = error_text(find_value(error, "code"));
+		*description = error_text(find_value(error, "description"));
 	}
-	free_json(&json);
+	pfree(json);
 }

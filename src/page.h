@@ -14,9 +14,6 @@
 /* The largest total, and the most programs on a page, that are believed. */
 #define PAGE_MAX_TOTAL		10000000
 
-/* The deepest nesting that is followed; Yelp's pages have six levels. */
-#define PAGE_MAX_DEPTH		100
-
 /* The longest text that page_read_error() hands out, in bytes. */
 #define PAGE_MAX_ERROR_BYTES	200
 
@@ -31,7 +28,7 @@ typedef enum PageProblemKind
 	PAGE_FINE = 0,
 	PAGE_NOT_JSON,				/* no JSON text: broken on its way, perhaps */
 	PAGE_NOT_A_PAGE,			/* JSON, but no page of programs */
-	PAGE_IMPLAUSIBLE			/* a total, size or depth that cannot be */
+	PAGE_IMPLAUSIBLE			/* a total or a size that cannot be */
 } PageProblemKind;
 
 typedef struct PageProblem

@@ -85,7 +85,7 @@ progress_fetched(Progress *progress, int64 completed, int64 total, int64 program
 {
 	int64		now = clock_us();
 	int64		interval = completed == progress->completed ?
-		MOST_INTERVAL : LEAST_INTERVAL;
+	MOST_INTERVAL : LEAST_INTERVAL;
 
 	if (now - progress->last_told < interval)
 		return;
@@ -164,9 +164,9 @@ progress_complete(const ProgressResult *result)
 }
 
 void
-progress_again(void)
+progress_again(const char *why)
 {
-	tell("info", "", "the listing changed while it was read: reading it once more");
+	tell("info", "", psprintf("reading the listing once more: %s", why));
 }
 
 void

@@ -59,8 +59,8 @@ typedef struct ProgressResult
 extern char *progress_summary(const ProgressResult *result);
 extern void progress_complete(const ProgressResult *result);
 
-/* The listing is fetched again, because it moved. */
-extern void progress_again(void);
+/* The listing is fetched again; why is the end of a sentence. */
+extern void progress_again(const char *why);
 
 /* A WARNING; detail and hint may be NULL.  Not silenced by the setting. */
 extern void progress_warning(int sqlstate, const char *message,

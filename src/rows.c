@@ -59,18 +59,26 @@ add_program_context(void *arg)
 			   place->username);
 }
 
+/* The hash that hashtextextended(program_id, 0) gives in SQL. */
+static Datum
+hash_id(Datum id)
+{
+	text	   *value = DatumGetTextPP(id);
+
+	return Int64GetDatum((int64)
+						 hash_bytes_extended((unsigned char *) VARDATA_ANY(value),
+											 VARSIZE_ANY_EXHDR(value), 0));
+}
+
 static void
 add_program(Rows *rows, const PageProgram *program, ProgramPlace *place)
 {
 	ErrorContextCallback callback = {error_context_stack, add_program_context, place};
-	int			id_length = strlen(program->id);
-	uint64		hash = hash_bytes_extended((const unsigned char *) program->id,
-										   id_length, 0);
 	Datum		values[ROW_COLUMNS];
 	bool		nulls[ROW_COLUMNS] = {false};
 
 	error_context_stack = &callback;
-	values[ROW_PROGRAM_ID - 1] = text_datum(program->id, id_length);
+	values[ROW_PROGRAM_ID - 1] = text_datum(program->id, strlen(program->id));
 	values[ROW_FINGERPRINT - 1] = Int64GetDatum((int64) program->fingerprint);
 	values[ROW_DOCUMENT - 1] = text_datum(program->document, program->length);
 	values[ROW_PAGE_OFFSET - 1] = Int64GetDatum(place->offset);
@@ -78,7 +86,7 @@ add_program(Rows *rows, const PageProgram *program, ProgramPlace *place)
 	error_context_stack = callback.previous;
 
 	tuplestore_putvalues(rows->store, rows->desc, values, nulls);
-	tuplesort_putdatum(rows->ids, Int64GetDatum((int64) hash), false);
+	tuplesort_putdatum(rows->ids, hash_id(values[ROW_PROGRAM_ID - 1]), false);
 	rows->count++;
 }
 
@@ -137,7 +145,7 @@ rows_end_pass(Rows *rows)
 		if (set.count == 0 || hash != last)
 		{
 			set.count++;
-			set.sum += hash;
+			set.digest ^= hash;
 		}
 		last = hash;
 	}

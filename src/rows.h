@@ -33,12 +33,18 @@ typedef struct Rows
 	Tuplesortstate *ids;		/* hashes of its program ids */
 } Rows;
 
-/* The distinct programs of a pass. */
+/* A set of programs, as far as it takes to tell it from another. */
 typedef struct ProgramSet
 {
 	int64		count;
-	uint64		sum;			/* of the hashes of their ids */
+	uint64		digest;			/* the hashes of their ids, by xor */
 } ProgramSet;
+
+static inline bool
+rows_same_set(ProgramSet a, ProgramSet b)
+{
+	return a.count == b.count && a.digest == b.digest;
+}
 
 /* In the current memory context; work_mem bounds what is not on disk. */
 extern void rows_init(Rows *rows);

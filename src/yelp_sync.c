@@ -132,13 +132,15 @@ may_delete(const Account *account, const Fetched *fetched)
 }
 
 static void
-warn_unsettled(const Account *account)
+warn_unproven(const Account *account, const Fetched *fetched, const Merge *merge)
 {
 	progress_warning(ERRCODE_WARNING,
-					 psprintf("the programs of account \"%s\" kept changing while they were read: nothing was deleted",
+					 psprintf("could not prove which programs of account \"%s\" are gone: nothing was deleted",
 							  account->username),
-					 NULL,
-					 "The next sync will catch up.");
+					 psprintf("The API told of " INT64_FORMAT " programs, and showed "
+							  INT64_FORMAT " in two readings that do not settle it.",
+							  fetched->total, merge->programs),
+					 "What came was added and updated.");
 }
 
 static void
@@ -171,7 +173,7 @@ report(const Account *account, const Fetched *fetched, const Merge *merge,
 	};
 
 	if (!fetched->proven && fetched->failed_pages == 0)
-		warn_unsettled(account);
+		warn_unproven(account, fetched, merge);
 	progress_merged(common + gone, merge->added, common, gone);
 	progress_complete(&result);
 	log_run(account, &result);
@@ -196,6 +198,22 @@ merge_and_record(const Account *account, const Fetched *fetched, const char *sch
 	runs_add(schema, run, fetched, merge);
 }
 
+/* Fetches until it is proved what is gone, where that matters. */
+static Fetched *
+fetch_account(const Account *account, const char *schema, Progress *progress)
+{
+	int64		expected = runs_expected_programs(schema, account->username,
+												  account->server);
+	Fetch	   *fetch = fetch_open(account, progress);
+	Fetched    *fetched = fetch_programs(fetch, expected);
+
+	if (may_delete(account, fetched) &&
+		merge_would_delete(schema, account->username, fetched))
+		fetch_confirm(fetch);
+	fetch_close(fetch);
+	return fetched;
+}
+
 static void
 sync_account(const char *username, Oid schema_oid, Tuplestorestate *result)
 {
@@ -206,14 +224,12 @@ sync_account(const char *username, Oid schema_oid, Tuplestorestate *result)
 	Progress	progress = {0};
 	Account    *account;
 	Fetched    *fetched;
-	int64		expected;
 
 	account = account_find(username);
 	check_rights(schema_oid);
 	lock_account(username);
 	progress_start(&progress, username, account->server);
-	expected = runs_expected_programs(schema, username, account->server);
-	fetched = fetch_programs(account, expected, &progress);
+	fetched = fetch_account(account, schema, &progress);
 	merge_and_record(account, fetched, schema, &merge, &run);
 	report(account, fetched, &merge, &run, started);
 	rows_free(&fetched->rows);

@@ -1,0 +1,804 @@
+/*
+ * page_test.c
+ *	  What counts as a page, and what is said of a text that is none.
+ */
+#include "postgres.h"
+
+#include "page.h"
+
+#include "common/hashfn.h"
+
+#include "json.h"
+#include "tap.h"
+
+/* A string literal and its length, NUL bytes within it included */
+#define TEXT(literal) literal, sizeof(literal) - 1
+
+#define ID "JjhIENbS68b2Wkomkbu6Jw"
+
+/* A page around programs, and a page of one program that has these members */
+#define PAGE(programs) \
+	"{\"total\":1,\"payment_programs\":[" programs "]}"
+#define PROGRAM(members) PAGE("{\"program_id\":\"" ID "\"" members "}")
+
+static const char *
+kind_name(PageProblemKind kind)
+{
+	switch (kind)
+	{
+		case PAGE_FINE:
+			return "fine";
+		case PAGE_NOT_JSON:
+			return "not JSON";
+		case PAGE_NOT_A_PAGE:
+			return "not a page";
+		case PAGE_IMPLAUSIBLE:
+			return "implausible";
+	}
+	return "unknown";
+}
+
+/* Reads a text that has to be a page; false if it is none. */
+static bool
+read_fine(ProgramPage *page, const char *text, size_t length, const char *name)
+{
+	PageProblem problem;
+	bool		fine = page_read(page, text, length, &problem);
+
+	return tap_ok(fine, "%s: a page%s%s", name, fine ? "" : ", but ",
+				  fine ? "" : problem.message);
+}
+
+static void
+fine(const char *text, size_t length, const char *name)
+{
+	ProgramPage page;
+
+	read_fine(&page, text, length, name);
+}
+
+/* The text is refused for the reason given, which is the whole message. */
+static void
+refused(const char *text, size_t length, PageProblemKind kind,
+		const char *program_id, const char *message)
+{
+	ProgramPage page;
+	PageProblem problem;
+
+	if (!tap_ok(!page_read(&page, text, length, &problem),
+				"refused: %s", message))
+		return;
+	tap_is_text(kind_name(problem.kind), kind_name(kind), "is %s",
+				kind_name(kind));
+	tap_is_text(problem.message, message, "says why");
+	tap_is_text(problem.program_id, program_id, "names the program");
+	tap_ok(page.count == 0 && page.programs == NULL, "leaves nothing");
+}
+
+static void
+not_json(const char *text, size_t length, const char *why)
+{
+	refused(text, length, PAGE_NOT_JSON, NULL,
+			psprintf("body is not JSON: %s", why));
+}
+
+static void
+not_a_page(const char *text, size_t length, const char *why)
+{
+	refused(text, length, PAGE_NOT_A_PAGE, NULL, why);
+}
+
+static void
+bad_program(const char *text, size_t length, const char *why)
+{
+	refused(text, length, PAGE_NOT_A_PAGE, ID, why);
+}
+
+/* Many times a text between two others. */
+static char *
+repeated(const char *before, const char *text, int count, const char *after)
+{
+	size_t		length = strlen(text);
+	char	   *result = palloc(strlen(before) + length * count +
+								strlen(after) + 1);
+	char	   *to = result + strlen(strcpy(result, before));
+
+	for (int i = 0; i < count; i++, to += length)
+		memcpy(to, text, length);
+	strcpy(to, after);
+	return result;
+}
+
+static void
+test_whole_page(void)
+{
+	static const char first[] =
+	"{\"program_id\":\"" ID "\",\"program_type\":\"CPC\","
+	"\"program_status\":\"ACTIVE\",\"program_pause_status\":\"NOT_PAUSED\","
+	"\"start_date\":\"2026-03-23\",\"end_date\":\"9999-12-31\","
+	"\"program_metrics\":{\"budget\":1000000,\"currency\":\"USD\","
+	"\"is_autobid\":true,\"max_bid\":null,\"billed_impressions\":1234,"
+	"\"billed_clicks\":56,\"ad_cost\":245000,"
+	"\"fee_period\":\"Calendar Month\"},"
+	"\"businesses\":[{\"yelp_business_id\":\"ys4FVTHxbSepIkvCLHYxCA\","
+	"\"partner_business_id\":null}],\"future_budget_changes\":[],"
+	"\"active_features\":[\"AD_GOAL\"],"
+	"\"available_features\":[\"AD_GOAL\",\"CALL_TRACKING\"]}";
+	static const char second[] =
+	"{ \"program_id\" : \"kWDutUAzwQVj5BMdz80R-Q\","
+	" \"page_upgrade_info\":{\"cost\":8.24,\"monthly_rate\":30} }";
+	const char *text =
+	psprintf("{\"program_status\":\"ALL\",\"total\":1913,\"offset\":0,"
+			 "\"limit\":40,\"payment_programs\":[%s,\n\t%s ]} \r\n",
+			 first, second);
+	ProgramPage page;
+
+	if (!read_fine(&page, text, strlen(text), "two programs"))
+		return;
+	tap_is_int(page.total, 1913, "total");
+	tap_is_int(page.limit, 40, "limit");
+	tap_is_int(page.count, 2, "count");
+	tap_is_text(page.programs[0].id, ID, "first id");
+	tap_is_text(page.programs[1].id, "kWDutUAzwQVj5BMdz80R-Q", "second id");
+	tap_is_text(pnstrdup(page.programs[0].document, page.programs[0].length),
+				first, "first document");
+	tap_is_text(pnstrdup(page.programs[1].document, page.programs[1].length),
+				second, "second document, with its spaces");
+	tap_ok(page.programs[0].document == strstr(text, first),
+		   "documents lie within the page");
+	tap_ok(page.programs[1].fingerprint ==
+		   hash_bytes_extended((const unsigned char *) second, strlen(second),
+							   PAGE_FINGERPRINT_SEED),
+		   "the fingerprint is the hash of the document");
+}
+
+static void
+test_empty_page(void)
+{
+	ProgramPage page;
+
+	if (!read_fine(&page, TEXT("{\"total\":0,\"payment_programs\":[]}"),
+				   "no programs"))
+		return;
+	tap_is_int(page.count, 0, "no program");
+	tap_is_int(page.total, 0, "total of 0");
+	tap_is_int(page.limit, -1, "no limit told");
+}
+
+/* The page's limit is an echo: whatever it is, the page is read. */
+static void
+test_limit(void)
+{
+	static const struct
+	{
+		const char *value;
+		int64		limit;
+	}			cases[] = {
+		{"1", 1}, {"40", 40}, {"0", -1}, {"-1", -1}, {"null", -1},
+		{"\"40\"", -1}, {"40.0", -1}, {"4e1", -1}, {"{}", -1}, {"[]", -1},
+		{"true", -1}, {"99999999999999999999", -1}
+	};
+
+	for (size_t i = 0; i < lengthof(cases); i++)
+	{
+		char	   *text = psprintf("{\"payment_programs\":[],\"limit\":%s,"
+									"\"total\":0}", cases[i].value);
+		ProgramPage page;
+
+		if (read_fine(&page, text, strlen(text), text))
+			tap_is_int(page.limit, cases[i].limit, "limit %s", cases[i].value);
+	}
+}
+
+static void
+test_broken_text(void)
+{
+	not_json(TEXT(""), "it is empty");
+	not_json(TEXT(" \n"), "it breaks off after 2 bytes");
+	not_json(TEXT("<html>"), "no value at byte 1");
+	not_json(TEXT("\xEF\xBB\xBF{}"), "no value at byte 1");
+	not_json(TEXT("{"), "it breaks off after 1 bytes");
+	not_json(TEXT("[[]"), "it breaks off after 3 bytes");
+	not_json(TEXT("{\"a"), "it breaks off after 3 bytes");
+	not_json(TEXT("{\"a\""), "it breaks off after 4 bytes");
+	not_json(TEXT("{\"a\":"), "it breaks off after 5 bytes");
+	not_json(TEXT("{\"a\":1"), "it breaks off after 6 bytes");
+	not_json(TEXT("{\"a\":1,"), "it breaks off after 7 bytes");
+	not_json(TEXT("{\"a\":tru"), "it breaks off after 8 bytes");
+	not_json(TEXT("{\"a\":-"), "it breaks off after 6 bytes");
+	not_json(TEXT("{\"a\":1."), "it breaks off after 7 bytes");
+	not_json(TEXT("{\"a\":1e+"), "it breaks off after 8 bytes");
+	not_json(TEXT("{\"\\"), "no escape at byte 3");
+	not_json(TEXT("{\"\\u12"), "no escape at byte 3");
+	not_json(TEXT("}"), "no value at byte 1");
+	not_json(TEXT("]"), "no value at byte 1");
+}
+
+/* Most of these jsmn takes for JSON. */
+static void
+test_grammar(void)
+{
+	not_json(TEXT("{\"a\"}"), "no colon at byte 5");
+	not_json(TEXT("{\"a\",\"b\"}"), "no colon at byte 5");
+	not_json(TEXT("{\"a\":1,}"), "no string at byte 8");
+	not_json(TEXT("{,}"), "no string at byte 2");
+	not_json(TEXT("{\"a\":,}"), "no value at byte 6");
+	not_json(TEXT("{\"a\":}"), "no value at byte 6");
+	not_json(TEXT("{\"a\":1:2}"), "no comma or brace at byte 7");
+	not_json(TEXT("{\"a\":1 \"b\":2}"), "no comma or brace at byte 8");
+	not_json(TEXT("{\"a\"::1}"), "no value at byte 6");
+	not_json(TEXT("{1:2}"), "no string at byte 2");
+	not_json(TEXT("{null:2}"), "no string at byte 2");
+	not_json(TEXT("{{}:2}"), "no string at byte 2");
+	not_json(TEXT("{a:2}"), "no string at byte 2");
+	not_json(TEXT("{'a':2}"), "no string at byte 2");
+	not_json(TEXT("{1}"), "no string at byte 2");
+	not_json(TEXT("{]"), "no string at byte 2");
+	not_json(TEXT("{\"a\":1]"), "no comma or brace at byte 7");
+	not_json(TEXT("[1 2]"), "no comma or bracket at byte 4");
+	not_json(TEXT("[1,]"), "no value at byte 4");
+	not_json(TEXT("[,1]"), "no value at byte 2");
+	not_json(TEXT("[1,,2]"), "no value at byte 4");
+	not_json(TEXT("[\"a\":1]"), "no comma or bracket at byte 5");
+	not_json(TEXT("[}"), "no value at byte 2");
+	not_json(TEXT("[1}"), "no comma or bracket at byte 3");
+	not_json(TEXT("[][]"), "more than one value at byte 3");
+	not_json(TEXT("{}{}"), "more than one value at byte 3");
+	not_json(TEXT("{} x"), "more than one value at byte 4");
+	not_json(TEXT("{}}"), "more than one value at byte 3");
+	not_json(TEXT("1 2"), "more than one value at byte 3");
+	not_json(TEXT("[/* */]"), "no value at byte 2");
+	not_json(TEXT("[\f]"), "no value at byte 2");
+	not_json(TEXT("[\xC2\xA0]"), "no value at byte 2");
+}
+
+static void
+test_plain_values(void)
+{
+	not_json(TEXT("[truth]"), "no value at byte 5");
+	not_json(TEXT("[truetrue]"), "no comma or bracket at byte 6");
+	not_json(TEXT("[True]"), "no value at byte 2");
+	not_json(TEXT("[nul]"), "no value at byte 5");
+	not_json(TEXT("[nulll]"), "no comma or bracket at byte 6");
+	not_json(TEXT("[NaN]"), "no value at byte 2");
+	not_json(TEXT("[Infinity]"), "no value at byte 2");
+	not_json(TEXT("[-Infinity]"), "no digit at byte 3");
+	not_json(TEXT("[01]"), "no comma or bracket at byte 3");
+	not_json(TEXT("[-01]"), "no comma or bracket at byte 4");
+	not_json(TEXT("[-]"), "no digit at byte 3");
+	not_json(TEXT("[+1]"), "no value at byte 2");
+	not_json(TEXT("[--1]"), "no digit at byte 3");
+	not_json(TEXT("[1.]"), "no digit at byte 4");
+	not_json(TEXT("[.5]"), "no value at byte 2");
+	not_json(TEXT("[1.e5]"), "no digit at byte 4");
+	not_json(TEXT("[1.2.3]"), "no comma or bracket at byte 5");
+	not_json(TEXT("[1e]"), "no digit at byte 4");
+	not_json(TEXT("[1e+]"), "no digit at byte 5");
+	not_json(TEXT("[1e1.5]"), "no comma or bracket at byte 5");
+	not_json(TEXT("[0x10]"), "no comma or bracket at byte 3");
+	not_json(TEXT("[1_000]"), "no comma or bracket at byte 3");
+	fine(TEXT(PROGRAM(",\"a\":[0,-0,0.0,-0.5,1e5,1E+5,1.25e-05,12345678901,"
+					  "true,false,null,\"\",{},[]]")), "every plain value");
+}
+
+static void
+test_strings(void)
+{
+	not_json(TEXT("[\"a\nb\"]"), "raw control character at byte 4");
+	not_json(TEXT("[\"\t\"]"), "raw control character at byte 3");
+	not_json(TEXT("[\"\x1F\"]"), "raw control character at byte 3");
+	not_json(TEXT("[\"\\x\"]"), "no escape at byte 3");
+	not_json(TEXT("[\"\\'\"]"), "no escape at byte 3");
+	not_json(TEXT("[\"\\U0041\"]"), "no escape at byte 3");
+	not_json(TEXT("[\"ab\\u00g0\"]"), "no escape at byte 5");
+	not_json(TEXT("[\"\\u123\"]"), "no escape at byte 3");
+	not_json(TEXT("[\"\\\"]"), "it breaks off after 5 bytes");
+	not_json(TEXT("{\"a\\q\":1}"), "no escape at byte 4");
+	fine(TEXT(PROGRAM(",\"a\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\uABCD\x7F\"")),
+		 "every escape");
+}
+
+static void
+test_encoding(void)
+{
+	not_json(TEXT("[\"\0\"]"), "NUL at byte 3");
+	not_json(TEXT("{}\0"), "NUL at byte 3");
+	not_json(TEXT("\0"), "NUL at byte 1");
+	not_json(TEXT("[\"\xFF\"]"), "invalid UTF-8 at byte 3");
+	not_json(TEXT("[\"\x80\"]"), "invalid UTF-8 at byte 3");
+	not_json(TEXT("[\"\xC3\"]"), "invalid UTF-8 at byte 3");
+	not_json(TEXT("[\"a\xE2\x82"), "invalid UTF-8 at byte 4");
+	not_json(TEXT("[\"\xC0\x80\"]"), "invalid UTF-8 at byte 3");
+	not_json(TEXT("[\"\xED\xA0\x80\"]"), "invalid UTF-8 at byte 3");
+	not_json(TEXT("[\"\xF4\x90\x80\x80\"]"), "invalid UTF-8 at byte 3");
+	fine(TEXT(PROGRAM(",\"a\":\"caf\xC3\xA9 \xE5\xAF\xBF\xE5\x8F\xB8 "
+					  "\xF0\x9F\xA5\x9E\",\"\xC3\xA9\":1")), "UTF-8");
+	fine(TEXT(PROGRAM(",\"a\":\"\\ud83e\\udd5e\"")), "a surrogate pair");
+}
+
+static void
+test_bad_escapes(void)
+{
+	static const char why[] = "field \"a\" holds \\u0000 or half a surrogate "
+	"pair, which no text can hold";
+
+	bad_program(TEXT(PROGRAM(",\"a\":\"\\u0000\"")), why);
+	bad_program(TEXT(PROGRAM(",\"a\":{\"b\":[1,\"x\\u0000y\"]}")), why);
+	bad_program(TEXT(PROGRAM(",\"a\":{\"\\u0000\":1}")), why);
+	bad_program(TEXT(PROGRAM(",\"a\":\"\\ud800\"")), why);
+	bad_program(TEXT(PROGRAM(",\"a\":\"\\uDFFF\"")), why);
+	bad_program(TEXT(PROGRAM(",\"a\":\"\\ud800\\ud800\"")), why);
+	bad_program(TEXT(PROGRAM(",\"a\":\"\\ud800\\u0041\"")), why);
+	bad_program(TEXT(PROGRAM(",\"a\":\"\\ud800\\n\"")), why);
+	bad_program(TEXT(PROGRAM(",\"a\":[\"\\ud83e\",\"\\udd5e\"]")), why);
+	bad_program(TEXT(PROGRAM(",\"a\":\"\\ud83e\\udd5e\\udd5e\"")), why);
+	bad_program(TEXT(PROGRAM(",\"\\ud800\":1")),
+				"field \"\\ud800\" holds \\u0000 or half a surrogate pair, "
+				"which no text can hold");
+	bad_program(TEXT(PROGRAM(",\"program_type\":\"\\u0000\"")),
+				"field \"program_type\" holds \\u0000 or half a surrogate "
+				"pair, which no text can hold");
+	not_a_page(TEXT(PAGE("{\"program_id\":\"\\u0000\"}")),
+			   "field \"payment_programs[0].program_id\" holds \\u0000 or "
+			   "half a surrogate pair, which no text can hold");
+	fine(TEXT(PROGRAM(",\"a\":\"\\\\u0000 \\\\ud800\"")),
+		 "escaped backslashes before u");
+	fine(TEXT("{\"\\ud800\":\"\\u0000\",\"total\":0,\"payment_programs\":[]}"),
+		 "bad escapes outside of programs, which nobody stores");
+}
+
+static void
+test_roots(void)
+{
+	static const char why[] = "body is JSON, but not an object";
+
+	not_a_page(TEXT("null"), why);
+	not_a_page(TEXT("true"), why);
+	not_a_page(TEXT("12"), why);
+	not_a_page(TEXT(" \"text\" "), why);
+	not_a_page(TEXT("[]"), why);
+	not_a_page(TEXT("[{\"total\":1}]"), why);
+	not_a_page(TEXT("{}"), "field \"total\" is missing");
+	not_a_page(TEXT("{\"error\":{\"id\":\"X\"}}"), "field \"total\" is missing");
+	not_a_page(TEXT("{\"a\":{\"total\":1,\"payment_programs\":[]}}"),
+			   "field \"total\" is missing");
+}
+
+static void
+test_total(void)
+{
+	static const struct
+	{
+		const char *value;
+		PageProblemKind kind;
+		const char *why;
+	}			cases[] = {
+		{"null", PAGE_NOT_A_PAGE, "field \"total\" is not an integer"},
+		{"true", PAGE_NOT_A_PAGE, "field \"total\" is not an integer"},
+		{"\"12\"", PAGE_NOT_A_PAGE, "field \"total\" is not an integer"},
+		{"[12]", PAGE_NOT_A_PAGE, "field \"total\" is not an integer"},
+		{"{}", PAGE_NOT_A_PAGE, "field \"total\" is not an integer"},
+		{"1.5", PAGE_NOT_A_PAGE, "field \"total\" is not an integer"},
+		{"2.0", PAGE_NOT_A_PAGE, "field \"total\" is not an integer"},
+		{"1e3", PAGE_NOT_A_PAGE, "field \"total\" is not an integer"},
+		{"99999999999999999999.5", PAGE_NOT_A_PAGE,
+		"field \"total\" is not an integer"},
+		{"-1", PAGE_NOT_A_PAGE, "field \"total\" is negative"},
+		{"-99999999999999999999", PAGE_NOT_A_PAGE,
+		"field \"total\" is negative"},
+		{"10000001", PAGE_IMPLAUSIBLE, "field \"total\" is over 10000000"},
+		{"9223372036854775808", PAGE_IMPLAUSIBLE,
+		"field \"total\" is over 10000000"},
+		{"99999999999999999999999999", PAGE_IMPLAUSIBLE,
+		"field \"total\" is over 10000000"}
+	};
+	ProgramPage page;
+
+	for (size_t i = 0; i < lengthof(cases); i++)
+	{
+		char	   *text = psprintf("{\"payment_programs\":[],\"total\":%s}",
+									cases[i].value);
+
+		refused(text, strlen(text), cases[i].kind, NULL, cases[i].why);
+	}
+	if (read_fine(&page, TEXT("{\"total\":10000000,\"payment_programs\":[]}"),
+				  "the largest total"))
+		tap_is_int(page.total, PAGE_MAX_TOTAL, "is read");
+}
+
+static void
+test_program_list(void)
+{
+	not_a_page(TEXT("{\"total\":1}"),
+			   "field \"payment_programs\" is missing");
+	not_a_page(TEXT("{\"total\":1,\"payment_programs\":null}"),
+			   "field \"payment_programs\" is not an array");
+	not_a_page(TEXT("{\"total\":1,\"payment_programs\":{}}"),
+			   "field \"payment_programs\" is not an array");
+	not_a_page(TEXT("{\"total\":1,\"payment_programs\":\"[]\"}"),
+			   "field \"payment_programs\" is not an array");
+	not_a_page(TEXT(PAGE("null")),
+			   "field \"payment_programs[0]\" is not an object");
+	not_a_page(TEXT(PAGE("[]")),
+			   "field \"payment_programs[0]\" is not an object");
+	not_a_page(TEXT(PAGE("{\"program_id\":\"a\"},\"b\"")),
+			   "field \"payment_programs[1]\" is not an object");
+}
+
+static void
+test_program_id(void)
+{
+	static const char before[] =
+	"{\"total\":1,\"payment_programs\":[{\"program_id\":\"";
+	static const char after[] = "\"}]}";
+	char	   *longest = repeated(before, "\\u00e9", PAGE_MAX_ID_BYTES / 2,
+								   after);
+	char	   *too_long = repeated(before, "x", PAGE_MAX_ID_BYTES + 1, after);
+	char	   *far_too_long = repeated(before, "x", 100000, after);
+	static const char over[] =
+	"field \"payment_programs[0].program_id\" is longer than 256 bytes";
+	ProgramPage page;
+
+	not_a_page(TEXT(PAGE("{}")),
+			   "field \"payment_programs[0].program_id\" is missing");
+	not_a_page(TEXT(PAGE("{\"id\":\"a\"}")),
+			   "field \"payment_programs[0].program_id\" is missing");
+	not_a_page(TEXT(PAGE("{\"program_id\":\"a\"},{\"program_id\":12}")),
+			   "field \"payment_programs[1].program_id\" is not a string");
+	not_a_page(TEXT(PAGE("{\"program_id\":null}")),
+			   "field \"payment_programs[0].program_id\" is not a string");
+	not_a_page(TEXT(PAGE("{\"program_id\":{}}")),
+			   "field \"payment_programs[0].program_id\" is not a string");
+	not_a_page(TEXT(PAGE("{\"program_id\":\"\"}")),
+			   "field \"payment_programs[0].program_id\" is empty");
+	not_a_page(too_long, strlen(too_long), over);
+	not_a_page(far_too_long, strlen(far_too_long), over);
+
+	if (read_fine(&page, longest, strlen(longest), "the longest id"))
+		tap_is_int(strlen(page.programs[0].id), PAGE_MAX_ID_BYTES, "is whole");
+	if (read_fine(&page, TEXT(PAGE("{\"program_id\":\"\\u0041\\/\\\"\\\\\\b\\f\\n\\r\\t"
+								   "\\ud83e\\udd5e\\u20ac\"}")),
+				  "an id with escapes"))
+		tap_is_text(page.programs[0].id,
+					"A/\"\\\b\f\n\r\t\xF0\x9F\xA5\x9E\xE2\x82\xAC", "is decoded");
+}
+
+/* One field of a program with one value. */
+typedef struct FieldCase
+{
+	const char *field;			/* in messages */
+	const char *members;		/* that hold it, with a %s for the value */
+	const char *good[8];
+	const char *bad[20];
+	const char *complaint;
+} FieldCase;
+
+#define MEMBER(name) ",\"" name "\":%s"
+#define METRIC(name) ",\"program_metrics\":{\"" name "\":%s}"
+#define BUSINESS(name) ",\"businesses\":[{\"" name "\":%s},{}]"
+
+#define STRING_CASES \
+	{"null", "\"\"", "\"x\"", "\"\\u00e9\""}, \
+	{"1", "true", "{}", "[]", "[\"x\"]"}, "is not a string"
+#define DATE_CASES \
+	{"null", "\"2026-03-23\"", "\"9999-12-31\"", "\"0001-01-01\"", \
+		"\"2024-02-29\"", "\"2000-02-29\"", "\"2026\\u002d03-23\""}, \
+	{"\"2026-02-30\"", "\"2026-02-29\"", "\"1900-02-29\"", "\"2026-13-01\"", \
+		"\"2026-00-10\"", "\"2026-04-31\"", "\"2026-01-00\"", \
+		"\"0000-01-01\"", "\"26-01-01\"", "\"2026-1-1\"", "\"2026/01/01\"", \
+		"\"2026-01-01T00:00\"", "\" 2026-01-0\"", "\"2026-01- 1\"", "\"\"", \
+		"\"infinity\"", "20260101", "true", "{}"}, \
+	"is not a date as YYYY-MM-DD"
+#define CENTS_CASES \
+	{"null", "0", "-0", "-5", "99999999999999", "-99999999999999"}, \
+	{"1.5", "1.0", "1e3", "\"5\"", "true", "{}", "[1]"}, \
+	"is not an integer number of cents"
+#define INTEGER_CASES \
+	{"null", "0", "9223372036854775807", "-9223372036854775808"}, \
+	{"1.5", "1.0", "1e3", "\"5\"", "false", "{}", "[1]", \
+		"99999999999999999999e1"}, \
+	"is not an integer"
+#define BOOLEAN_CASES \
+	{"null", "true", "false"}, {"0", "1", "\"true\"", "{}", "[]"}, \
+	"is not a boolean"
+#define STRINGS_CASES \
+	{"null", "[]", "[\"\"]", "[\"AD_GOAL\",\"X\"]"}, \
+	{"\"x\"", "1", "{}", "[null]", "[\"x\",1]", "[[\"x\"]]", "[{}]", "true"}, \
+	"is not an array of strings"
+
+static const FieldCase field_cases[] = {
+	{"program_type", MEMBER("program_type"), STRING_CASES},
+	{"program_status", MEMBER("program_status"), STRING_CASES},
+	{"program_pause_status", MEMBER("program_pause_status"), STRING_CASES},
+	{"start_date", MEMBER("start_date"), DATE_CASES},
+	{"end_date", MEMBER("end_date"), DATE_CASES},
+	{"program_metrics", MEMBER("program_metrics"),
+		{"null", "{}", "{\"x\":[1]}"},
+	{"[]", "[{}]", "1", "\"x\"", "true"}, "is not an object"},
+	{"program_metrics.budget", METRIC("budget"), CENTS_CASES},
+	{"program_metrics.max_bid", METRIC("max_bid"), CENTS_CASES},
+	{"program_metrics.ad_cost", METRIC("ad_cost"), CENTS_CASES},
+	{"program_metrics.currency", METRIC("currency"), STRING_CASES},
+	{"program_metrics.fee_period", METRIC("fee_period"), STRING_CASES},
+	{"program_metrics.is_autobid", METRIC("is_autobid"), BOOLEAN_CASES},
+	{"program_metrics.billed_impressions", METRIC("billed_impressions"),
+	INTEGER_CASES},
+	{"program_metrics.billed_clicks", METRIC("billed_clicks"), INTEGER_CASES},
+	{"businesses", MEMBER("businesses"),
+		{"null", "[]", "[{}]", "[{},{\"yelp_business_id\":1}]"},
+		{"{}", "\"x\"", "1", "[1]", "[{},null]", "[[]]"},
+	"is not an array of objects"},
+	{"businesses[0].yelp_business_id", BUSINESS("yelp_business_id"),
+	STRING_CASES},
+	{"businesses[0].partner_business_id", BUSINESS("partner_business_id"),
+	STRING_CASES},
+	{"active_features", MEMBER("active_features"), STRINGS_CASES},
+	{"available_features", MEMBER("available_features"), STRINGS_CASES}
+};
+
+/* A page whose program has the members with the value put in. */
+static char *
+page_with(const char *members, const char *value)
+{
+	const char *place = strstr(members, "%s");
+
+	return psprintf("{\"total\":1,\"payment_programs\":[{%.*s%s%s,"
+					"\"program_id\":\"" ID "\"}]}",
+					(int) (place - members) - 1, members + 1,
+					value, place + 2);
+}
+
+static void
+test_fields(void)
+{
+	for (size_t i = 0; i < lengthof(field_cases); i++)
+	{
+		const FieldCase *test = &field_cases[i];
+		char	   *why = psprintf("field \"%s\" %s", test->field,
+								   test->complaint);
+
+		for (size_t j = 0; j < lengthof(test->good) && test->good[j]; j++)
+		{
+			char	   *text = page_with(test->members, test->good[j]);
+
+			fine(text, strlen(text),
+				 psprintf("%s %s", test->field, test->good[j]));
+		}
+		for (size_t j = 0; j < lengthof(test->bad) && test->bad[j]; j++)
+		{
+			char	   *text = page_with(test->members, test->bad[j]);
+
+			bad_program(text, strlen(text), why);
+		}
+	}
+}
+
+static void
+test_ranges(void)
+{
+	bad_program(TEXT(PROGRAM(",\"program_metrics\":"
+							 "{\"budget\":100000000000000}")),
+				"field \"program_metrics.budget\" is out of range");
+	bad_program(TEXT(PROGRAM(",\"program_metrics\":"
+							 "{\"ad_cost\":-100000000000000}")),
+				"field \"program_metrics.ad_cost\" is out of range");
+	bad_program(TEXT(PROGRAM(",\"program_metrics\":"
+							 "{\"max_bid\":99999999999999999999999}")),
+				"field \"program_metrics.max_bid\" is out of range");
+	bad_program(TEXT(PROGRAM(",\"program_metrics\":"
+							 "{\"billed_clicks\":9223372036854775808}")),
+				"field \"program_metrics.billed_clicks\" is out of range");
+	bad_program(TEXT(PROGRAM(",\"program_metrics\":"
+							 "{\"billed_clicks\":-9223372036854775809}")),
+				"field \"program_metrics.billed_clicks\" is out of range");
+}
+
+/* Numbers that nobody reads must fit jsonb all the same. */
+static void
+test_other_numbers(void)
+{
+	static const char why[] = "field \"a\" holds a number that is out of range";
+	char	   *digits = repeated("", "7", 1001, "");
+	char	   *text;
+
+	bad_program(TEXT(PROGRAM(",\"a\":1e10000")), why);
+	bad_program(TEXT(PROGRAM(",\"a\":[{\"b\":-1.5E+99999}]")), why);
+	bad_program(TEXT(PROGRAM(",\"a\":1e-99999")), why);
+	text = page_with(",\"a\":%s", digits);
+	bad_program(text, strlen(text), why);
+	text = page_with(",\"a\":0.%s", digits);
+	bad_program(text, strlen(text), why);
+	text = page_with(",\"a\":\"1e99999 %s\"", digits);
+	fine(text, strlen(text), "a string like a large number");
+	text = page_with(",\"a\":[1e9999,%s]", digits + 1);
+	fine(text, strlen(text), "the largest numbers");
+	fine(TEXT("{\"total\":0,\"payment_programs\":[],\"x\":1e99999}"),
+		 "a large number outside of programs");
+}
+
+static void
+test_repeated_names(void)
+{
+	ProgramPage page;
+
+	if (read_fine(&page, TEXT("{\"total\":\"x\",\"payment_programs\":1,"
+							  "\"total\":7,\"payment_programs\":["
+							  "{\"program_id\":1,\"program_id\":\"b\","
+							  "\"start_date\":1,\"start_date\":null}]}"),
+				  "repeated names"))
+	{
+		tap_is_int(page.total, 7, "the last total counts");
+		tap_is_text(page.programs[0].id, "b", "the last program_id counts");
+	}
+	not_a_page(TEXT("{\"total\":7,\"total\":null,\"payment_programs\":[]}"),
+			   "field \"total\" is not an integer");
+	bad_program(TEXT(PROGRAM(",\"end_date\":\"2026-01-01\",\"end_date\":1")),
+				"field \"end_date\" is not a date as YYYY-MM-DD");
+	bad_program(TEXT(PROGRAM(",\"program_metrics\":{\"budget\":1},"
+							 "\"program_metrics\":{\"budget\":1,"
+							 "\"budget\":true}")),
+				"field \"program_metrics.budget\" is not an integer number of "
+				"cents");
+	fine(TEXT(PROGRAM(",\"program_metrics\":{\"budget\":true},"
+					  "\"program_metrics\":null")), "null comes last");
+}
+
+static void
+test_spelled_names(void)
+{
+	ProgramPage page;
+
+	if (read_fine(&page, TEXT("{\"\\u0074otal\":7,\"payment\\u005fprograms\":["
+							  "{\"program_\\u0069\\u0064\":\"b\"}]}"),
+				  "names with escapes"))
+	{
+		tap_is_int(page.total, 7, "total is read");
+		tap_is_text(page.programs[0].id, "b", "program_id is read");
+	}
+	bad_program(TEXT(PROGRAM(",\"\\u0065nd_date\":1")),
+				"field \"end_date\" is not a date as YYYY-MM-DD");
+	bad_program(TEXT(PROGRAM(",\"\\u0070\\u0072\\u006f\\u0067\\u0072\\u0061"
+							 "\\u006d\\u005f\\u0070\\u0061\\u0075\\u0073"
+							 "\\u0065\\u005f\\u0073\\u0074\\u0061\\u0074"
+							 "\\u0075\\u0073\":1")),
+				"field \"program_pause_status\" is not a string");
+	not_a_page(TEXT("{\"Total\":7,\"payment_programs\":[]}"),
+			   "field \"total\" is missing");
+	not_a_page(TEXT("{\"total\\u0000\":7,\"payment_programs\":[]}"),
+			   "field \"total\" is missing");
+}
+
+/* A message shows no more than the beginning of a long name. */
+static void
+test_long_names(void)
+{
+	char	   *name = repeated("a", "\xC3\xA9", 1000, "");
+	char	   *text = psprintf(PROGRAM(",\"%s\":\"\\u0000\""), name);
+
+	bad_program(text, strlen(text),
+				psprintf("field \"%.63s\" holds \\u0000 or half a surrogate "
+						 "pair, which no text can hold", name));
+}
+
+static void
+test_nesting(void)
+{
+	int			room = JSON_MAX_DEPTH - 3;	/* the page, its list, a program */
+	char	   *open = repeated("", "[", room, "");
+	char	   *close = repeated("", "]", room, "");
+	char	   *deepest = psprintf(PROGRAM(",\"a\":%s%s"), open, close);
+	char	   *deeper = psprintf(PROGRAM(",\"a\":[%s%s]"), open, close);
+	char	   *arrays = repeated("", "[", 200000, "");
+	char	   *objects = repeated("", "{\"a\":", 200000, "1");
+	char	   *message = psprintf("body nests deeper than %d levels",
+								   JSON_MAX_DEPTH);
+
+	fine(deepest, strlen(deepest), "the deepest nesting");
+	refused(deeper, strlen(deeper), PAGE_NOT_A_PAGE, NULL, message);
+	refused(arrays, strlen(arrays), PAGE_NOT_A_PAGE, NULL, message);
+	refused(objects, strlen(objects), PAGE_NOT_A_PAGE, NULL, message);
+}
+
+static void
+test_many_programs(void)
+{
+	char	   *text = repeated("{\"total\":1,\"payment_programs\":["
+								"{\"program_id\":\"x\"}",
+								",{\"program_id\":\"y\"}", 99999, "]}");
+	ProgramPage page;
+
+	if (!read_fine(&page, text, strlen(text), "100000 programs"))
+		return;
+	tap_is_int(page.count, 100000, "all are read");
+	tap_is_text(page.programs[0].id, "x", "the first");
+	tap_is_text(page.programs[99999].id, "y", "the last");
+}
+
+static void
+error_is(const char *text, size_t length, const char *want_id,
+		 const char *want_description)
+{
+	char	   *id;
+	char	   *description;
+
+	page_read_error(text, length, &id, &description);
+	tap_is_text(id, want_id, "id %s", want_id ? want_id : "is not there");
+	tap_is_text(description, want_description, "description %s",
+				want_description ? want_description : "is not there");
+}
+
+static void
+test_errors(void)
+{
+	error_is(TEXT("{\"error\":{\"id\":\"ACCESS_DENIED\",\"description\":"
+				  "\"The authorization server denied the request.\","
+				  "\"http_code\":403}}"),
+			 "ACCESS_DENIED", "The authorization server denied the request.");
+	error_is(TEXT("{\"error\":{\"code\":\"X\",\"description\":\"y\"}}"),
+			 "X", "y");
+	error_is(TEXT("{\"error\":{\"code\":500}}"), "500", NULL);
+	error_is(TEXT("{\"error\":{\"code\":\"X\",\"id\":\"I\"}}"), "I", NULL);
+	error_is(TEXT("{\"errors\":[{\"id\":\"A\",\"description\":\"b\"},{}]}"),
+			 "A", "b");
+	error_is(TEXT("{\"error\":null,\"errors\":[{\"id\":\"A\"}]}"), "A", NULL);
+	error_is(TEXT("{\"error\":\"text\"}"), NULL, NULL);
+	error_is(TEXT("{\"error\":[]}"), NULL, NULL);
+	error_is(TEXT("{\"errors\":[]}"), NULL, NULL);
+	error_is(TEXT("{\"errors\":{}}"), NULL, NULL);
+	error_is(TEXT("{\"errors\":[\"x\"]}"), NULL, NULL);
+	error_is(TEXT("{\"error\":{\"id\":null,\"description\":{}}}"), NULL, NULL);
+	error_is(TEXT("{\"error\":{\"id\":\"\",\"description\":\" \\n\"}}"),
+			 NULL, NULL);
+	error_is(TEXT("{\"error\":{\"id\":true,\"description\":[\"x\"]}}"),
+			 NULL, NULL);
+	error_is(TEXT("{}"), NULL, NULL);
+	error_is(TEXT("[]"), NULL, NULL);
+	error_is(TEXT("null"), NULL, NULL);
+	error_is(TEXT(""), NULL, NULL);
+	error_is(TEXT("<html><body>502</body></html>"), NULL, NULL);
+	error_is(TEXT("{\"error\":{\"id\":\"X\"}"), NULL, NULL);
+	error_is(TEXT("\xFF\xFE\0\x01"), NULL, NULL);
+	error_is(TEXT("{\"error\":{\"id\":\"\xFF\"}}"), NULL, NULL);
+}
+
+static void
+test_error_texts(void)
+{
+	char	   *long_text =
+	repeated("{\"error\":{\"description\":\"a", "\xC3\xA9", 5000, "\"}}");
+
+	error_is(TEXT("{\"error\":{\"id\":\"a\\u0000b\\ud800c\\u001b[31m\\n\","
+				  "\"description\":\"caf\\u00e9 \\ud83e\\udd5e\\u009bx\x7F!\"}}"),
+			 "a?b?c [31m", "caf\xC3\xA9 \xF0\x9F\xA5\x9E  x !");
+	error_is(long_text, strlen(long_text), NULL,
+			 repeated("a", "\xC3\xA9", (PAGE_MAX_ERROR_BYTES - 1) / 2, ""));
+}
+
+int
+main(void)
+{
+	test_whole_page();
+	test_empty_page();
+	test_limit();
+	test_broken_text();
+	test_grammar();
+	test_plain_values();
+	test_strings();
+	test_encoding();
+	test_bad_escapes();
+	test_roots();
+	test_total();
+	test_program_list();
+	test_program_id();
+	test_fields();
+	test_ranges();
+	test_other_numbers();
+	test_repeated_names();
+	test_spelled_names();
+	test_long_names();
+	test_nesting();
+	test_many_programs();
+	test_errors();
+	test_error_texts();
+	return tap_done();
+}
