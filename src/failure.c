@@ -205,8 +205,8 @@ failure_of_wait(Failure *failure, int64 wait, int64 max_wait)
 {
 	failure->kind = FAILURE_FATAL;
 	failure->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-	failure->message = psprintf("API asks for a wait of " INT64_FORMAT " ms, max_retry_after is "
-								INT64_FORMAT " ms", wait, max_wait);
+	failure->message = psprintf("API asks for a wait of %.15g s, max_retry_after is %.15g s",
+								wait / 1000.0, max_wait / 1000.0);
 	failure->hint = HINT_RATE;
 }
 

@@ -385,7 +385,8 @@ take_failure(Fetch *fetch, Slot *slot, Failure *failure, const HttpResponse *res
 		abandon_page(fetch, slot);
 		return;
 	}
-	if (failure->kind != FAILURE_FINAL && wait > max_wait * USECS_PER_MSEC)
+	if ((failure->kind == FAILURE_RETRY || failure->kind == FAILURE_RATE) &&
+		wait > max_wait * USECS_PER_MSEC)
 		failure_of_wait(failure, wait / USECS_PER_MSEC, max_wait);
 
 	switch (failure->kind)

@@ -289,12 +289,18 @@ yelp_sync_validator(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Errors that are about the document's content, not about the server's state. */
+/*
+ * Errors that are about the document's content, not about the server's state;
+ * an escape that the server's encoding has no character for is "not supported".
+ */
 static bool
 is_about_content(int sqlstate)
 {
-	return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_DATA_EXCEPTION ||
-		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+	int			category = ERRCODE_TO_CATEGORY(sqlstate);
+
+	return category == ERRCODE_DATA_EXCEPTION ||
+		category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
+		category == ERRCODE_FEATURE_NOT_SUPPORTED;
 }
 
 /*
