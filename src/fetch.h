@@ -1,11 +1,12 @@
 /*
  * fetch.h
- *	  All pages of an account, as rows.
+ *	  All programs of an account, as rows, and whether they are all.
  */
 #ifndef YELP_SYNC_FETCH_H
 #define YELP_SYNC_FETCH_H
 
 #include "account.h"
+#include "pages.h"
 #include "progress.h"
 #include "rows.h"
 
@@ -26,10 +27,8 @@ typedef struct Fetched
 
 	/* Statistics */
 	int64		pages;
-	int64		requests;
-	int64		retries;
 	int64		failed_pages;
-	int64		received_bytes; /* known when closed */
+	PagesCounts counts;			/* known when closed */
 	int64		elapsed;		/* microseconds; known when closed */
 } Fetched;
 

@@ -1,0 +1,40 @@
+/*
+ * pages.h
+ *	  All pages of an account's listing, once.
+ */
+#ifndef YELP_SYNC_PAGES_H
+#define YELP_SYNC_PAGES_H
+
+#include "account.h"
+#include "listing.h"
+#include "progress.h"
+#include "rows.h"
+
+typedef struct Pages Pages;
+
+typedef struct PagesCounts
+{
+	int64		requests;		/* that went out */
+	int64		retries;		/* attempts that were repeated */
+	int64		received_bytes; /* of the pages, as they came */
+} PagesCounts;
+
+/*
+ * Makes ready to fetch pages, in the current memory context; the programs on
+ * them are added to the rows.  All of these raise the errors of failure.c and
+ * what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
+ */
+extern Pages *pages_open(const Account *account, Rows *rows, Progress *progress);
+
+/*
+ * Fetches the whole listing, as often as it is called.  The number of programs
+ * that is expected, 0 for none, decides how many pages are asked for before the
+ * first has come; a wrong one costs requests and nothing else.  The result is
+ * valid until the next call.
+ */
+extern const Listing *pages_fetch(Pages *pages, int64 expected);
+
+/* Gives everything back but the rows. */
+extern PagesCounts pages_close(Pages *pages);
+
+#endif							/* YELP_SYNC_PAGES_H */
