@@ -227,11 +227,17 @@ CREATE FUNCTION @extschema@.yelp_sync_rest(document jsonb)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN jsonb_build_array(
-	document - '{program_id,program_type,program_status,program_pause_status,start_date,end_date,program_metrics,businesses,active_features,available_features}'::text[],
-	coalesce(nullif(document -> 'program_metrics', 'null')
-		- '{budget,max_bid,ad_cost,currency,fee_period,is_autobid,billed_impressions,billed_clicks}'::text[], '{}'),
-	coalesce(nullif(nullif(document -> 'businesses', 'null')
-		#- '{0,yelp_business_id}' #- '{0,partner_business_id}', '[{}]'), '[]'));
+	CASE WHEN jsonb_typeof(document) = 'object'
+		THEN document - '{program_id,program_type,program_status,program_pause_status,start_date,end_date,program_metrics,businesses,active_features,available_features}'::text[]
+		ELSE document END,
+	CASE WHEN jsonb_typeof(document -> 'program_metrics') = 'object'
+		THEN (document -> 'program_metrics')
+			- '{budget,max_bid,ad_cost,currency,fee_period,is_autobid,billed_impressions,billed_clicks}'::text[]
+		ELSE coalesce(nullif(document -> 'program_metrics', 'null'), '{}') END,
+	CASE WHEN jsonb_typeof(document -> 'businesses' -> 0) = 'object'
+		THEN coalesce(nullif((document -> 'businesses')
+			#- '{0,yelp_business_id}' #- '{0,partner_business_id}', '[{}]'), '[]')
+		ELSE coalesce(nullif(document -> 'businesses', 'null'), '[]') END);
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_rest(jsonb) IS
 'what no column of yelp_programs but data shows of a program''s document';

@@ -322,6 +322,10 @@ account_validate(List *options, Oid catalog)
 
 	if (account.ca_file)
 		require_file_rights("ca_file");
+	if (account.proxy && account.endpoint &&
+		pg_strncasecmp(account.endpoint, "http:", 5) == 0)
+		reject_value(find_rule("proxy", catalog),
+					 "cannot be used with an http endpoint, which is a loopback address");
 	if (catalog == UserMappingRelationId &&
 		(account.username == NULL || account.password == NULL))
 		ereport(ERROR,
@@ -366,6 +370,7 @@ load_account(ForeignServer *server, Oid userid)
 	set_stored_options(account, server->options, ForeignServerRelationId);
 	set_stored_options(account, options, UserMappingRelationId);
 	account->server = server->servername;
+	account->shared = !OidIsValid(userid);
 	if (account->username == NULL || account->password == NULL)
 		return NULL;			/* made before the wrapper had a validator */
 	return account;
@@ -450,20 +455,31 @@ reject_ambiguous(const char *username, List *matches)
 			 errhint("Drop all user mappings for it but one, or revoke USAGE on the other servers.")));
 }
 
-Account *
-account_find(const char *username)
+/* Those with the username that are the user's own, or those of PUBLIC. */
+static List *
+matching_accounts(List *accounts, const char *username, bool shared)
 {
 	List	   *matches = NIL;
-	List	   *accounts = account_list();
 	ListCell   *cell;
 
 	foreach(cell, accounts)
 	{
 		Account    *account = lfirst(cell);
 
-		if (strcmp(account->username, username) == 0)
+		if (account->shared == shared && strcmp(account->username, username) == 0)
 			matches = lappend(matches, account);
 	}
+	return matches;
+}
+
+Account *
+account_find(const char *username)
+{
+	List	   *accounts = account_list();
+	List	   *matches = matching_accounts(accounts, username, false);
+
+	if (matches == NIL)
+		matches = matching_accounts(accounts, username, true);
 	if (matches == NIL)
 		reject_missing(username);
 	if (list_length(matches) > 1)

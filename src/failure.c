@@ -87,7 +87,9 @@ static void
 describe_transport(Failure *failure, const HttpResponse *response)
 {
 	failure->message = response->timed_out ? "timed out" : "connection failed";
-	failure->detail = psprintf("%s.", printable(response->message));
+	failure->detail = psprintf("%s%s%s.", printable(response->message),
+							   response->os_error ? ": " : "",
+							   response->os_error ? strerror(response->os_error) : "");
 	switch (response->failure)
 	{
 		case HTTP_UNREACHABLE:
@@ -127,6 +129,14 @@ describe_transport(Failure *failure, const HttpResponse *response)
 	}
 }
 
+static void
+describe_redirect(Failure *failure, const HttpResponse *response)
+{
+	if (response->location)
+		failure->detail = psprintf("The API refers to %s.", printable(response->location));
+	failure->hint = "Redirects are not followed: the server's option endpoint must name the API itself.";
+}
+
 /* An answer with a status that brings no page. */
 static void
 describe_status(Failure *failure, const HttpResponse *response)
@@ -154,7 +164,7 @@ describe_status(Failure *failure, const HttpResponse *response)
 	else if (status == 408 || status >= 500)
 		failure->kind = FAILURE_RETRY;
 	else if (status >= 300 && status < 400)
-		failure->hint = "Redirects are not followed: the option endpoint must name the API itself.";
+		describe_redirect(failure, response);
 }
 
 bool

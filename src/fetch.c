@@ -5,14 +5,14 @@
  * The listing can move while it is read: it has no cursor.  A pass proves what
  * it shows when every page came, all told the same total, and as many distinct
  * programs came as that.  A pass that does not is followed by a second one.
- * When the two brought the same programs, and as many as were told of, they are
- * believed; else the rows of both are used, and what is in neither is not taken
- * for gone.
+ * Where that proves nothing either, the two are believed when they brought the
+ * same programs, and as many as the API tells of.
  *
  * Even a proof can err: when one program vanishes and another appears while
  * the pages in between are read, the total stays, and the program that slipped
- * to an earlier page is missed.  So before anything is deleted the caller has
- * the listing fetched once more, unless it was already (fetch_confirm).
+ * to an earlier page is missed.  So nothing is deleted on a single pass: where
+ * programs seem to be gone the caller has the listing fetched once more, and
+ * what either pass showed is not gone.
  */
 #include "postgres.h"
 
@@ -64,73 +64,69 @@ is_confirmed(const Fetch *fetch, ProgramSet first, ProgramSet second)
 		second.count >= listing->total;
 }
 
-/* Notes what a pass brought; the rows of those before it may count as well. */
+/*
+ * Notes what a pass brought, and which rows count: those of the last pass where
+ * it brought what the one before it did, else those of both.
+ */
 static void
-note_pass(Fetch *fetch, ProgramSet programs, int first_pass, bool proven)
+note_pass(Fetch *fetch, ProgramSet programs, bool same_as_before)
 {
 	Fetched    *fetched = &fetch->fetched;
 
-	fetched->first_pass = first_pass;
-	fetched->repeats = first_pass < fetched->rows.pass ||
+	fetched->first_pass = same_as_before ? fetched->rows.pass : 1;
+	fetched->repeats = fetched->first_pass < fetched->rows.pass ||
 		fetch->listing->rows > programs.count;
 	fetched->programs = programs;
+	fetched->last_pages = fetch->listing->pages;
 	fetched->total = fetch->listing->total;
-	fetched->proven = proven;
+	fetched->proven = is_proven(fetch, programs);
 }
 
 Fetched *
 fetch_programs(Fetch *fetch, int64 expected)
 {
-	ProgramSet	first = fetch_pass(fetch, expected);
-	ProgramSet	second;
-	bool		proven = is_proven(fetch, first);
+	Fetched    *fetched = &fetch->fetched;
 
-	note_pass(fetch, first, 1, proven);
-	if (proven || fetch->listing->failed > 0)
-		return &fetch->fetched;
-
-	progress_again("it does not show as many programs as it tells of");
-	second = fetch_pass(fetch, fetch->listing->total);
-	proven = is_proven(fetch, second) || is_confirmed(fetch, first, second);
-	note_pass(fetch, second, proven ? 2 : 1, proven);
-	return &fetch->fetched;
+	note_pass(fetch, fetch_pass(fetch, expected), true);
+	if (!fetched->proven && fetched->failed_pages == 0 &&
+		!listing_is_vain(fetch->listing))
+		fetch_again(fetch, "it does not show what it tells of");
+	return fetched;
 }
 
 void
-fetch_confirm(Fetch *fetch)
+fetch_again(Fetch *fetch, const char *why)
 {
-	ProgramSet	first = fetch->fetched.programs;
+	Fetched    *fetched = &fetch->fetched;
+	ProgramSet	first = fetched->programs;
 	ProgramSet	second;
-	bool		proven;
 
-	if (fetch->fetched.rows.pass > 1)
-		return;
-	progress_again("programs seem to be gone");
-	second = fetch_pass(fetch, fetch->listing->total);
-	proven = rows_same_set(first, second) && is_proven(fetch, second);
-	note_pass(fetch, second, proven ? 2 : 1, proven);
+	progress_again(why);
+	second = fetch_pass(fetch, Max(fetched->total, first.count));
+	note_pass(fetch, second, rows_same_set(first, second));
+	fetched->proven = fetched->proven || is_confirmed(fetch, first, second);
 }
 
 Fetch *
-fetch_open(const Account *account, Progress *progress)
+fetch_create(const Account *account, Progress *progress)
 {
 	Fetch	   *fetch = palloc0(sizeof(Fetch));
 
 	fetch->progress = progress;
 	fetch->started = clock_us();
 	rows_init(&fetch->fetched.rows);
-	fetch->pages = pages_open(account, &fetch->fetched.rows, progress);
+	fetch->pages = pages_create(account, &fetch->fetched.rows, progress);
 	return fetch;
 }
 
 void
-fetch_close(Fetch *fetch)
+fetch_end(Fetch *fetch)
 {
 	Fetched    *fetched = &fetch->fetched;
 
-	fetched->counts = pages_close(fetch->pages);
+	fetched->counts = pages_counts(fetch->pages);
 	fetched->elapsed = clock_us() - fetch->started;
-	progress_fetch_done(fetch->progress, fetched->pages,
+	progress_fetch_done(fetch->progress, fetched->last_pages,
 						fetched->programs.count, fetched->counts.retries,
 						fetched->elapsed);
 }

@@ -27,32 +27,29 @@ typedef struct Fetched
 
 	/* Statistics */
 	int64		pages;
+	int64		last_pages;		/* of the last pass */
 	int64		failed_pages;
-	PagesCounts counts;			/* known when closed */
-	int64		elapsed;		/* microseconds; known when closed */
+	PagesCounts counts;			/* known in the end */
+	int64		elapsed;		/* microseconds; known in the end */
 } Fetched;
 
-/*
- * Makes ready to fetch, in the current memory context.  All of these raise the
- * errors of failure.c and what CHECK_FOR_INTERRUPTS raises; nothing is left
- * behind then.
- */
-extern Fetch *fetch_open(const Account *account, Progress *progress);
+/* Makes ready to fetch, in the current memory context. */
+extern Fetch *fetch_create(const Account *account, Progress *progress);
 
 /*
- * Fetches all programs.  The number that is expected, 0 for none, decides how
- * many pages are asked for before the first has come; a wrong one costs
- * requests and nothing else.  The result lives as long as the memory context.
+ * Fetches all programs, once or, where that proves nothing, twice.  The number
+ * that is expected, 0 for none, decides how many pages are asked for before
+ * the first has come; a wrong one costs requests and nothing else.
+ *
+ * The result lives as long as the memory context.  Raises the errors of
+ * failure.c and what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
  */
 extern Fetched *fetch_programs(Fetch *fetch, int64 expected);
 
-/*
- * Fetches them once more, unless that was done: what was proven is no longer
- * when the programs are not the same.
- */
-extern void fetch_confirm(Fetch *fetch);
+/* Fetches them once more; why is the end of a sentence. */
+extern void fetch_again(Fetch *fetch, const char *why);
 
-/* Gives everything back but the rows. */
-extern void fetch_close(Fetch *fetch);
+/* Completes the statistics. */
+extern void fetch_end(Fetch *fetch);
 
 #endif							/* YELP_SYNC_FETCH_H */

@@ -62,6 +62,7 @@ typedef struct Request
 	int			slot;
 	CURL	   *easy;			/* NULL until the slot is used */
 	RequestState state;
+	bool		connected;		/* past the connection's own hand-shake */
 
 	/* The answer */
 	char	   *body;
@@ -113,6 +114,35 @@ static int
 close_socket(pg_attribute_unused() void *arg, curl_socket_t fd)
 {
 	return sockets_close(session.sockets, fd);
+}
+
+/* To read from a socket is waited for as soon as there is a connection. */
+static void
+note_connection(CURL *easy)
+{
+	Request    *request = NULL;
+
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &request);
+	if (request)
+		request->connected = true;
+}
+
+static int
+watch_socket(CURL *easy, curl_socket_t fd, int what,
+			 pg_attribute_unused() void *arg, pg_attribute_unused() void *known)
+{
+	int			events = 0;
+
+	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+		events |= WL_SOCKET_READABLE;
+	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+		events |= WL_SOCKET_WRITEABLE;
+	if ((events & WL_SOCKET_READABLE) && open_client &&
+		sockets_owns(session.sockets, fd))
+		note_connection(easy);
+	if (!sockets_watch(session.sockets, fd, events))
+		session.out_of_memory = true;
+	return 0;
 }
 
 static bool
@@ -230,7 +260,7 @@ http_open(const HttpSettings *settings)
 	client->requests = palloc0_array(Request, settings->concurrency);
 	client->cleanup.func = clean_up;
 	client->cleanup.arg = client;
-	session_prepare(settings->endpoint, settings->concurrency);
+	session_prepare(settings->endpoint, settings->concurrency, watch_socket);
 	client->open = true;
 	open_client = client;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &client->cleanup);
@@ -330,6 +360,7 @@ forget_answer(Request *request)
 	request->length = 0;
 	request->header_bytes = 0;
 	request->retry_after[0] = '\0';
+	request->connected = false;
 	request->finding = FOUND_NOTHING;
 	request->message[0] = '\0';
 }
@@ -385,24 +416,25 @@ http_abandon(HttpClient *client, int slot)
 	request->state = REQUEST_FREE;
 }
 
-/* How far a request has come. */
+/*
+ * How far a request has come.  libcurl 7.88 tells the time of the connection
+ * only when TLS stands as well.
+ */
 static HttpStage
 stage_of(Request *request)
 {
 	double		resolved;
-	double		connected;
 	double		ready;
 	long		sent;
 
 	curl_easy_getinfo(request->easy, CURLINFO_NAMELOOKUP_TIME, &resolved);
-	curl_easy_getinfo(request->easy, CURLINFO_CONNECT_TIME, &connected);
 	curl_easy_getinfo(request->easy, CURLINFO_PRETRANSFER_TIME, &ready);
 	curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &sent);
 	if (request->header_bytes > 0 || sent > 0)
 		return HTTP_RECEIVE;
 	if (ready > 0)
 		return HTTP_SEND;
-	if (connected > 0)
+	if (request->connected)
 		return HTTP_TLS;
 	return resolved > 0 ? HTTP_CONNECT : HTTP_RESOLVE;
 }
@@ -435,27 +467,32 @@ http_wait(HttpClient *client, int64 deadline)
 
 /* ---- what happened ---- */
 
-static HttpFailure
-classify(CURLcode code, HttpStage stage)
+static bool
+is_tls_error(CURLcode code)
 {
 	switch (code)
 	{
-		case CURLE_OK:
-			return HTTP_ANSWERED;
 		case CURLE_PEER_FAILED_VERIFICATION:
 		case CURLE_SSL_CACERT_BADFILE:
 		case CURLE_SSL_ISSUER_ERROR:
 		case CURLE_SSL_CIPHER:
 		case CURLE_SSL_ENGINE_INITFAILED:
-			return HTTP_UNTRUSTED;
-		case CURLE_COULDNT_RESOLVE_HOST:
-		case CURLE_COULDNT_RESOLVE_PROXY:
-		case CURLE_COULDNT_CONNECT:
 		case CURLE_SSL_CONNECT_ERROR:
-			return HTTP_UNREACHABLE;
+			return true;
 		default:
-			return stage >= HTTP_SEND ? HTTP_BROKEN : HTTP_UNREACHABLE;
+			return false;
 	}
+}
+
+static HttpFailure
+classify(CURLcode code, HttpStage stage)
+{
+	if (code == CURLE_OK)
+		return HTTP_ANSWERED;
+	/* A hand-shake may fail because the connection does */
+	if (is_tls_error(code) && code != CURLE_SSL_CONNECT_ERROR)
+		return HTTP_UNTRUSTED;
+	return stage >= HTTP_SEND ? HTTP_BROKEN : HTTP_UNREACHABLE;
 }
 
 /* What a callback found says more than the code that libcurl made of it. */
@@ -488,16 +525,20 @@ describe(HttpClient *client, Request *request, CURLcode code,
 {
 	curl_off_t	received = 0;
 	long		status = 0;
+	long		os_error = 0;
+	char	   *location = NULL;
 
 	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(request->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
+	curl_easy_getinfo(request->easy, CURLINFO_REDIRECT_URL, &location);
+	curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &os_error);
 	client->received_bytes += received;
 	if (!make_room(request, request->length + 1))
 		session_reject_memory();
 	request->body[request->length] = '\0';
 
 	response->slot = request->slot;
-	response->stage = stage_of(request);
+	response->stage = is_tls_error(code) ? HTTP_TLS : stage_of(request);
 	response->failure = classify(code, response->stage);
 	response->message = request->message[0] ? request->message :
 		curl_easy_strerror(code);
@@ -506,6 +547,8 @@ describe(HttpClient *client, Request *request, CURLcode code,
 	response->body = request->body;
 	response->length = request->length;
 	response->retry_after = request->retry_after[0] ? request->retry_after : NULL;
+	response->location = location;
+	response->os_error = code == CURLE_COULDNT_CONNECT ? (int) os_error : 0;
 	note_finding(request, response);
 }
 

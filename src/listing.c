@@ -22,6 +22,16 @@
 
 #define FIRST_RANGES 16
 
+/* So many empty pages in the end, and no more are asked for */
+#define MOST_EMPTY 20
+
+/*
+ * An API is believed to list more than its total, but not more than twice as
+ * much, and some pages: one that never stops must not keep us for ever.
+ */
+#define MOST_OVERFLOW 2
+#define MOST_OVERFLOW_PAGES 10
+
 static void
 add_range(Listing *listing, int64 from, int64 to)
 {
@@ -64,10 +74,25 @@ listing_init(Listing *listing, int page_size, int64 expected)
 	plan_until(listing, Max(expected, 1));
 }
 
+bool
+listing_is_vain(const Listing *listing)
+{
+	return listing->empty_tail >= MOST_EMPTY;
+}
+
+/* Up to where programs are to be asked for, as far as is known. */
+static int64
+known_end(const Listing *listing)
+{
+	if (!listing->total_known)
+		return PG_INT64_MAX;
+	return listing_is_vain(listing) ? listing->last_end : listing->end;
+}
+
 static bool
 is_after_end(const Listing *listing, int64 position)
 {
-	return listing->total_known && position >= listing->end;
+	return position >= known_end(listing);
 }
 
 bool
@@ -119,14 +144,22 @@ listing_abandon(Listing *listing, int64 offset, int limit)
 	add_range(listing, offset, offset + limit);
 }
 
+/*
+ * Where a page or more than the total was expected, the first page behind it
+ * is asked for too: it shows that the listing did become shorter.
+ */
 static void
 follow_total(Listing *listing, int64 total)
 {
+	bool		known = listing->total_known;
+
 	if (listing->total_known && listing->total != total)
 		listing->moved = true;
 	listing->total = listing->total_known ? Max(listing->total, total) : total;
 	listing->total_known = true;
 	listing->end = Max(listing->end, listing->total);
+	if (!known && listing->planned >= total + listing->stride)
+		listing->end = Max(listing->end, total + 1);
 	plan_until(listing, listing->end);
 }
 
@@ -140,17 +173,37 @@ follow_overflow(Listing *listing, const ListingPage *page)
 	int64		end = page->offset + page->count;
 
 	listing->moved = true;
-	if (page->count >= page->asked)
+	if (page->count < page->asked)
+		return;
+	if (end > MOST_OVERFLOW * listing->total + MOST_OVERFLOW_PAGES * page->asked)
+		listing->holes++;		/* what is behind it will not be known */
+	else
 		listing->end = Max(listing->end, end + 1);
 	plan_until(listing, listing->end);
 }
 
-/* Nothing lies beyond the total, as it should be. */
+/* The listing ended here, beyond or at the total. */
 static void
-stop_at(Listing *listing, const ListingPage *page)
+stop_at(Listing *listing, int64 end)
 {
-	listing->end = Max(listing->total, Min(listing->end, page->offset));
-	listing_abandon(listing, page->offset, page->asked);
+	listing->end = Max(listing->total, Min(listing->end, end));
+}
+
+static void
+note_hole(Listing *listing, int64 offset)
+{
+	listing->holes++;
+	if (offset >= listing->last_end)
+		listing->empty_tail++;
+}
+
+static void
+note_programs(Listing *listing, int64 end)
+{
+	if (end <= listing->last_end)
+		return;
+	listing->last_end = end;
+	listing->empty_tail = 0;
 }
 
 /*
@@ -183,16 +236,28 @@ leave_out(Listing *listing, int64 from, int64 to)
 	}
 }
 
+static void
+note_short_page(Listing *listing, const ListingPage *page)
+{
+	int64		end = page->offset + page->count;
+
+	if (end < page->total)
+		follow_stride(listing, page);
+	else
+		stop_at(listing, end);
+	add_range(listing, end, page->offset + page->asked);
+}
+
 void
 listing_add_page(Listing *listing, const ListingPage *page)
 {
 	int64		end = page->offset + page->count;
-	int64		asked_end = page->offset + page->asked;
 
 	follow_total(listing, page->total);
 	if (page->count == 0 && page->offset > 0 && page->offset >= listing->total)
 	{
-		stop_at(listing, page);
+		stop_at(listing, page->offset);
+		listing_abandon(listing, page->offset, page->asked);
 		return;
 	}
 
@@ -201,15 +266,13 @@ listing_add_page(Listing *listing, const ListingPage *page)
 	if (end > page->total)
 		follow_overflow(listing, page);
 	if (page->count == 0 && page->offset < listing->total)
-		listing->holes++;
-	else if (end > asked_end)
+		note_hole(listing, page->offset);
+	else
+		note_programs(listing, end);
+	if (page->count > page->asked)
 		leave_out(listing, page->offset, end);
-	else if (end < asked_end)
-	{
-		if (end < page->total)
-			follow_stride(listing, page);
-		add_range(listing, end, asked_end);
-	}
+	else if (page->count > 0 && page->count < page->asked)
+		note_short_page(listing, page);
 }
 
 int64
@@ -221,8 +284,7 @@ listing_pages_left(const Listing *listing)
 	{
 		ListingRange range = listing->ranges[i];
 
-		if (listing->total_known)
-			range.to = Min(range.to, listing->end);
+		range.to = Min(range.to, known_end(listing));
 		if (range.from < range.to)
 			pages += (range.to - range.from + listing->stride - 1) /
 				listing->stride;
@@ -233,5 +295,6 @@ listing_pages_left(const Listing *listing)
 bool
 listing_is_whole(const Listing *listing)
 {
-	return !listing->moved && listing->holes == 0 && listing->failed == 0;
+	return listing->total_known && !listing->moved &&
+		listing->holes == 0 && listing->failed == 0;
 }

@@ -27,9 +27,11 @@ typedef struct Listing
 	/* What the pages said */
 	bool		total_known;
 	int64		total;			/* the largest that was told */
-	int64		end;			/* of what is asked for: it, or a little more */
+	int64		end;			/* of what is asked for: it, or a page more */
 	bool		moved;			/* pages contradicted each other */
 	int			holes;			/* pages that were empty and should not be */
+	int			empty_tail;		/* of these, behind the last program */
+	int64		last_end;		/* of the pages that were not empty */
 	int			failed;			/* pages that could not be had */
 	int			last_short;		/* programs on the last page that was too
 								 * short */
@@ -71,6 +73,9 @@ extern int64 listing_pages_left(const Listing *listing);
  * there; what does shows that the end is not the end.
  */
 extern bool listing_is_beyond(const Listing *listing, int64 offset);
+
+/* Is the end of the programs so far from the total that reading on is vain? */
+extern bool listing_is_vain(const Listing *listing);
 
 /* Did every page come, and none contradict another? */
 extern bool listing_is_whole(const Listing *listing);

@@ -21,6 +21,7 @@
 
 #include "merge.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
@@ -242,6 +243,19 @@ shorten_context(ErrorData *error, const char *sql, const char *purpose)
 								  error->context, purpose, start + strlen(sql));
 }
 
+/*
+ * Under a snapshot of the transaction's, rows that another sync has added since
+ * cannot be seen, but collide.
+ */
+static bool
+is_lost_race(const ErrorData *error)
+{
+	return IsolationUsesXactSnapshot() &&
+		error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
+		error->constraint_name != NULL &&
+		strcmp(error->constraint_name, "yelp_programs_pkey") == 0;
+}
+
 static void
 run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *options)
 {
@@ -259,6 +273,11 @@ run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *opt
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
+		if (is_lost_race(error))
+		{
+			error->sqlerrcode = ERRCODE_T_R_SERIALIZATION_FAILURE;
+			error->message = "could not serialize access due to a concurrent sync";
+		}
 		shorten_context(error, sql, psprintf("merge into %s.yelp_programs", merge->schema));
 		ReThrowError(error);
 	}

@@ -66,8 +66,7 @@ struct Pages
 	/* What came */
 	HttpClient *http;
 	Rows	   *rows;
-	int64		requests;
-	int64		retries;
+	PagesCounts counts;
 	MemoryContext page_context;
 };
 
@@ -92,7 +91,7 @@ send_attempt(Pages *pages, Slot *slot, int64 now)
 	slot->state = SLOT_IN_FLIGHT;
 	slot->sent_at = now;
 	pages->in_flight++;
-	pages->requests++;
+	pages->counts.requests++;
 }
 
 static Slot *
@@ -203,8 +202,7 @@ abandon_page(Pages *pages, Slot *slot)
 }
 
 /*
- * The pages beyond the end need not come, but for the first of them: it may
- * show that the total is not to be believed.  Those that were refused before
+ * The pages beyond the end need not come, and those that were refused before
  * the total was known are worth another attempt after all.
  */
 static void
@@ -217,7 +215,7 @@ follow_total(Pages *pages)
 		if (slot->state == SLOT_IDLE)
 			continue;
 		if (slot->state == SLOT_IN_FLIGHT &&
-			listing_is_beyond(&pages->listing, slot->offset - slot->limit))
+			listing_is_beyond(&pages->listing, slot->offset))
 		{
 			http_abandon(pages->http, i);
 			pages->in_flight--;
@@ -328,7 +326,7 @@ try_again(Pages *pages, Slot *slot, const Failure *failure, int64 wait)
 		retry_hold(&pages->retry, now + wait);
 	wait_until(slot, now + retry_backoff(&pages->retry, slot->attempt));
 	slot->attempt++;
-	pages->retries++;
+	pages->counts.retries++;
 }
 
 /* Refused for the rate: no attempt is used up while any page gets through. */
@@ -345,7 +343,7 @@ slow_down(Pages *pages, Slot *slot, Failure *failure, int64 wait)
 		fail_page(pages, slot, failure);
 	}
 	wait_until(slot, 0);
-	pages->retries++;
+	pages->counts.retries++;
 }
 
 /* Without a socket fewer requests are in flight; with none at all it is an error. */
@@ -358,7 +356,7 @@ use_fewer_sockets(Pages *pages, Slot *slot, const Failure *failure)
 		failure_raise(failure, &place);
 	retry_limit(&pages->retry, pages->in_flight);
 	wait_until(slot, 0);
-	pages->requests--;
+	pages->counts.requests--;
 }
 
 static void
@@ -436,6 +434,7 @@ pages_fetch(Pages *pages, int64 expected)
 	HttpResponse response;
 
 	listing_init(&pages->listing, pages->account->page_size, expected);
+	pages->http = http_open(&pages->settings);
 	while (!is_done(pages))
 	{
 		int64		now = clock_us();
@@ -445,6 +444,8 @@ pages_fetch(Pages *pages, int64 expected)
 			take_response(pages, &response);
 		tell_progress(pages);
 	}
+	pages->counts.received_bytes += http_received_bytes(pages->http);
+	http_close(pages->http);
 	return &pages->listing;
 }
 
@@ -476,7 +477,7 @@ http_settings(const Account *account)
 }
 
 Pages *
-pages_open(const Account *account, Rows *rows, Progress *progress)
+pages_create(const Account *account, Rows *rows, Progress *progress)
 {
 	Pages	   *pages = palloc0(sizeof(Pages));
 
@@ -493,20 +494,11 @@ pages_open(const Account *account, Rows *rows, Progress *progress)
 	pages->page_context = AllocSetContextCreate(CurrentMemoryContext,
 												"yelp_sync page",
 												ALLOCSET_DEFAULT_SIZES);
-	pages->http = http_open(&pages->settings);
 	return pages;
 }
 
 PagesCounts
-pages_close(Pages *pages)
+pages_counts(const Pages *pages)
 {
-	PagesCounts counts = {
-		.requests = pages->requests,
-		.retries = pages->retries,
-		.received_bytes = http_received_bytes(pages->http),
-	};
-
-	http_close(pages->http);
-	MemoryContextDelete(pages->page_context);
-	return counts;
+	return pages->counts;
 }

@@ -21,20 +21,22 @@ typedef struct PagesCounts
 
 /*
  * Makes ready to fetch pages, in the current memory context; the programs on
- * them are added to the rows.  All of these raise the errors of failure.c and
- * what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
+ * them are added to the rows.
  */
-extern Pages *pages_open(const Account *account, Rows *rows, Progress *progress);
+extern Pages *pages_create(const Account *account, Rows *rows, Progress *progress);
 
 /*
- * Fetches the whole listing, as often as it is called.  The number of programs
- * that is expected, 0 for none, decides how many pages are asked for before the
- * first has come; a wrong one costs requests and nothing else.  The result is
- * valid until the next call.
+ * Fetches the whole listing, as often as it is called; how fast the API lets us
+ * is remembered from one time to the next.  The number of programs that is
+ * expected, 0 for none, decides how many pages are asked for before the first
+ * has come; a wrong one costs requests and nothing else.
+ *
+ * The result is valid until the next call.  Raises the errors of failure.c and
+ * what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
  */
 extern const Listing *pages_fetch(Pages *pages, int64 expected);
 
-/* Gives everything back but the rows. */
-extern PagesCounts pages_close(Pages *pages);
+/* What it took so far. */
+extern PagesCounts pages_counts(const Pages *pages);
 
 #endif							/* YELP_SYNC_PAGES_H */

@@ -17,21 +17,6 @@
 
 Session		session;
 
-static int
-watch_socket(pg_attribute_unused() CURL *easy, curl_socket_t fd, int what,
-			 pg_attribute_unused() void *arg, pg_attribute_unused() void *known)
-{
-	int			events = 0;
-
-	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
-		events |= WL_SOCKET_READABLE;
-	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
-		events |= WL_SOCKET_WRITEABLE;
-	if (!sockets_watch(session.sockets, fd, events))
-		session.out_of_memory = true;
-	return 0;
-}
-
 void
 session_destroy(void)
 {
@@ -73,7 +58,6 @@ create_session(const char *endpoint)
 		session_reject_memory();
 	}
 	curl_share_setopt(session.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
-	curl_multi_setopt(session.multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
 }
 
 /*
@@ -81,12 +65,14 @@ create_session(const char *endpoint)
  * sockets that this one may have.
  */
 void
-session_prepare(const char *endpoint, int max_connections)
+session_prepare(const char *endpoint, int max_connections,
+				curl_socket_callback watch_socket)
 {
 	if (session.multi && strcmp(session.endpoint, endpoint) != 0)
 		session_destroy();
 	if (session.multi == NULL)
 		create_session(endpoint);
+	curl_multi_setopt(session.multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
 	curl_multi_setopt(session.multi, CURLMOPT_MAXCONNECTS,
 					  (long) max_connections);
 }

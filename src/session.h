@@ -24,9 +24,11 @@ extern Session session;
 
 /*
  * Makes the session fit for requests to an endpoint, of which so many
- * connections are kept.  Raises 53200 where there is no memory.
+ * connections are kept.  libcurl tells watch_socket what to wait for.  Raises
+ * 53200 where there is no memory.
  */
-extern void session_prepare(const char *endpoint, int max_connections);
+extern void session_prepare(const char *endpoint, int max_connections,
+							curl_socket_callback watch_socket);
 
 /* Closes all connections; never raises. */
 extern void session_destroy(void);

@@ -9,11 +9,16 @@
  * not be removed.  So a connection that rests between two requests stays in
  * the set, and the set is made anew only when one of its sockets is closed,
  * when a resting one becomes ready, or when it is full.
+ *
+ * libcurl 7.88 closes a socket that did not get as far as a connection without
+ * calling us.  Its count is taken back when its number is used again, when the
+ * count runs out, or in the end.
  */
 #include "postgres.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "sockets.h"
@@ -30,7 +35,8 @@
 
 typedef struct Socket
 {
-	bool		owned;			/* opened by sockets_open */
+	bool		owned;			/* opened by sockets_open, counted */
+	ino_t		inode;			/* tells it from another of the same number */
 	int			wanted;			/* events to wait for */
 	int			told;			/* events that the set waits for */
 	int			position;		/* in the set, where told is not 0 */
@@ -65,6 +71,11 @@ sockets_free(Sockets *sockets)
 {
 	if (sockets->set)
 		FreeWaitEventSet(sockets->set);
+	for (int fd = 0; fd < sockets->size; fd++)
+	{
+		if (sockets->table[fd].owned)
+			ReleaseExternalFD();
+	}
 	free(sockets->table);
 	free(sockets->changed);
 	free(sockets);
@@ -89,12 +100,63 @@ make_room(Sockets *sockets, int fd)
 	return true;
 }
 
+/* Is the socket that we opened under this number still open? */
+static bool
+is_open(Sockets *sockets, int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 && status.st_ino == sockets->table[fd].inode;
+}
+
+/* Takes back the counts of sockets that were closed behind our back. */
+static void
+release_lost(Sockets *sockets)
+{
+	for (int fd = 0; fd < sockets->size; fd++)
+	{
+		if (sockets->table[fd].owned && !is_open(sockets, fd))
+		{
+			sockets->table[fd].owned = false;
+			ReleaseExternalFD();
+		}
+	}
+}
+
+static bool
+acquire_count(Sockets *sockets)
+{
+	if (AcquireExternalFD())
+		return true;
+	release_lost(sockets);
+	return AcquireExternalFD();
+}
+
+/*
+ * A number that we believe open was closed behind our back.  libcurl may take
+ * the new socket for the old one, and not say again what it waits for.
+ */
+static void
+note_open(Sockets *sockets, int fd)
+{
+	Socket	   *sock = &sockets->table[fd];
+	struct stat status;
+
+	if (sock->owned)
+		ReleaseExternalFD();
+	if (sock->told != 0)
+		sockets->stale = true;
+	sock->told = 0;
+	sock->owned = true;
+	sock->inode = fstat(fd, &status) == 0 ? status.st_ino : 0;
+}
+
 int
 sockets_open(Sockets *sockets, int domain, int type, int protocol)
 {
 	int			fd;
 
-	if (!AcquireExternalFD())
+	if (!acquire_count(sockets))
 		return -1;
 	fd = socket(domain, type, protocol);
 	if (fd < 0 || !make_room(sockets, fd))
@@ -105,7 +167,7 @@ sockets_open(Sockets *sockets, int domain, int type, int protocol)
 		return -1;
 	}
 	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
-	sockets->table[fd].owned = true;
+	note_open(sockets, fd);
 	return fd;
 }
 

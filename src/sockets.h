@@ -19,7 +19,10 @@ typedef struct SocketEvent
 	int			events;			/* WL_SOCKET_READABLE, WL_SOCKET_WRITEABLE */
 } SocketEvent;
 
-/* NULL when there is no memory. */
+/*
+ * NULL when there is no memory.  Sockets are closed by their users before
+ * sockets_free.
+ */
 extern Sockets *sockets_create(void);
 extern void sockets_free(Sockets *sockets);
 

@@ -137,9 +137,9 @@ warn_unproven(const Account *account, const Fetched *fetched, const Merge *merge
 	progress_warning(ERRCODE_WARNING,
 					 psprintf("could not prove which programs of account \"%s\" are gone: nothing was deleted",
 							  account->username),
-					 psprintf("The API told of " INT64_FORMAT " programs, and showed "
-							  INT64_FORMAT " in two readings that do not settle it.",
-							  fetched->total, merge->programs),
+					 psprintf("The API told of " INT64_FORMAT " programs, but showed "
+							  INT64_FORMAT " in %d readings.",
+							  fetched->total, merge->programs, fetched->rows.pass),
 					 "What came was added and updated.");
 }
 
@@ -187,7 +187,7 @@ merge_and_record(const Account *account, const Fetched *fetched, const char *sch
 
 	merge->schema = schema;
 	merge->username = account->username;
-	merge->delete_gone = may_delete(account, fetched);
+	merge->delete_gone = fetched->rows.pass > 1 && may_delete(account, fetched);
 	merge->at = GetCurrentTimestamp();
 	merge_programs(merge, fetched);
 
@@ -198,19 +198,22 @@ merge_and_record(const Account *account, const Fetched *fetched, const char *sch
 	runs_add(schema, run, fetched, merge);
 }
 
-/* Fetches until it is proved what is gone, where that matters. */
+/*
+ * Fetches the programs, and once more where that would delete some: nothing is
+ * deleted on a single reading.
+ */
 static Fetched *
 fetch_account(const Account *account, const char *schema, Progress *progress)
 {
 	int64		expected = runs_expected_programs(schema, account->username,
 												  account->server);
-	Fetch	   *fetch = fetch_open(account, progress);
+	Fetch	   *fetch = fetch_create(account, progress);
 	Fetched    *fetched = fetch_programs(fetch, expected);
 
-	if (may_delete(account, fetched) &&
+	if (fetched->rows.pass == 1 && may_delete(account, fetched) &&
 		merge_would_delete(schema, account->username, fetched))
-		fetch_confirm(fetch);
-	fetch_close(fetch);
+		fetch_again(fetch, "programs seem to be gone");
+	fetch_end(fetch);
 	return fetched;
 }
 

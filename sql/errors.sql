@@ -1,0 +1,87 @@
+-- Errors that need no API: their SQLSTATE, message and hint, and that nothing changes
+SET client_min_messages = warning;
+CREATE ROLE regress_yelp_super SUPERUSER;
+SET ROLE regress_yelp_super;
+CREATE SERVER yelp FOREIGN DATA WRAPPER yelp_sync
+	OPTIONS (endpoint 'http://127.0.0.1:1/programs', attempts '2', retry_delay '1ms');
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password 's3cret');
+INSERT INTO yelp_programs (username, program_id, data) VALUES ('acme', 'a', '{}');
+
+-- should fail: nobody listens; the detail is in libcurl's words
+\set VERBOSITY terse
+SELECT * FROM yelp_sync('acme');
+SELECT yelp_sync('acme');
+\echo :LAST_ERROR_SQLSTATE
+-- should fail: with a repeat's many requests as with the first one
+INSERT INTO yelp_sync_runs (username, server, started_at, finished_at, programs, pages, requests,
+	retries, received_bytes, added, updated, unchanged, deleted, failed_pages, fetch_time, merge_time)
+VALUES ('acme', 'yelp', now(), now(), 1000, 50, 50, 0, 0, 0, 0, 0, 0, 0, '1s', '1s');
+SELECT * FROM yelp_sync('acme');
+\echo :LAST_ERROR_SQLSTATE
+
+-- should fail: with a proxy where nobody listens
+ALTER SERVER yelp OPTIONS (ADD proxy 'http://127.0.0.1:1');
+SELECT * FROM yelp_sync('acme');
+\echo :LAST_ERROR_SQLSTATE
+ALTER SERVER yelp OPTIONS (DROP proxy);
+
+-- A sync that failed can be tried again in the same transaction
+BEGIN;
+SAVEPOINT before;
+SELECT * FROM yelp_sync('acme');	-- should fail
+ROLLBACK TO before;
+SELECT * FROM yelp_sync('acme');	-- should fail
+ROLLBACK;
+
+-- The notices before an error, in each form
+RESET client_min_messages;
+SELECT * FROM yelp_sync('acme');	-- should fail
+SET yelp_sync.progress = 'json';
+SELECT * FROM yelp_sync('acme');	-- should fail
+SET yelp_sync.progress = 'off';
+SELECT * FROM yelp_sync('acme');	-- should fail
+RESET yelp_sync.progress;
+SET client_min_messages = warning;
+
+\set VERBOSITY default
+
+-- should fail: NULL, no such account, no transaction that may write
+SELECT * FROM yelp_sync(NULL);
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM yelp_sync('nobody');
+\echo :LAST_ERROR_SQLSTATE
+BEGIN READ ONLY;
+SELECT * FROM yelp_sync('acme');
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;
+
+-- should fail: settings
+SET yelp_sync.progress = 'xml';
+SET yelp_sync.log_syncs = 'sometimes';
+SET yelp_sync.nonsense = 1;
+
+-- should fail: what is not for users to call
+SELECT yelp_sync_forget_fingerprint();
+CREATE TABLE other (a int);
+CREATE TRIGGER forget BEFORE UPDATE ON other FOR EACH ROW EXECUTE FUNCTION yelp_sync_forget_fingerprint();
+INSERT INTO other VALUES (1);
+UPDATE other SET a = 2;
+DROP TRIGGER forget ON other;
+CREATE TRIGGER forget AFTER INSERT ON other FOR EACH STATEMENT EXECUTE FUNCTION yelp_sync_forget_fingerprint();
+INSERT INTO other VALUES (3);
+DROP TABLE other;
+
+-- Nothing has changed
+SELECT username, program_id, data FROM yelp_programs;
+SELECT username, programs FROM yelp_sync_runs;
+
+-- should fail: a table that is in the way of its own making
+ALTER TABLE yelp_programs RENAME TO renamed;
+SELECT * FROM yelp_sync('acme');
+ALTER TABLE renamed RENAME TO yelp_programs;
+
+DELETE FROM yelp_programs;
+DELETE FROM yelp_sync_runs;
+DROP SERVER yelp CASCADE;
+RESET ROLE;
+DROP ROLE regress_yelp_super;

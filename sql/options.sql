@@ -1,0 +1,128 @@
+-- The options of servers and user mappings: each is checked when it is set
+SET client_min_messages = warning;
+\pset format unaligned
+\pset tuples_only on
+\pset fieldsep ' -> '
+
+CREATE SERVER yelp FOREIGN DATA WRAPPER yelp_sync;
+CREATE SERVER every_option FOREIGN DATA WRAPPER yelp_sync OPTIONS (
+	endpoint 'https://partner-api.yelp.com/programs/v1', program_status 'CURRENT',
+	page_size '40', concurrency '100', connect_timeout '10s', timeout '30s', attempts '3',
+	retry_delay '1s', retry_factor '2.0', retry_max_delay '10s', max_retry_after '2min',
+	http_version '1.1', ca_file '/etc/ssl/ca.pem', proxy 'http://proxy.example:3128',
+	max_page_bytes '16MB', partial 'off');
+SELECT o.* FROM pg_foreign_server, pg_options_to_table(srvoptions) AS o
+WHERE srvname = 'every_option';
+DROP SERVER every_option;
+
+-- Tries each value; an error as its SQLSTATE, message, detail and hint
+CREATE FUNCTION try(option text, VARIADIC settings text[])
+RETURNS TABLE (setting text, result text) LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+	hint text;
+BEGIN
+	FOREACH setting IN ARRAY settings LOOP
+		BEGIN
+			EXECUTE format('ALTER SERVER yelp OPTIONS (ADD %I %L)', option, setting);
+			EXECUTE format('ALTER SERVER yelp OPTIONS (DROP %I)', option);
+			result := 'ok';
+		EXCEPTION WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+			result := concat_ws(E'\n   ', SQLSTATE || ' ' || SQLERRM,
+				nullif(detail, ''), nullif(hint, ''));
+		END;
+		RETURN NEXT;
+	END LOOP;
+END $$;
+
+-- Where the password goes: never over the network in clear
+SELECT * FROM try('endpoint', 'https://api.example/v1', 'HTTPS://API.EXAMPLE', 'https://[::1]:8443/v1',
+	'http://localhost:8080/v1', 'http://127.0.0.1', 'http://127.8.9.10:1', 'http://[::1]:8080/v1',
+	'http://LOCALHOST');
+SELECT * FROM try('endpoint',	-- should fail
+	'http://api.example/v1', 'http://localhost.example', 'http://127.0.0.1.example',
+	'http://10.0.0.1', 'http://[::2]', 'http://user@localhost',
+	'https://user:secret@api.example', 'https://api.example/?a=b', 'https://api.example/#a',
+	'https://api.example/?', 'ftp://api.example', 'file:///etc/passwd', 'api.example/v1',
+	'https://', '', ' ', 'https://api.example/a b', E'https://api.example/\r\nX: y');
+
+SELECT * FROM try('program_status', 'PAST', 'PAUSED', 'CURRENT', 'FUTURE', 'ALL');
+SELECT * FROM try('program_status', 'all', 'ACTIVE', '', 'PAST, PAUSED', 'P', ', ');	-- should fail
+
+SELECT * FROM try('page_size', '1', '100');
+SELECT * FROM try('page_size', '0', '101', '-1', '', 'ten', '20.5kB', '99999999999');	-- should fail
+
+SELECT * FROM try('concurrency', '1', '1000');
+SELECT * FROM try('concurrency', '0', '1001', '10s');	-- should fail
+
+SELECT * FROM try('attempts', '1', '10');
+SELECT * FROM try('attempts', '0', '11', 'NaN');	-- should fail
+
+-- Durations: a bare number is seconds
+SELECT * FROM try('timeout', '1ms', '500ms', '30s', '0.5', '2min', '1h', ' 30 s ', '3600');
+SELECT * FROM try('timeout', '0', '0s', '-1s', '61min', '1d', '30 seconds', '1e9', 'NaN', 'Infinity', '');	-- should fail
+SELECT * FROM try('connect_timeout', '1ms', '1h');
+SELECT * FROM try('connect_timeout', '0', '2h');	-- should fail
+SELECT * FROM try('retry_delay', '1ms', '1h');
+SELECT * FROM try('retry_delay', '0', '2h');	-- should fail
+SELECT * FROM try('retry_max_delay', '1ms', '1h');
+SELECT * FROM try('retry_max_delay', '0', '2h');	-- should fail
+SELECT * FROM try('max_retry_after', '0', '24h', '1d');
+SELECT * FROM try('max_retry_after', '-1', '25h');	-- should fail
+
+SELECT * FROM try('retry_factor', '1', '1.5', '2', '100');
+SELECT * FROM try('retry_factor', '0.9', '101', 'NaN', 'infinity', 'x');	-- should fail
+
+SELECT * FROM try('http_version', '1.1', '2');
+SELECT * FROM try('http_version', '1.0', '3', '2.0', '');	-- should fail
+
+SELECT * FROM try('ca_file', '/etc/ssl/ca.pem');
+SELECT * FROM try('ca_file', '');	-- should fail
+
+SELECT * FROM try('proxy', 'http://proxy.example:3128', 'https://proxy.example',
+	'socks5://127.0.0.1:1080', 'socks5h://localhost');
+SELECT * FROM try('proxy', '', 'proxy.example:3128', 'ftp://proxy.example',
+	'http://user:secret@proxy.example');	-- should fail
+
+SELECT * FROM try('max_page_bytes', '1kB', '1024', '16MB', '256MB');
+SELECT * FROM try('max_page_bytes', '1023', '257MB', '1GB', '16', '16 megabytes', '');	-- should fail
+
+SELECT * FROM try('partial', 'on', 'off', 'true', 'false', 'yes', 'no', '1', '0');
+SELECT * FROM try('partial', 'maybe', '', '2');	-- should fail
+
+-- should fail: unknown, or on the wrong object
+SELECT * FROM try('page_sise', '20');
+SELECT * FROM try('username', 'acme');
+SELECT * FROM try('password', 's3cret');
+SELECT * FROM try('PAGE_SIZE', '20');
+ALTER FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint 'https://api.example');
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password 's3cret', endpoint 'https://api.example');
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (user 'acme', password 's3cret');
+CREATE SERVER wrong FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint 'http://api.example');
+CREATE SERVER wrong FOREIGN DATA WRAPPER yelp_sync OPTIONS (page_size '20', page_size '30');
+CREATE FOREIGN TABLE wrong (a int) SERVER yelp OPTIONS (page_size '20');
+
+-- should fail: what a user mapping must have; the message has no password
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp;
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme');
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (password 's3cret');
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username '', password 's3cret');
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password '');
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme:x', password 's3cret');
+
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username '0il7Tv&R$#6\', password 's3:cret');
+ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET password 'other');
+ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (DROP password);	-- should fail
+ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET username 'a:b');	-- should fail
+SELECT username, server, endpoint FROM yelp_accounts;
+
+-- Changes count at once
+ALTER SERVER yelp OPTIONS (ADD endpoint 'https://api.example/v1');
+SELECT username, server, endpoint FROM yelp_accounts;
+ALTER SERVER yelp OPTIONS (SET endpoint 'http://api.example/v1');	-- should fail
+ALTER SERVER yelp OPTIONS (DROP endpoint);
+SELECT username, server, endpoint FROM yelp_accounts;
+
+DROP FUNCTION try;
+DROP SERVER yelp CASCADE;
