@@ -32,7 +32,7 @@ UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
 	$(addsuffix /lib$(lib).a,$(pkglibdir) $(libdir))))) -lm
 
 # A unit is linked with the module that it tests and with those below it
-test/unit/page_test: src/page.c src/json.c
+test/unit/page_test: src/page.c src/json.c src/text.c
 test/unit/retry_test: src/retry.c
 test/unit/listing_test: src/listing.c
 

@@ -15,6 +15,7 @@
 #include "common/hashfn.h"
 
 #include "json.h"
+#include "text.h"
 
 /* Amounts in cents go to numeric(14,2), so they stay below this. */
 #define CENTS_BOUND INT64CONST(100000000000000)
@@ -334,17 +335,6 @@ check_fields(const JsonToken *object, const Shape *shape,
  * The programs.
  */
 
-/* How many of a text's bytes are shown: at most so many, whole characters. */
-static int
-clip(const char *text, int length, int most)
-{
-	if (length <= most)
-		return length;
-	while (most > 0 && (text[most] & 0xC0) == 0x80)
-		most--;
-	return most;
-}
-
 /* Can jsonb store each member?  Most often a single look will tell. */
 static bool
 check_members(const JsonToken *object, PageProblem *problem)
@@ -356,12 +346,11 @@ check_members(const JsonToken *object, PageProblem *problem)
 	for (const JsonToken *name = object + 1; name < end; name += name->size)
 	{
 		const char *complaint = json_unstorable(name);
-		int			shown = clip(name->text, name->length, MAX_SHOWN_NAME);
 
 		if (complaint)
-			return set_problem(problem, PAGE_NOT_A_PAGE,
-							   psprintf("field \"%.*s\" %s",
-										shown, name->text, complaint));
+			return bad_field(problem, "",
+							 text_shown(name->text, name->length, MAX_SHOWN_NAME),
+							 complaint);
 	}
 	return true;
 }
@@ -390,6 +379,8 @@ read_id(const JsonToken *value, char **id)
 	length = json_decode(value, decoded);
 	if (length > PAGE_MAX_ID_BYTES)
 		return too_long;
+	if (text_has_controls(decoded, length))
+		return "holds a control character";
 	*id = pnstrdup(decoded, length);
 	return NULL;
 }
@@ -538,44 +529,23 @@ find_error(const JsonToken *answer)
 	return NULL;
 }
 
-/*
- * Control characters become spaces, those that two bytes encode (U+0080 to
- * U+009F) too: a terminal may obey them.
- */
-static void
-blank_controls(char *text, int length)
-{
-	unsigned char *at = (unsigned char *) text;
-
-	for (int i = 0; i < length; i++)
-	{
-		if (at[i] < ' ' || at[i] == 0x7F)
-			at[i] = ' ';
-		else if (at[i] == 0xC2 && at[i + 1] < 0xA0)
-			at[i] = at[i + 1] = ' ';
-	}
-}
-
 /* A string or a number as text for a message, NULL if it is neither. */
 static char *
 error_text(const JsonToken *value)
 {
-	char	   *text;
-	int			length;
+	char	   *decoded;
+	char	   *shown;
 
 	if (value == NULL ||
 		(value->type != JSON_STRING && value->type != JSON_NUMBER))
 		return NULL;
-	text = palloc(value->length + 1);
-	length = json_decode(value, text);
-	length = clip(text, length, PAGE_MAX_ERROR_BYTES);
-	blank_controls(text, length);
-	while (length > 0 && text[length - 1] == ' ')
-		length--;
-	text[length] = '\0';
-	if (length > 0)
-		return text;
-	pfree(text);
+	decoded = palloc(value->length + 1);
+	shown = text_shown(decoded, json_decode(value, decoded),
+					   PAGE_MAX_ERROR_BYTES);
+	pfree(decoded);
+	if (shown[0] != '\0')
+		return shown;
+	pfree(shown);
 	return NULL;
 }
 
