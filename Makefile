@@ -14,7 +14,7 @@ PROVE_TESTS = test/t/*.pl
 
 PG_CONFIG ?= pg_config
 # As system headers: their warnings are not ours
-PG_CPPFLAGS = -D_GNU_SOURCE -isystem $(shell $(PG_CONFIG) --includedir-server) \
+PG_CPPFLAGS = -D_GNU_SOURCE -fvisibility=hidden -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell curl-config --cflags 2>/dev/null)
 SHLIB_LINK = -lcurl
 EXTRA_CLEAN = test/unit/*_test

@@ -370,15 +370,14 @@ load_account(ForeignServer *server, Oid userid)
 	set_stored_options(account, server->options, ForeignServerRelationId);
 	set_stored_options(account, options, UserMappingRelationId);
 	account->server = server->servername;
-	account->shared = !OidIsValid(userid);
 	if (account->username == NULL || account->password == NULL)
 		return NULL;			/* made before the wrapper had a validator */
 	return account;
 }
 
-/* The servers of our wrapper that the current user may use, by Oid. */
+/* The servers of our wrapper, by Oid. */
 static List *
-usable_servers(void)
+our_servers(void)
 {
 	Oid			wrapper = get_foreign_data_wrapper_oid(WRAPPER_NAME, false);
 	Relation	catalog = table_open(ForeignServerRelationId, AccessShareLock);
@@ -391,8 +390,7 @@ usable_servers(void)
 	{
 		Form_pg_foreign_server server = (Form_pg_foreign_server) GETSTRUCT(tuple);
 
-		if (server->srvfdw == wrapper &&
-			compat_server_usage(server->oid, GetUserId()))
+		if (server->srvfdw == wrapper)
 			servers = lappend_oid(servers, server->oid);
 	}
 	systable_endscan(scan);
@@ -400,29 +398,77 @@ usable_servers(void)
 	return servers;
 }
 
-/*
- * On each server the user's own mapping comes before PUBLIC's, and hides it
- * when both are for the same account.
- */
+static List *
+matching_accounts(List *accounts, const char *username)
+{
+	List	   *matches = NIL;
+	ListCell   *cell;
+
+	foreach(cell, accounts)
+	{
+		Account    *account = lfirst(cell);
+
+		if (strcmp(account->username, username) == 0)
+			matches = lappend(matches, account);
+	}
+	return matches;
+}
+
+/* The accounts of the servers that the user may use: one's own, or PUBLIC's. */
+static List *
+mapped_accounts(Oid userid)
+{
+	List	   *accounts = NIL;
+	List	   *servers = our_servers();
+	ListCell   *cell;
+
+	foreach(cell, servers)
+	{
+		Account    *account = NULL;
+
+		if (compat_server_usage(lfirst_oid(cell), GetUserId()))
+			account = load_account(GetForeignServer(lfirst_oid(cell)), userid);
+		if (account)
+			accounts = lappend(accounts, account);
+	}
+	return accounts;
+}
+
+/* The user's own mapping hides PUBLIC's of the same account, on any server. */
 List *
 account_list(void)
 {
-	List	   *accounts = NIL;
-	List	   *servers = usable_servers();
+	List	   *own = mapped_accounts(GetUserId());
+	List	   *shared = mapped_accounts(InvalidOid);
+	List	   *accounts = list_copy(own);
+	ListCell   *cell;
+
+	foreach(cell, shared)
+	{
+		Account    *account = lfirst(cell);
+
+		if (matching_accounts(own, account->username) == NIL)
+			accounts = lappend(accounts, account);
+	}
+	return accounts;
+}
+
+/* The account may be there, on a server without USAGE. */
+static void
+reject_unusable(const char *username)
+{
+	List	   *servers = our_servers();
 	ListCell   *cell;
 
 	foreach(cell, servers)
 	{
 		ForeignServer *server = GetForeignServer(lfirst_oid(cell));
 		Account    *own = load_account(server, GetUserId());
-		Account    *shared = load_account(server, InvalidOid);
 
-		if (own)
-			accounts = lappend(accounts, own);
-		if (shared && !(own && strcmp(own->username, shared->username) == 0))
-			accounts = lappend(accounts, shared);
+		if (own && strcmp(own->username, username) == 0)
+			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER,
+						   server->servername);
 	}
-	return accounts;
 }
 
 static void
@@ -434,7 +480,7 @@ reject_missing(const char *username)
 					GetUserNameFromId(GetUserId(), false)),
 			 errdetail("No server of the foreign-data wrapper \"%s\" on which this user has USAGE has a user mapping with this username.",
 					   WRAPPER_NAME),
-			 errhint("CREATE USER MAPPING FOR CURRENT_USER SERVER ... OPTIONS (username %s, password '...');",
+			 errhint("Create one: CREATE USER MAPPING FOR CURRENT_USER SERVER ... OPTIONS (username %s, password '...');",
 					 quote_literal_cstr(username))));
 }
 
@@ -455,33 +501,16 @@ reject_ambiguous(const char *username, List *matches)
 			 errhint("Drop all user mappings for it but one, or revoke USAGE on the other servers.")));
 }
 
-/* Those with the username that are the user's own, or those of PUBLIC. */
-static List *
-matching_accounts(List *accounts, const char *username, bool shared)
-{
-	List	   *matches = NIL;
-	ListCell   *cell;
-
-	foreach(cell, accounts)
-	{
-		Account    *account = lfirst(cell);
-
-		if (account->shared == shared && strcmp(account->username, username) == 0)
-			matches = lappend(matches, account);
-	}
-	return matches;
-}
-
 Account *
 account_find(const char *username)
 {
-	List	   *accounts = account_list();
-	List	   *matches = matching_accounts(accounts, username, false);
+	List	   *matches = matching_accounts(account_list(), username);
 
 	if (matches == NIL)
-		matches = matching_accounts(accounts, username, true);
-	if (matches == NIL)
+	{
+		reject_unusable(username);
 		reject_missing(username);
+	}
 	if (list_length(matches) > 1)
 		reject_ambiguous(username, matches);
 	return linitial(matches);

@@ -16,7 +16,6 @@ typedef struct Account
 
 	/* Which of them, and from where */
 	char	   *server;			/* name of the foreign server */
-	bool		shared;			/* PUBLIC's mapping, not the user's own */
 	char	   *endpoint;
 	char	   *program_status;
 	char	   *ca_file;		/* NULL: the system's certificates */

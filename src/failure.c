@@ -16,6 +16,8 @@
 	"Check the username and the password of the user mapping."
 #define HINT_CERTIFICATE \
 	"If the API's certificate is signed by an authority of your own, name it in the server's option ca_file."
+#define HINT_HOST \
+	"Check the host in the server's option endpoint."
 #define HINT_RATE \
 	"Sync again later, or with a lower concurrency; max_retry_after bounds how long a sync waits."
 #define HINT_BYTES \
@@ -99,8 +101,14 @@ describe_transport(Failure *failure, const HttpResponse *response)
 		case HTTP_UNTRUSTED:
 			failure->kind = FAILURE_FATAL;
 			failure->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
-			failure->message = "server's certificate is not trusted";
+			failure->message = "API's certificate is not trusted";
 			failure->hint = HINT_CERTIFICATE;
+			break;
+		case HTTP_WRONG_HOST:
+			failure->kind = FAILURE_FATAL;
+			failure->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
+			failure->message = "API's certificate is for another host";
+			failure->hint = HINT_HOST;
 			break;
 		case HTTP_LARGE_BODY:
 			failure->kind = FAILURE_FINAL;
@@ -115,8 +123,8 @@ describe_transport(Failure *failure, const HttpResponse *response)
 			failure->message = "headers have no end";
 			failure->detail = NULL;
 			break;
-		case HTTP_NO_SOCKET:
-			failure->kind = FAILURE_NO_SOCKET;
+		case HTTP_NO_ROOM:
+			failure->kind = FAILURE_NO_ROOM;
 			failure->sqlstate = ERRCODE_INSUFFICIENT_RESOURCES;
 			failure->message = "server has no file descriptor to spare";
 			failure->detail = NULL;

@@ -12,8 +12,7 @@ typedef enum FailureKind
 {
 	FAILURE_RETRY,				/* another attempt may succeed */
 	FAILURE_RATE,				/* refused for the rate of the requests */
-	FAILURE_NO_SOCKET,			/* never sent: the server has no socket to
-								 * spare */
+	FAILURE_NO_ROOM,			/* given up for the sake of others */
 	FAILURE_FINAL,				/* this page cannot be had */
 	FAILURE_FATAL				/* and no other would fare better */
 } FailureKind;

@@ -52,7 +52,8 @@ is_proven(const Fetch *fetch, ProgramSet programs)
 
 /*
  * Do two passes that brought the same programs prove that there are no others?
- * Not if a page stayed away or empty, or if fewer came than the total.
+ * Not if a page stayed away or empty, if fewer came than the total, or if the
+ * total was wrong and the end not seen.
  */
 static bool
 is_confirmed(const Fetch *fetch, ProgramSet first, ProgramSet second)
@@ -61,7 +62,8 @@ is_confirmed(const Fetch *fetch, ProgramSet first, ProgramSet second)
 
 	return rows_same_set(first, second) &&
 		listing->failed == 0 && listing->holes == 0 &&
-		second.count >= listing->total;
+		second.count >= listing->total &&
+		(!listing->moved || listing->end_seen);
 }
 
 /*

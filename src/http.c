@@ -37,6 +37,12 @@
 #define BODY_BYTES (16 * 1024)
 #define KEPT_BODY_BYTES (128 * 1024)
 
+/*
+ * All bodies together may have twice what one may have, and this at least:
+ * pages are much smaller than their limit.
+ */
+#define LEAST_BUFFERED (16 * 1024 * 1024)
+
 #define USER_AGENT "yelp_sync/1.0"
 
 /* What a callback found; libcurl's own code tells the rest */
@@ -45,6 +51,7 @@ typedef enum Finding
 	FOUND_NOTHING = 0,
 	FOUND_NO_SOCKET,
 	FOUND_LARGE_BODY,
+	FOUND_NO_ROOM,
 	FOUND_LARGE_HEADERS,
 	FOUND_NO_MEMORY
 } Finding;
@@ -87,6 +94,11 @@ struct HttpClient
 	Request    *resolving;
 	int			nheld;
 	int			nfailed;
+
+	/* Bodies that have come, in whole or in part, and that are not yet read */
+	size_t		buffered;
+	size_t		max_buffered;
+	Request    *handed_out;		/* the last one, or NULL */
 
 	int64		received_bytes;
 	MemoryContextCallback cleanup;
@@ -146,7 +158,7 @@ watch_socket(CURL *easy, curl_socket_t fd, int what,
 }
 
 static bool
-make_room(Request *request, size_t length)
+grow_body(Request *request, size_t length)
 {
 	size_t		capacity = Max(request->capacity, BODY_BYTES);
 	char	   *body;
@@ -177,10 +189,16 @@ receive_body(char *data, size_t size, size_t count, void *arg)
 		request->finding = FOUND_LARGE_BODY;
 		return 0;
 	}
-	if (!make_room(request, length))
+	if (open_client->buffered + size * count > open_client->max_buffered)
+	{
+		request->finding = FOUND_NO_ROOM;
+		return 0;
+	}
+	if (!grow_body(request, length))
 		return 0;
 	memcpy(request->body + request->length, data, size * count);
 	request->length = length;
+	open_client->buffered += size * count;
 	return size * count;
 }
 
@@ -257,7 +275,8 @@ http_open(const HttpSettings *settings)
 		elog(ERROR, "an HTTP client is open already");
 	client = palloc0(sizeof(HttpClient));
 	client->settings = settings;
-	client->requests = palloc0_array(Request, settings->concurrency);
+	client->max_buffered = Max(2 * (size_t) settings->max_body, LEAST_BUFFERED);
+	client->requests = palloc0(settings->concurrency * sizeof(Request));
 	client->cleanup.func = clean_up;
 	client->cleanup.arg = client;
 	session_prepare(settings->endpoint, settings->concurrency, watch_socket);
@@ -347,10 +366,11 @@ make_handle(HttpClient *client, Request *request)
 	set_callbacks(request->easy, request);
 }
 
-/* Makes a used slot as good as new; a buffer of a usual size is kept. */
+/* Makes a request as good as new; a buffer of a usual size is kept. */
 static void
-forget_answer(Request *request)
+forget_answer(HttpClient *client, Request *request)
 {
+	client->buffered -= request->length;
 	if (request->capacity > KEPT_BODY_BYTES)
 	{
 		free(request->body);
@@ -391,7 +411,6 @@ http_start(HttpClient *client, int slot, const char *url)
 	request->slot = slot;
 	if (request->easy == NULL)
 		make_handle(client, request);
-	forget_answer(request);
 	if (curl_easy_setopt(request->easy, CURLOPT_URL, url) != CURLE_OK)
 		session_reject_memory();
 
@@ -414,6 +433,7 @@ http_abandon(HttpClient *client, int slot)
 	Assert(client->resolved && request->state == REQUEST_RUNNING);
 	curl_multi_remove_handle(session.multi, request->easy);
 	request->state = REQUEST_FREE;
+	forget_answer(client, request);
 }
 
 /*
@@ -485,13 +505,13 @@ is_tls_error(CURLcode code)
 }
 
 static HttpFailure
-classify(CURLcode code, HttpStage stage)
+classify(CURLcode code, HttpStage stage, bool chain_trusted)
 {
 	if (code == CURLE_OK)
 		return HTTP_ANSWERED;
 	/* A hand-shake may fail because the connection does */
 	if (is_tls_error(code) && code != CURLE_SSL_CONNECT_ERROR)
-		return HTTP_UNTRUSTED;
+		return chain_trusted ? HTTP_WRONG_HOST : HTTP_UNTRUSTED;
 	return stage >= HTTP_SEND ? HTTP_BROKEN : HTTP_UNREACHABLE;
 }
 
@@ -506,10 +526,13 @@ note_finding(const Request *request, HttpResponse *response)
 		case FOUND_NO_SOCKET:
 			/* an address may have got one where another did not */
 			if (response->failure == HTTP_UNREACHABLE)
-				response->failure = HTTP_NO_SOCKET;
+				response->failure = HTTP_NO_ROOM;
 			break;
 		case FOUND_LARGE_BODY:
 			response->failure = HTTP_LARGE_BODY;
+			break;
+		case FOUND_NO_ROOM:
+			response->failure = HTTP_NO_ROOM;
 			break;
 		case FOUND_LARGE_HEADERS:
 			response->failure = HTTP_LARGE_HEADERS;
@@ -526,20 +549,24 @@ describe(HttpClient *client, Request *request, CURLcode code,
 	curl_off_t	received = 0;
 	long		status = 0;
 	long		os_error = 0;
+	long		verified = -1;
 	char	   *location = NULL;
 
 	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(request->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
 	curl_easy_getinfo(request->easy, CURLINFO_REDIRECT_URL, &location);
 	curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &os_error);
+	curl_easy_getinfo(request->easy, CURLINFO_SSL_VERIFYRESULT, &verified);
 	client->received_bytes += received;
-	if (!make_room(request, request->length + 1))
+	if (!grow_body(request, request->length + 1))
 		session_reject_memory();
 	request->body[request->length] = '\0';
 
 	response->slot = request->slot;
 	response->stage = is_tls_error(code) ? HTTP_TLS : stage_of(request);
-	response->failure = classify(code, response->stage);
+	response->failure = classify(code, response->stage,
+								 code == CURLE_PEER_FAILED_VERIFICATION &&
+								 verified == 0);
 	response->message = request->message[0] ? request->message :
 		curl_easy_strerror(code);
 	response->timed_out = code == CURLE_OPERATION_TIMEDOUT;
@@ -584,6 +611,7 @@ take_failed(HttpClient *client, HttpResponse *response)
 	response->message = client->requests[slot].message;
 	response->body = "";
 	client->requests[slot].state = REQUEST_FREE;
+	client->handed_out = &client->requests[slot];
 	client->nfailed--;
 }
 
@@ -594,6 +622,9 @@ http_next(HttpClient *client, HttpResponse *response)
 	CURLMsg    *message;
 	int			left;
 
+	if (client->handed_out)
+		forget_answer(client, client->handed_out);
+	client->handed_out = NULL;
 	if (client->nfailed > 0)
 	{
 		take_failed(client, response);
@@ -607,6 +638,7 @@ http_next(HttpClient *client, HttpResponse *response)
 	describe(client, request, message->data.result, response);
 	curl_multi_remove_handle(session.multi, request->easy);
 	request->state = REQUEST_FREE;
+	client->handed_out = request;
 	if (client->resolving == request)
 	{
 		client->resolving = NULL;

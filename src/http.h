@@ -26,13 +26,13 @@ typedef enum HttpFailure
 {
 	HTTP_ANSWERED = 0,			/* with whatever status */
 	HTTP_UNREACHABLE,			/* no address, no connection, no TLS */
-	HTTP_UNTRUSTED,				/* a certificate that another attempt will not
-								 * mend */
+	HTTP_UNTRUSTED,				/* the certificate is by nobody we know */
+	HTTP_WRONG_HOST,			/* it is for another host */
 	HTTP_BROKEN,				/* time-out, reset, cut answer */
 	HTTP_LARGE_BODY,			/* over the limit that was set */
 	HTTP_LARGE_HEADERS,			/* they have no end */
-	HTTP_NO_SOCKET				/* nothing was sent: the server has no socket
-								 * to spare */
+	HTTP_NO_ROOM				/* given up, since we have no socket to spare,
+								 * or no memory beside other answers */
 } HttpFailure;
 
 typedef enum HttpStage
@@ -44,7 +44,7 @@ typedef enum HttpStage
 	HTTP_RECEIVE
 } HttpStage;
 
-/* What happened to a request; the texts live until the slot is used again. */
+/* What happened to a request; the texts live until the next call of http_next. */
 typedef struct HttpResponse
 {
 	int			slot;

@@ -23,7 +23,7 @@
 #define FIRST_RANGES 16
 
 /* So many empty pages in the end, and no more are asked for */
-#define MOST_EMPTY 20
+#define MOST_EMPTY 100
 
 /*
  * An API is believed to list more than its total, but not more than twice as
@@ -98,7 +98,7 @@ is_after_end(const Listing *listing, int64 position)
 bool
 listing_is_beyond(const Listing *listing, int64 offset)
 {
-	return offset > 0 && is_after_end(listing, offset);
+	return offset > 0 && listing->total_known && offset >= listing->end;
 }
 
 /* The first range that lies before the end, or NULL; empty ones are dropped. */
@@ -173,7 +173,7 @@ follow_overflow(Listing *listing, const ListingPage *page)
 	int64		end = page->offset + page->count;
 
 	listing->moved = true;
-	if (page->count < page->asked)
+	if (page->count < Min(page->asked, listing->stride))
 		return;
 	if (end > MOST_OVERFLOW * listing->total + MOST_OVERFLOW_PAGES * page->asked)
 		listing->holes++;		/* what is behind it will not be known */
@@ -187,6 +187,7 @@ static void
 stop_at(Listing *listing, int64 end)
 {
 	listing->end = Max(listing->total, Min(listing->end, end));
+	listing->end_seen = true;
 }
 
 static void
@@ -243,7 +244,7 @@ note_short_page(Listing *listing, const ListingPage *page)
 
 	if (end < page->total)
 		follow_stride(listing, page);
-	else
+	else if (page->count < listing->stride)
 		stop_at(listing, end);
 	add_range(listing, end, page->offset + page->asked);
 }

@@ -29,6 +29,7 @@ typedef struct Listing
 	int64		total;			/* the largest that was told */
 	int64		end;			/* of what is asked for: it, or a page more */
 	bool		moved;			/* pages contradicted each other */
+	bool		end_seen;		/* a page was shorter than the API's are */
 	int			holes;			/* pages that were empty and should not be */
 	int			empty_tail;		/* of these, behind the last program */
 	int64		last_end;		/* of the pages that were not empty */

@@ -36,24 +36,14 @@
 /* Names in a statement: %1$s is the extension's schema, %2$s the fetched rows. */
 #define EQ "OPERATOR(pg_catalog.=)"
 
-/* The columns that yelp_sync_columns() fills */
-#define COLUMNS \
-	"program_type, program_status, program_pause_status, start_date, end_date, " \
-	"yelp_business_id, partner_business_id, budget, max_bid, ad_cost, currency, " \
-	"fee_period, is_autobid, billed_impressions, billed_clicks, active_features, " \
-	"available_features"
-
-/* The same, of the stored rows and of the altered ones */
-#define STORED_COLUMNS \
-	"p.program_type, p.program_status, p.program_pause_status, p.start_date, p.end_date, " \
-	"p.yelp_business_id, p.partner_business_id, p.budget, p.max_bid, p.ad_cost, p.currency, " \
-	"p.fee_period, p.is_autobid, p.billed_impressions, p.billed_clicks, p.active_features, " \
-	"p.available_features"
-#define ALTERED_COLUMNS \
-	"a.program_type, a.program_status, a.program_pause_status, a.start_date, a.end_date, " \
-	"a.yelp_business_id, a.partner_business_id, a.budget, a.max_bid, a.ad_cost, a.currency, " \
-	"a.fee_period, a.is_autobid, a.billed_impressions, a.billed_clicks, a.active_features, " \
-	"a.available_features"
+/* The columns that yelp_sync_columns() fills, each with a prefix */
+#define COLUMNS_OF(p) \
+	p "program_type, " p "program_status, " p "program_pause_status, " \
+	p "start_date, " p "end_date, " \
+	p "yelp_business_id, " p "partner_business_id, " \
+	p "budget, " p "max_bid, " p "ad_cost, " p "currency, " p "fee_period, " \
+	p "is_autobid, " p "billed_impressions, " p "billed_clicks, " \
+	p "active_features, " p "available_features"
 
 /* The rows of the last pass, which has each program once */
 #define PASS_ROWS \
@@ -86,7 +76,7 @@
 	" FROM difference d WHERE d.fetched_id IS NOT NULL OFFSET 0" \
 	"), added AS (" \
 	" INSERT INTO %1$s.yelp_programs AS t" \
-	"  (username, program_id, " COLUMNS ", data, fingerprint, created_at, updated_at)" \
+	"  (username, program_id, " COLUMNS_OF("") ", data, fingerprint, created_at, updated_at)" \
 	" SELECT $1, m.fetched_id, a.*, m.data, m.fingerprint, $3, $3" \
 	" FROM mapped m CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
 	" WHERE m.stored_id IS NULL" \
@@ -94,15 +84,15 @@
 	"), altered AS MATERIALIZED (" \
 	" SELECT m.fetched_id, m.fingerprint, m.data, a.*, c.changed" \
 	" FROM (SELECT m.fetched_id, m.fingerprint, m.data, p.data AS stored_data," \
-	"    ROW(" STORED_COLUMNS ")::%1$s.yelp_sync_values AS stored" \
+	"    ROW(" COLUMNS_OF("p.") ")::%1$s.yelp_sync_values AS stored" \
 	"   FROM mapped m JOIN %1$s.yelp_programs p ON p.program_id " EQ " m.fetched_id" \
 	"   WHERE p.username " EQ " $1 AND m.stored_id IS NOT NULL OFFSET 0) m" \
 	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
 	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(m.stored, m.stored_data, m.data) c(changed)" \
 	"), updated AS (" \
 	" UPDATE %1$s.yelp_programs t" \
-	" SET (" COLUMNS ", data, fingerprint, updated_at) =" \
-	"  ROW(" ALTERED_COLUMNS ", a.data, a.fingerprint," \
+	" SET (" COLUMNS_OF("") ", data, fingerprint, updated_at) =" \
+	"  ROW(" COLUMNS_OF("a.") ", a.data, a.fingerprint," \
 	"   CASE WHEN pg_catalog.cardinality(a.changed) " EQ " 0 THEN t.updated_at ELSE $3 END)" \
 	" FROM altered a" \
 	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.fetched_id" \
@@ -327,14 +317,15 @@ execute_merge(Merge *merge, const Fetched *fetched)
 	run_merge(merge, plan_statement(sql, lengthof(types), types), sql, &options);
 }
 
-/* A query of the account that answers with one row. */
+/* A query, of the account $1, that answers with one row. */
 static void
 query_row(const char *sql, const char *username)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(username)};
 
-	if (SPI_execute_plan(plan_statement(sql, 1, types), values, NULL, false, 1) != SPI_OK_SELECT)
+	if (SPI_execute_plan(plan_statement(sql, lengthof(types), types), values,
+						 NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
 }
 
@@ -410,8 +401,8 @@ count_fetched(const Fetched *fetched, const char *username)
 
 	if (fetched->first_pass == fetched->rows.pass)
 		return fetched->programs.count;
-	query_row("SELECT pg_catalog.count(DISTINCT program_id) FROM " FETCHED
-			  " WHERE $1 IS NOT NULL", username);
+	query_row("SELECT pg_catalog.count(DISTINCT program_id) FROM " FETCHED,
+			  username);
 	return DatumGetInt64(result_value(1, &isnull));
 }
 

@@ -457,17 +457,38 @@ read_total(ProgramPage *page, const JsonToken *value, PageProblem *problem)
 	return true;
 }
 
+/* A number that the API repeats from the request, -1 where it does not. */
+static int64
+read_echo(const JsonToken *value)
+{
+	int64		echo;
+
+	return value && read_integer(value, &echo) == NULL && echo >= 0 ? echo : -1;
+}
+
+/* Likewise a word, NULL where it does not. */
+static char *
+read_word(const JsonToken *value)
+{
+	char	   *word;
+
+	if (value == NULL || value->type != JSON_STRING)
+		return NULL;
+	word = palloc(value->length + 1);
+	word[json_decode(value, word)] = '\0';
+	return word;
+}
+
 static bool
 read_page(ProgramPage *page, const JsonToken *object, PageProblem *problem)
 {
-	const JsonToken *limit = find_value(object, "limit");
 	const JsonToken *programs = find_value(object, "payment_programs");
 
 	if (!read_total(page, find_value(object, "total"), problem))
 		return false;
-	if (limit == NULL || read_integer(limit, &page->limit) != NULL ||
-		page->limit < 1)
-		page->limit = -1;
+	page->limit = read_echo(find_value(object, "limit"));
+	page->offset = read_echo(find_value(object, "offset"));
+	page->status = read_word(find_value(object, "program_status"));
 	if (programs == NULL)
 		return bad_field(problem, "", "payment_programs", "is missing");
 	if (programs->type != JSON_ARRAY)
@@ -482,6 +503,8 @@ clear_page(ProgramPage *page)
 		pfree(page->programs[i].id);
 	if (page->programs)
 		pfree(page->programs);
+	if (page->status)
+		pfree(page->status);
 	memset(page, 0, sizeof(ProgramPage));
 }
 

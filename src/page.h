@@ -50,6 +50,8 @@ typedef struct ProgramPage
 {
 	int64		total;			/* programs in the listing, says the API */
 	int64		limit;			/* programs per page, says the API; -1: silent */
+	int64		offset;			/* of the page, says the API; -1: silent */
+	char	   *status;			/* program_status, says the API; NULL: silent */
 	int			count;
 	PageProgram *programs;
 } ProgramPage;

@@ -17,6 +17,7 @@
 
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "clock.h"
@@ -206,7 +207,7 @@ abandon_page(Pages *pages, Slot *slot)
  * the total was known are worth another attempt after all.
  */
 static void
-follow_total(Pages *pages)
+settle_slots(Pages *pages)
 {
 	for (int i = 0; i < pages->nslots; i++)
 	{
@@ -252,6 +253,15 @@ tell_total(Pages *pages)
 				   pages->listing.stride);
 }
 
+/* Does the page say that it answers what was asked?  It need not say anything. */
+static bool
+answers(const Pages *pages, const Slot *slot, const ProgramPage *page)
+{
+	return (page->offset < 0 || page->offset == slot->offset) &&
+		(page->status == NULL ||
+		 strcmp(page->status, pages->account->program_status) == 0);
+}
+
 static void
 take_page(Pages *pages, Slot *slot, const ProgramPage *page)
 {
@@ -265,9 +275,11 @@ take_page(Pages *pages, Slot *slot, const ProgramPage *page)
 
 	rows_add_page(pages->rows, page, slot->offset,
 				  pages->account->username);
+	if (!answers(pages, slot, page))
+		pages->listing.holes++;
 	free_slot(slot);
 	listing_add_page(&pages->listing, &seen);
-	follow_total(pages);
+	settle_slots(pages);
 	retry_succeeded(&pages->retry, slot->sent_at);
 	tell_total(pages);
 }
@@ -340,15 +352,18 @@ slow_down(Pages *pages, Slot *slot, Failure *failure, int64 wait)
 	{
 		slot->attempt = refused;
 		failure->kind = FAILURE_FATAL;
-		fail_page(pages, slot, failure);
+		give_up_page(pages, slot, failure);
 	}
 	wait_until(slot, 0);
 	pages->counts.retries++;
 }
 
-/* Without a socket fewer requests are in flight; with none at all it is an error. */
+/*
+ * With fewer sockets, or less memory, fewer requests are in flight; where there
+ * is not enough for one it is an error.
+ */
 static void
-use_fewer_sockets(Pages *pages, Slot *slot, const Failure *failure)
+use_less_room(Pages *pages, Slot *slot, const Failure *failure)
 {
 	FailurePlace place = place_of(pages, slot);
 
@@ -382,8 +397,8 @@ take_failure(Pages *pages, Slot *slot, Failure *failure, const HttpResponse *res
 		case FAILURE_RATE:
 			slow_down(pages, slot, failure, wait);
 			break;
-		case FAILURE_NO_SOCKET:
-			use_fewer_sockets(pages, slot, failure);
+		case FAILURE_NO_ROOM:
+			use_less_room(pages, slot, failure);
 			break;
 		case FAILURE_FINAL:
 		case FAILURE_FATAL:
@@ -441,7 +456,10 @@ pages_fetch(Pages *pages, int64 expected)
 
 		http_wait(pages->http, send_pages(pages, now) ? now : next_deadline(pages));
 		while (http_next(pages->http, &response))
+		{
 			take_response(pages, &response);
+			CHECK_FOR_INTERRUPTS();
+		}
 		tell_progress(pages);
 	}
 	pages->counts.received_bytes += http_received_bytes(pages->http);

@@ -87,8 +87,10 @@ progress_fetched(Progress *progress, int64 completed, int64 total, int64 program
 	int64		interval = completed == progress->completed ?
 	MOST_INTERVAL : LEAST_INTERVAL;
 
+	progress->behind = completed != progress->completed;
 	if (now - progress->last_told < interval)
 		return;
+	progress->behind = false;
 	progress->last_told = now;
 	progress->completed = completed;
 	tell_fetched(completed, total, programs);
@@ -97,7 +99,8 @@ progress_fetched(Progress *progress, int64 completed, int64 total, int64 program
 int64
 progress_due(const Progress *progress)
 {
-	return progress->last_told + MOST_INTERVAL;
+	return progress->last_told +
+		(progress->behind ? LEAST_INTERVAL : MOST_INTERVAL);
 }
 
 /* A program that shows a bar wants to see it full: JSON has no other event here. */

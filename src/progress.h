@@ -21,6 +21,7 @@ typedef struct Progress
 {
 	int64		last_told;		/* microseconds, by clock_us */
 	int64		completed;		/* pages, when last told */
+	bool		behind;			/* others have come since */
 } Progress;
 
 extern void progress_start(Progress *progress, const char *username,

@@ -13,6 +13,8 @@
 
 #include "session.h"
 
+#include "miscadmin.h"
+
 #include "clock.h"
 
 Session		session;
@@ -87,14 +89,33 @@ curl_timer(void)
 	return timeout;
 }
 
-/* Lets libcurl work on what happened; nothing in here may raise an error. */
+/* One call that lets libcurl work; nothing in it may raise an error. */
+static CURLMcode
+run_action(curl_socket_t fd, int what)
+{
+	CURLMcode	code;
+	int			running;
+	sigset_t	all;
+	sigset_t	before;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	code = curl_multi_socket_action(session.multi, fd, what, &running);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return code;
+}
+
+/*
+ * Lets libcurl work on the events, one after the other; an interrupt comes
+ * first, for one of them can mean megabytes to decompress.  What is left then
+ * will be told again.
+ */
 static CURLMcode
 run_curl(const SocketEvent *events, int nevents)
 {
 	CURLMcode	code = CURLM_OK;
-	int			running;
 
-	for (int i = 0; i < nevents && code == CURLM_OK; i++)
+	for (int i = 0; i < nevents && code == CURLM_OK && !InterruptPending; i++)
 	{
 		int			what = 0;
 
@@ -102,25 +123,17 @@ run_curl(const SocketEvent *events, int nevents)
 			what |= CURL_CSELECT_IN;
 		if (events[i].events & WL_SOCKET_WRITEABLE)
 			what |= CURL_CSELECT_OUT;
-		code = curl_multi_socket_action(session.multi, events[i].fd, what, &running);
+		code = run_action(events[i].fd, what);
 	}
 	if (code == CURLM_OK && curl_timer() == 0)
-		code = curl_multi_socket_action(session.multi, CURL_SOCKET_TIMEOUT, 0,
-										&running);
+		code = run_action(CURL_SOCKET_TIMEOUT, 0);
 	return code;
 }
 
 static void
 pump_events(const SocketEvent *events, int nevents)
 {
-	CURLMcode	code;
-	sigset_t	all;
-	sigset_t	before;
-
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	code = run_curl(events, nevents);
-	sigprocmask(SIG_SETMASK, &before, NULL);
+	CURLMcode	code = run_curl(events, nevents);
 
 	if (session.out_of_memory)
 		session_reject_memory();

@@ -100,6 +100,15 @@ make_room(Sockets *sockets, int fd)
 	return true;
 }
 
+/* The socket is about to be closed, or may be at any time. */
+static void
+forget(Sockets *sockets, int fd)
+{
+	if (sockets->table[fd].told != 0)
+		sockets->stale = true;
+	memset(&sockets->table[fd], 0, sizeof(Socket));
+}
+
 /* Is the socket that we opened under this number still open? */
 static bool
 is_open(Sockets *sockets, int fd)
@@ -109,18 +118,14 @@ is_open(Sockets *sockets, int fd)
 	return fstat(fd, &status) == 0 && status.st_ino == sockets->table[fd].inode;
 }
 
-/* Takes back the counts of sockets that were closed behind our back. */
+/* Takes back the count of a socket that was closed behind our back. */
 static void
-release_lost(Sockets *sockets)
+release_if_lost(Sockets *sockets, int fd)
 {
-	for (int fd = 0; fd < sockets->size; fd++)
-	{
-		if (sockets->table[fd].owned && !is_open(sockets, fd))
-		{
-			sockets->table[fd].owned = false;
-			ReleaseExternalFD();
-		}
-	}
+	if (!sockets->table[fd].owned || is_open(sockets, fd))
+		return;
+	ReleaseExternalFD();
+	forget(sockets, fd);
 }
 
 static bool
@@ -128,7 +133,8 @@ acquire_count(Sockets *sockets)
 {
 	if (AcquireExternalFD())
 		return true;
-	release_lost(sockets);
+	for (int fd = 0; fd < sockets->size; fd++)
+		release_if_lost(sockets, fd);
 	return AcquireExternalFD();
 }
 
@@ -171,15 +177,6 @@ sockets_open(Sockets *sockets, int domain, int type, int protocol)
 	return fd;
 }
 
-/* The socket is about to be closed, or may be at any time. */
-static void
-forget(Sockets *sockets, int fd)
-{
-	if (sockets->table[fd].told != 0)
-		sockets->stale = true;
-	memset(&sockets->table[fd], 0, sizeof(Socket));
-}
-
 int
 sockets_close(Sockets *sockets, int fd)
 {
@@ -218,6 +215,8 @@ sockets_watch(Sockets *sockets, int fd, int events)
 {
 	if (!make_room(sockets, fd))
 		return false;
+	if (events != 0)
+		release_if_lost(sockets, fd);	/* somebody else's has its number */
 	if (events == 0 && !sockets->table[fd].owned)
 	{
 		forget(sockets, fd);

@@ -9,7 +9,6 @@
 
 #include "access/reloptions.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
@@ -22,7 +21,6 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -36,6 +34,9 @@
 #include "progress.h"
 #include "runs.h"
 
+/* What the server looks for; all else stays within the library */
+#pragma GCC visibility push(default)
+
 PG_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(yelp_sync);
@@ -45,6 +46,8 @@ PG_FUNCTION_INFO_V1(yelp_sync_forget_fingerprint);
 PG_FUNCTION_INFO_V1(yelp_sync_validator);
 
 void		_PG_init(void);
+
+#pragma GCC visibility pop
 
 /* Tells our locks apart from those of pg_advisory_lock(), which uses 1 and 2 */
 #define LOCK_CLASS 3
@@ -86,16 +89,14 @@ static void
 require_rights(Oid schema, const char *table, AclMode mode)
 {
 	Oid			relid = get_relname_relid(table, schema);
-	AclResult	result;
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("table \"%s.%s\" does not exist",
 						get_namespace_name(schema), table)));
-	result = pg_class_aclcheck(relid, GetUserId(), mode);
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_TABLE, table);
+	if (pg_class_aclmask(relid, GetUserId(), mode, ACLMASK_ALL) != mode)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, table);
 }
 
 /* Without the rights to store what comes, nothing need be fetched. */
@@ -125,6 +126,7 @@ lock_account(const char *username)
 						 LOCK_CLASS)));
 }
 
+/* Programs that did not come are gone; but see fetch_account. */
 static bool
 may_delete(const Account *account, const Fetched *fetched)
 {
@@ -138,8 +140,9 @@ warn_unproven(const Account *account, const Fetched *fetched, const Merge *merge
 					 psprintf("could not prove which programs of account \"%s\" are gone: nothing was deleted",
 							  account->username),
 					 psprintf("The API told of " INT64_FORMAT " programs, but showed "
-							  INT64_FORMAT " in %d readings.",
-							  fetched->total, merge->programs, fetched->rows.pass),
+							  INT64_FORMAT " in %d reading%s.",
+							  fetched->total, merge->programs, fetched->rows.pass,
+							  fetched->rows.pass == 1 ? "" : "s"),
 					 "What came was added and updated.");
 }
 
