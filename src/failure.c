@@ -18,6 +18,8 @@
 	"If the API's certificate is signed by an authority of your own, name it in the server's option ca_file."
 #define HINT_HOST \
 	"Check the host in the server's option endpoint."
+#define HINT_REDIRECT \
+	"Redirects are not followed: the server's option endpoint must name the API itself."
 #define HINT_RATE \
 	"Sync again later, or with a lower concurrency; max_retry_after bounds how long a sync waits."
 #define HINT_BYTES \
@@ -137,14 +139,6 @@ describe_transport(Failure *failure, const HttpResponse *response)
 	}
 }
 
-static void
-describe_redirect(Failure *failure, const HttpResponse *response)
-{
-	if (response->location)
-		failure->detail = psprintf("The API refers to %s.", printable(response->location));
-	failure->hint = "Redirects are not followed: the server's option endpoint must name the API itself.";
-}
-
 /* An answer with a status that brings no page. */
 static void
 describe_status(Failure *failure, const HttpResponse *response)
@@ -172,7 +166,7 @@ describe_status(Failure *failure, const HttpResponse *response)
 	else if (status == 408 || status >= 500)
 		failure->kind = FAILURE_RETRY;
 	else if (status >= 300 && status < 400)
-		describe_redirect(failure, response);
+		failure->hint = HINT_REDIRECT;
 }
 
 bool

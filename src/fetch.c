@@ -5,14 +5,12 @@
  * The listing can move while it is read: it has no cursor.  A pass proves what
  * it shows when every page came, all told the same total, and as many distinct
  * programs came as that.  A pass that does not is followed by a second one.
- * Where that proves nothing either, the two are believed when they brought the
- * same programs, and as many as the API tells of.
  *
  * Even a proof can err: when one program vanishes and another appears while
  * the pages in between are read, the total stays, and the program that slipped
- * to an earlier page is missed.  So nothing is deleted on a single pass: where
- * programs seem to be gone the caller has the listing fetched once more, and
- * what either pass showed is not gone.
+ * to an earlier page is missed.  So where programs seem to be gone the caller
+ * has the listing fetched again, until two passes in a row brought the same
+ * programs: that confirms them, and only then is anything deleted.
  */
 #include "postgres.h"
 
@@ -51,37 +49,37 @@ is_proven(const Fetch *fetch, ProgramSet programs)
 }
 
 /*
- * Do two passes that brought the same programs prove that there are no others?
+ * Do the programs that two passes brought alike prove that there are no others?
  * Not if a page stayed away or empty, if fewer came than the total, or if the
  * total was wrong and the end not seen.
  */
 static bool
-is_confirmed(const Fetch *fetch, ProgramSet first, ProgramSet second)
+is_believable(const Fetch *fetch, ProgramSet programs)
 {
 	const Listing *listing = fetch->listing;
 
-	return rows_same_set(first, second) &&
-		listing->failed == 0 && listing->holes == 0 &&
-		second.count >= listing->total &&
+	return listing->failed == 0 && listing->holes == 0 &&
+		programs.count >= listing->total &&
 		(!listing->moved || listing->end_seen);
 }
 
 /*
  * Notes what a pass brought, and which rows count: those of the last pass where
- * it brought what the one before it did, else those of both.
+ * it brought what the one before it did, else those of all.
  */
 static void
-note_pass(Fetch *fetch, ProgramSet programs, bool same_as_before)
+note_pass(Fetch *fetch, ProgramSet programs, bool confirmed)
 {
 	Fetched    *fetched = &fetch->fetched;
 
-	fetched->first_pass = same_as_before ? fetched->rows.pass : 1;
+	fetched->first_pass = confirmed ? fetched->rows.pass : 1;
 	fetched->repeats = fetched->first_pass < fetched->rows.pass ||
 		fetch->listing->rows > programs.count;
 	fetched->programs = programs;
 	fetched->last_pages = fetch->listing->pages;
 	fetched->total = fetch->listing->total;
 	fetched->proven = is_proven(fetch, programs);
+	fetched->confirmed = confirmed;
 }
 
 Fetched *
@@ -89,7 +87,7 @@ fetch_programs(Fetch *fetch, int64 expected)
 {
 	Fetched    *fetched = &fetch->fetched;
 
-	note_pass(fetch, fetch_pass(fetch, expected), true);
+	note_pass(fetch, fetch_pass(fetch, expected), false);
 	if (!fetched->proven && fetched->failed_pages == 0 &&
 		!listing_is_vain(fetch->listing))
 		fetch_again(fetch, "it does not show what it tells of");
@@ -100,13 +98,14 @@ void
 fetch_again(Fetch *fetch, const char *why)
 {
 	Fetched    *fetched = &fetch->fetched;
-	ProgramSet	first = fetched->programs;
-	ProgramSet	second;
+	ProgramSet	before = fetched->programs;
+	ProgramSet	now;
 
 	progress_again(why);
-	second = fetch_pass(fetch, Max(fetched->total, first.count));
-	note_pass(fetch, second, rows_same_set(first, second));
-	fetched->proven = fetched->proven || is_confirmed(fetch, first, second);
+	now = fetch_pass(fetch, Max(fetched->total, before.count));
+	note_pass(fetch, now, rows_same_set(before, now));
+	if (fetched->confirmed && is_believable(fetch, now))
+		fetched->proven = true;
 }
 
 Fetch *

@@ -23,7 +23,8 @@ typedef struct Fetched
 
 	/* What they are worth */
 	int64		total;			/* of programs, says the API */
-	bool		proven;			/* what did not come is gone */
+	bool		proven;			/* what did not come seems to be gone */
+	bool		confirmed;		/* the last two passes brought the same */
 
 	/* Statistics */
 	int64		pages;

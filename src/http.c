@@ -128,7 +128,10 @@ close_socket(pg_attribute_unused() void *arg, curl_socket_t fd)
 	return sockets_close(session.sockets, fd);
 }
 
-/* To read from a socket is waited for as soon as there is a connection. */
+/*
+ * To read from a socket is waited for as soon as there is a connection.  Behind
+ * a proxy that is not yet the one to the API.
+ */
 static void
 note_connection(CURL *easy)
 {
@@ -150,6 +153,7 @@ watch_socket(CURL *easy, curl_socket_t fd, int what,
 	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
 		events |= WL_SOCKET_WRITEABLE;
 	if ((events & WL_SOCKET_READABLE) && open_client &&
+		open_client->settings->proxy == NULL &&
 		sockets_owns(session.sockets, fd))
 		note_connection(easy);
 	if (!sockets_watch(session.sockets, fd, events))
@@ -317,6 +321,7 @@ set_connection(CURL *easy, const HttpSettings *settings)
 	/* Set even when there is none, or libcurl looks into the environment */
 	curl_easy_setopt(easy, CURLOPT_PROXY, settings->proxy ? settings->proxy : "");
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
+	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
 	curl_easy_setopt(easy, CURLOPT_SHARE, session.share);
@@ -450,10 +455,8 @@ stage_of(Request *request)
 	curl_easy_getinfo(request->easy, CURLINFO_NAMELOOKUP_TIME, &resolved);
 	curl_easy_getinfo(request->easy, CURLINFO_PRETRANSFER_TIME, &ready);
 	curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &sent);
-	if (request->header_bytes > 0 || sent > 0)
-		return HTTP_RECEIVE;
 	if (ready > 0)
-		return HTTP_SEND;
+		return sent > 0 ? HTTP_RECEIVE : HTTP_SEND;
 	if (request->connected)
 		return HTTP_TLS;
 	return resolved > 0 ? HTTP_CONNECT : HTTP_RESOLVE;
@@ -550,11 +553,9 @@ describe(HttpClient *client, Request *request, CURLcode code,
 	long		status = 0;
 	long		os_error = 0;
 	long		verified = -1;
-	char	   *location = NULL;
 
 	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(request->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
-	curl_easy_getinfo(request->easy, CURLINFO_REDIRECT_URL, &location);
 	curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &os_error);
 	curl_easy_getinfo(request->easy, CURLINFO_SSL_VERIFYRESULT, &verified);
 	client->received_bytes += received;
@@ -574,7 +575,6 @@ describe(HttpClient *client, Request *request, CURLcode code,
 	response->body = request->body;
 	response->length = request->length;
 	response->retry_after = request->retry_after[0] ? request->retry_after : NULL;
-	response->location = location;
 	response->os_error = code == CURLE_COULDNT_CONNECT ? (int) os_error : 0;
 	note_finding(request, response);
 }

@@ -56,7 +56,6 @@ typedef struct HttpResponse
 	const char *body;			/* NUL-terminated */
 	size_t		length;			/* of the body in bytes */
 	const char *retry_after;	/* the header's value, or NULL */
-	const char *location;		/* where a redirect leads, or NULL */
 	int			os_error;		/* errno of a failed connection, or 0 */
 } HttpResponse;
 

@@ -9,13 +9,15 @@
  * The statement runs under the caller's search_path, because triggers of the
  * caller's do; so everything in it is qualified with its schema, operators
  * included, and constructs that look up an operator unseen, such as IS DISTINCT
- * FROM, USING and CASE x WHEN, are left to the SQL functions of the install script, which
- * were parsed when it ran.
+ * FROM, USING and CASE x WHEN, are left to the SQL functions of the install
+ * script, which were parsed when it ran.
  *
- * It is planned without nested loops of tables.  The planner knows nothing of
- * the fetched rows and may have old statistics of the stored ones; where it
- * takes many rows for few, a nested loop would take hours instead of seconds,
- * while a hash join costs little more where there are few.
+ * It is planned without nested loops but for look-ups of single rows.  The
+ * planner knows nothing of the fetched rows and may have old statistics of the
+ * stored ones; where it takes many rows for few, a nested loop would take hours
+ * instead of seconds, while a hash join costs little more where there are few.
+ * What is hashed is narrow: altered rows, which carry whole documents, are
+ * looked up by their key instead, so that memory does not grow with them.
  */
 #include "postgres.h"
 
@@ -83,12 +85,14 @@
 	" RETURNING t.program_id" \
 	"), altered AS MATERIALIZED (" \
 	" SELECT m.fetched_id, m.fingerprint, m.data, a.*, c.changed" \
-	" FROM (SELECT m.fetched_id, m.fingerprint, m.data, p.data AS stored_data," \
-	"    ROW(" COLUMNS_OF("p.") ")::%1$s.yelp_sync_values AS stored" \
-	"   FROM mapped m JOIN %1$s.yelp_programs p ON p.program_id " EQ " m.fetched_id" \
-	"   WHERE p.username " EQ " $1 AND m.stored_id IS NOT NULL OFFSET 0) m" \
+	" FROM mapped m" \
+	" CROSS JOIN LATERAL (SELECT p.data," \
+	"   ROW(" COLUMNS_OF("p.") ")::%1$s.yelp_sync_values AS columns" \
+	"  FROM %1$s.yelp_programs p" \
+	"  WHERE p.username " EQ " $1 AND p.program_id " EQ " m.stored_id OFFSET 0) s" \
 	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
-	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(m.stored, m.stored_data, m.data) c(changed)" \
+	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(s.columns, s.data, m.data) c(changed)" \
+	" WHERE m.stored_id IS NOT NULL" \
 	"), updated AS (" \
 	" UPDATE %1$s.yelp_programs t" \
 	" SET (" COLUMNS_OF("") ", data, fingerprint, updated_at) =" \
@@ -362,8 +366,9 @@ merge_would_delete(const char *schema, const char *username,
 	ProgramSet	stored = stored_programs(schema, username);
 	char	   *sql = psprintf("SELECT pg_catalog.count(*)"
 							   " FROM %s.yelp_programs p LEFT JOIN " FETCHED " f"
-							   " ON f.program_id " EQ " p.program_id"
-							   " WHERE p.username " EQ " $1 AND f.program_id IS NULL", schema);
+							   " ON f.program_id " EQ " p.program_id AND f.pass " EQ " %d"
+							   " WHERE p.username " EQ " $1 AND f.program_id IS NULL",
+							   schema, fetched->rows.pass);
 	bool		isnull;
 
 	if (stored.count == 0 || rows_same_set(stored, fetched->programs))

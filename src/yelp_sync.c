@@ -52,6 +52,9 @@ void		_PG_init(void);
 /* Tells our locks apart from those of pg_advisory_lock(), which uses 1 and 2 */
 #define LOCK_CLASS 3
 
+/* Of a listing that changes while it is read */
+#define MOST_READINGS 3
+
 /* The setting yelp_sync.log_syncs */
 static bool log_syncs = true;
 
@@ -126,7 +129,6 @@ lock_account(const char *username)
 						 LOCK_CLASS)));
 }
 
-/* Programs that did not come are gone; but see fetch_account. */
 static bool
 may_delete(const Account *account, const Fetched *fetched)
 {
@@ -190,7 +192,7 @@ merge_and_record(const Account *account, const Fetched *fetched, const char *sch
 
 	merge->schema = schema;
 	merge->username = account->username;
-	merge->delete_gone = fetched->rows.pass > 1 && may_delete(account, fetched);
+	merge->delete_gone = fetched->confirmed && may_delete(account, fetched);
 	merge->at = GetCurrentTimestamp();
 	merge_programs(merge, fetched);
 
@@ -202,8 +204,8 @@ merge_and_record(const Account *account, const Fetched *fetched, const char *sch
 }
 
 /*
- * Fetches the programs, and once more where that would delete some: nothing is
- * deleted on a single reading.
+ * Fetches the programs, and again as long as some seem to be gone that no
+ * second reading confirms.  A listing that will not settle proves nothing.
  */
 static Fetched *
 fetch_account(const Account *account, const char *schema, Progress *progress)
@@ -213,9 +215,14 @@ fetch_account(const Account *account, const char *schema, Progress *progress)
 	Fetch	   *fetch = fetch_create(account, progress);
 	Fetched    *fetched = fetch_programs(fetch, expected);
 
-	if (fetched->rows.pass == 1 && may_delete(account, fetched) &&
-		merge_would_delete(schema, account->username, fetched))
-		fetch_again(fetch, "programs seem to be gone");
+	while (may_delete(account, fetched) && !fetched->confirmed &&
+		   merge_would_delete(schema, account->username, fetched))
+	{
+		if (fetched->rows.pass < MOST_READINGS)
+			fetch_again(fetch, "programs seem to be gone");
+		else
+			fetched->proven = false;
+	}
 	fetch_end(fetch);
 	return fetched;
 }
