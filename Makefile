@@ -35,6 +35,7 @@ UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
 test/unit/page_test: src/page.c src/json.c src/text.c
 test/unit/retry_test: src/retry.c
 test/unit/listing_test: src/listing.c
+test/unit/shorten_test: src/shorten.c src/page.c src/json.c src/text.c
 
 test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
 	$(CC) $(CFLAGS) $(CPPFLAGS) -Isrc -Itest/unit $(filter %.c,$^) $(UNIT_LIBS) -o $@
@@ -53,4 +54,4 @@ bench:
 	test/bench/run
 
 soak:
-	test/run soak
+	test/soak

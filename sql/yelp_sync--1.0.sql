@@ -288,7 +288,7 @@ COMMENT ON FUNCTION @extschema@.yelp_sync_forget_fingerprint() IS
 'makes the next sync look at a row of yelp_programs that was edited';
 
 CREATE TRIGGER yelp_programs_edited
-BEFORE UPDATE OF program_type, program_status, program_pause_status,
+BEFORE UPDATE OF username, program_id, program_type, program_status, program_pause_status,
 	start_date, end_date, yelp_business_id, partner_business_id, budget,
 	max_bid, ad_cost, currency, fee_period, is_autobid, billed_impressions,
 	billed_clicks, active_features, available_features, data

@@ -109,14 +109,14 @@ fetch_again(Fetch *fetch, const char *why)
 }
 
 Fetch *
-fetch_create(const Account *account, Progress *progress)
+fetch_create(const Account *account, const Stored *stored, Progress *progress)
 {
 	Fetch	   *fetch = palloc0(sizeof(Fetch));
 
 	fetch->progress = progress;
 	fetch->started = clock_us();
 	rows_init(&fetch->fetched.rows);
-	fetch->pages = pages_create(account, &fetch->fetched.rows, progress);
+	fetch->pages = pages_create(account, stored, &fetch->fetched.rows, progress);
 	return fetch;
 }
 

@@ -35,7 +35,8 @@ typedef struct Fetched
 } Fetched;
 
 /* Makes ready to fetch, in the current memory context. */
-extern Fetch *fetch_create(const Account *account, Progress *progress);
+extern Fetch *fetch_create(const Account *account, const Stored *stored,
+						   Progress *progress);
 
 /*
  * Fetches all programs, once or, where that proves nothing, twice.  The number

@@ -60,6 +60,9 @@
 /*
  * $1 username, $2 whether to delete, $3 the time, $4 the first pass that counts.
  *
+ * A row without a document came as it was stored; if somebody has edited it in
+ * the meantime, the next sync puts it right.
+ *
  * A row is altered, too, when only the spelling of its document changed: it
  * gets the new fingerprint and keeps its time, and is not reported.
  */
@@ -72,6 +75,7 @@
 	"   WHERE p.username " EQ " $1) p" \
 	" ON f.program_id " EQ " p.program_id" \
 	" WHERE NOT COALESCE(f.fingerprint " EQ " p.fingerprint, false)" \
+	"  AND (f.program_id IS NULL OR f.document IS NOT NULL)" \
 	"), mapped AS (" \
 	" SELECT d.fetched_id, d.stored_id, d.fingerprint," \
 	"  %1$s.yelp_sync_document(d.document, d.fetched_id, d.page_offset) AS data" \
@@ -321,38 +325,19 @@ execute_merge(Merge *merge, const Fetched *fetched)
 	run_merge(merge, plan_statement(sql, lengthof(types), types), sql, &options);
 }
 
-/* A query, of the account $1, that answers with one row. */
-static void
-query_row(const char *sql, const char *username)
+/* The number that a query, of the account $1, answers with. */
+static int64
+query_number(const char *sql, const char *username)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(username)};
+	bool		isnull;
 
 	if (SPI_execute_plan(plan_statement(sql, lengthof(types), types), values,
 						 NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
-}
-
-static Datum
-result_value(int column, bool *isnull)
-{
-	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, isnull);
-}
-
-/* The set of programs that is stored; read from the primary key's index. */
-static ProgramSet
-stored_programs(const char *schema, const char *username)
-{
-	char	   *sql = psprintf("SELECT pg_catalog.count(*),"
-							   " pg_catalog.bit_xor(pg_catalog.hashtextextended(program_id, 0))"
-							   " FROM %s.yelp_programs WHERE username " EQ " $1", schema);
-	ProgramSet	set;
-	bool		isnull;
-
-	query_row(sql, username);
-	set.count = DatumGetInt64(result_value(1, &isnull));
-	set.digest = (uint64) DatumGetInt64(result_value(2, &isnull));
-	return set;
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									   SPI_tuptable->tupdesc, 1, &isnull));
 }
 
 /*
@@ -360,23 +345,22 @@ stored_programs(const char *schema, const char *username)
  * differ a join tells whether more than new programs is the reason.
  */
 bool
-merge_would_delete(const char *schema, const char *username,
-				   const Fetched *fetched)
+merge_would_delete(const Merge *merge, const Fetched *fetched)
 {
-	ProgramSet	stored = stored_programs(schema, username);
 	char	   *sql = psprintf("SELECT pg_catalog.count(*)"
 							   " FROM %s.yelp_programs p LEFT JOIN " FETCHED " f"
 							   " ON f.program_id " EQ " p.program_id AND f.pass " EQ " %d"
 							   " WHERE p.username " EQ " $1 AND f.program_id IS NULL",
-							   schema, fetched->rows.pass);
-	bool		isnull;
+							   merge->schema, fetched->rows.pass);
+	int64		gone;
 
-	if (stored.count == 0 || rows_same_set(stored, fetched->programs))
+	if (merge->stored.count == 0 ||
+		rows_same_set(merge->stored, fetched->programs))
 		return false;
 	register_rows(fetched);
-	query_row(sql, username);
+	gone = query_number(sql, merge->username);
 	unregister_rows();
-	return DatumGetInt64(result_value(1, &isnull)) > 0;
+	return gone > 0;
 }
 
 /*
@@ -386,29 +370,32 @@ merge_would_delete(const char *schema, const char *username,
 static void
 reject_empty(const Merge *merge)
 {
-	int64		stored = stored_programs(merge->schema, merge->username).count;
-
-	if (stored > 0)
+	if (merge->stored.count > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_ERROR),
 				 errmsg("API lists no program of account \"%s\", but " INT64_FORMAT " are stored",
-						merge->username, stored),
+						merge->username, merge->stored.count),
 				 errdetail("Nothing was deleted."),
 				 errhint("If they are gone indeed: DELETE FROM %s.yelp_programs WHERE username = %s;",
 						 merge->schema, quote_literal_cstr(merge->username))));
 }
 
-/* When the rows of two passes are used, their programs are yet to be counted. */
+/* When the rows of several passes are used, their programs are yet to be counted. */
 static int64
 count_fetched(const Fetched *fetched, const char *username)
 {
-	bool		isnull;
-
 	if (fetched->first_pass == fetched->rows.pass)
 		return fetched->programs.count;
-	query_row("SELECT pg_catalog.count(DISTINCT program_id) FROM " FETCHED,
-			  username);
-	return DatumGetInt64(result_value(1, &isnull));
+	return query_number("SELECT pg_catalog.count(DISTINCT program_id) FROM " FETCHED,
+						username);
+}
+
+/* Did each program come once, with the text that is stored, and no other? */
+static bool
+nothing_changed(const Merge *merge, const Fetched *fetched)
+{
+	return !fetched->repeats &&
+		rows_same_content(merge->stored, fetched->programs);
 }
 
 void
@@ -416,6 +403,11 @@ merge_programs(Merge *merge, const Fetched *fetched)
 {
 	if (fetched->programs.count == 0 && merge->delete_gone)
 		reject_empty(merge);
+	if (nothing_changed(merge, fetched))
+	{
+		merge->programs = merge->unchanged = fetched->programs.count;
+		return;
+	}
 	register_rows(fetched);
 	execute_merge(merge, fetched);
 	merge->programs = count_fetched(fetched, merge->username);

@@ -14,6 +14,7 @@ typedef struct Merge
 	/* What to do */
 	const char *schema;			/* where the extension's tables are, quoted */
 	const char *username;
+	ProgramSet	stored;			/* what is stored */
 	bool		delete_gone;	/* else what did not come is left alone */
 	TimestampTz at;				/* for created_at and updated_at */
 
@@ -29,9 +30,11 @@ typedef struct Merge
 	int64		programs;		/* fetched, each counted once */
 } Merge;
 
-/* Are programs stored that were not fetched?  Needs an SPI connection. */
-extern bool merge_would_delete(const char *schema, const char *username,
-							   const Fetched *fetched);
+/*
+ * Are programs stored that did not come in the last reading?  Needs an SPI
+ * connection.
+ */
+extern bool merge_would_delete(const Merge *merge, const Fetched *fetched);
 
 /*
  * Makes the account's rows what was fetched, in one statement; needs an SPI

@@ -459,11 +459,11 @@ read_total(ProgramPage *page, const JsonToken *value, PageProblem *problem)
 
 /* A number that the API repeats from the request, -1 where it does not. */
 static int64
-read_echo(const JsonToken *value)
+read_echo(const JsonToken *value, int64 least)
 {
 	int64		echo;
 
-	return value && read_integer(value, &echo) == NULL && echo >= 0 ? echo : -1;
+	return value && read_integer(value, &echo) == NULL && echo >= least ? echo : -1;
 }
 
 /* Likewise a word, NULL where it does not. */
@@ -486,8 +486,8 @@ read_page(ProgramPage *page, const JsonToken *object, PageProblem *problem)
 
 	if (!read_total(page, find_value(object, "total"), problem))
 		return false;
-	page->limit = read_echo(find_value(object, "limit"));
-	page->offset = read_echo(find_value(object, "offset"));
+	page->limit = read_echo(find_value(object, "limit"), 1);
+	page->offset = read_echo(find_value(object, "offset"), 0);
 	page->status = read_word(find_value(object, "program_status"));
 	if (programs == NULL)
 		return bad_field(problem, "", "payment_programs", "is missing");

@@ -41,7 +41,8 @@ typedef struct PageProblem
 typedef struct PageProgram
 {
 	char	   *id;				/* UTF-8, NUL-terminated */
-	const char *document;		/* the object's text, within the page's */
+	const char *document;		/* the object's text, within the page's; NULL:
+								 * as it is stored */
 	int			length;			/* of the document in bytes */
 	uint64		fingerprint;	/* 64-bit hash of the document */
 } PageProgram;

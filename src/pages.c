@@ -25,6 +25,7 @@
 #include "http.h"
 #include "page.h"
 #include "retry.h"
+#include "shorten.h"
 
 /*
  * Requests started between two looks at what has come, so that an API which
@@ -53,6 +54,7 @@ struct Pages
 {
 	/* What to fetch */
 	const Account *account;
+	const Stored *stored;
 	HttpSettings settings;
 	Progress   *progress;
 
@@ -407,6 +409,27 @@ take_failure(Pages *pages, Slot *slot, Failure *failure, const HttpResponse *res
 	}
 }
 
+/*
+ * Reads a page without the programs that are known.  What is wrong with it is
+ * told by the whole text.
+ */
+static bool
+read_body(const Pages *pages, const HttpResponse *response, ProgramPage *page,
+		  PageProblem *problem)
+{
+	Shortened	shortened;
+
+	if (stored_set(pages->stored).count > 0 &&
+		shorten(&shortened, response->body, response->length, stored_lookup,
+				pages->stored) &&
+		page_read(page, shortened.text, shortened.length, problem))
+	{
+		shorten_mark(&shortened, page);
+		return true;
+	}
+	return page_read(page, response->body, response->length, problem);
+}
+
 static void
 take_response(Pages *pages, const HttpResponse *response)
 {
@@ -419,7 +442,7 @@ take_response(Pages *pages, const HttpResponse *response)
 	pages->in_flight--;
 	if (failure_of_response(&failure, response))
 		take_failure(pages, slot, &failure, response);
-	else if (page_read(&page, response->body, response->length, &problem))
+	else if (read_body(pages, response, &page, &problem))
 		take_page(pages, slot, &page);
 	else
 	{
@@ -495,11 +518,13 @@ http_settings(const Account *account)
 }
 
 Pages *
-pages_create(const Account *account, Rows *rows, Progress *progress)
+pages_create(const Account *account, const Stored *stored, Rows *rows,
+			 Progress *progress)
 {
 	Pages	   *pages = palloc0(sizeof(Pages));
 
 	pages->account = account;
+	pages->stored = stored;
 	pages->rows = rows;
 	pages->progress = progress;
 	pages->settings = http_settings(account);

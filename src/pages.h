@@ -9,6 +9,7 @@
 #include "listing.h"
 #include "progress.h"
 #include "rows.h"
+#include "stored.h"
 
 typedef struct Pages Pages;
 
@@ -21,9 +22,10 @@ typedef struct PagesCounts
 
 /*
  * Makes ready to fetch pages, in the current memory context; the programs on
- * them are added to the rows.
+ * them are added to the rows, those that are stored already without document.
  */
-extern Pages *pages_create(const Account *account, Rows *rows, Progress *progress);
+extern Pages *pages_create(const Account *account, const Stored *stored,
+						   Rows *rows, Progress *progress);
 
 /*
  * Fetches the whole listing, as often as it is called; how fast the API lets us

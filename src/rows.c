@@ -59,15 +59,19 @@ add_program_context(void *arg)
 			   place->username);
 }
 
-/* The hash that hashtextextended(program_id, 0) gives in SQL. */
-static Datum
-hash_id(Datum id)
+static uint64
+hash_id(text *id, uint64 seed)
 {
-	text	   *value = DatumGetTextPP(id);
+	return hash_bytes_extended((unsigned char *) VARDATA_ANY(id),
+							   VARSIZE_ANY_EXHDR(id), seed);
+}
 
-	return Int64GetDatum((int64)
-						 hash_bytes_extended((unsigned char *) VARDATA_ANY(value),
-											 VARSIZE_ANY_EXHDR(value), 0));
+void
+rows_count_program(ProgramSet *set, text *id, int64 fingerprint)
+{
+	set->count++;
+	set->digest ^= hash_id(id, 0);
+	set->content ^= hash_id(id, (uint64) fingerprint);
 }
 
 static void
@@ -76,17 +80,22 @@ add_program(Rows *rows, const PageProgram *program, ProgramPlace *place)
 	ErrorContextCallback callback = {error_context_stack, add_program_context, place};
 	Datum		values[ROW_COLUMNS];
 	bool		nulls[ROW_COLUMNS] = {false};
+	text	   *id;
 
 	error_context_stack = &callback;
 	values[ROW_PROGRAM_ID - 1] = text_datum(program->id, strlen(program->id));
 	values[ROW_FINGERPRINT - 1] = Int64GetDatum((int64) program->fingerprint);
-	values[ROW_DOCUMENT - 1] = text_datum(program->document, program->length);
+	nulls[ROW_DOCUMENT - 1] = program->document == NULL;
+	if (program->document)
+		values[ROW_DOCUMENT - 1] = text_datum(program->document, program->length);
 	values[ROW_PAGE_OFFSET - 1] = Int64GetDatum(place->offset);
 	values[ROW_PASS - 1] = Int32GetDatum(rows->pass);
 	error_context_stack = callback.previous;
 
 	tuplestore_putvalues(rows->store, rows->desc, values, nulls);
-	tuplesort_putdatum(rows->ids, hash_id(values[ROW_PROGRAM_ID - 1]), false);
+	id = DatumGetTextPP(values[ROW_PROGRAM_ID - 1]);
+	tuplesort_putdatum(rows->ids, Int64GetDatum((int64) hash_id(id, 0)), false);
+	rows->content ^= hash_id(id, program->fingerprint);
 	rows->count++;
 }
 
@@ -120,6 +129,7 @@ void
 rows_begin_pass(Rows *rows)
 {
 	rows->pass++;
+	rows->content = 0;
 	rows->ids = tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid,
 									  false, work_mem, NULL, TUPLESORT_NONE);
 }
@@ -150,5 +160,6 @@ rows_end_pass(Rows *rows)
 		last = hash;
 	}
 	tuplesort_end(rows->ids);
+	set.content = rows->content;
 	return set;
 }

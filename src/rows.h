@@ -16,7 +16,7 @@ enum RowColumn
 {
 	ROW_PROGRAM_ID = 1,			/* text COLLATE "C" */
 	ROW_FINGERPRINT,			/* bigint: hash of the document */
-	ROW_DOCUMENT,				/* text: the program's JSON */
+	ROW_DOCUMENT,				/* text: the program's JSON; NULL: as stored */
 	ROW_PAGE_OFFSET,			/* bigint: of the page it was on */
 	ROW_PASS					/* integer: which time the listing was fetched */
 };
@@ -31,13 +31,16 @@ typedef struct Rows
 	/* The pass that is under way */
 	int			pass;			/* 1 for the first */
 	Tuplesortstate *ids;		/* hashes of its program ids */
+	uint64		content;		/* of its rows, as in a ProgramSet */
 } Rows;
 
 /* A set of programs, as far as it takes to tell it from another. */
 typedef struct ProgramSet
 {
 	int64		count;
-	uint64		digest;			/* the hashes of their ids, by xor */
+	uint64		digest;			/* hashes of their ids, by xor */
+	uint64		content;		/* hashes of ids and fingerprints, by xor;
+								 * only where each program comes once */
 } ProgramSet;
 
 static inline bool
@@ -45,6 +48,15 @@ rows_same_set(ProgramSet a, ProgramSet b)
 {
 	return a.count == b.count && a.digest == b.digest;
 }
+
+static inline bool
+rows_same_content(ProgramSet a, ProgramSet b)
+{
+	return rows_same_set(a, b) && a.content == b.content;
+}
+
+/* Adds a program that is not yet in the set. */
+extern void rows_count_program(ProgramSet *set, text *id, int64 fingerprint);
 
 /* In the current memory context; work_mem bounds what is not on disk. */
 extern void rows_init(Rows *rows);

@@ -12,26 +12,22 @@
 #include "utils/timestamp.h"
 
 int64
-runs_expected_programs(const char *schema, const char *username, const char *server)
+runs_last_total(const char *schema, const char *username, const char *server)
 {
 	Oid			types[] = {TEXTOID, TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(username), CStringGetTextDatum(server)};
-	char	   *sql = psprintf("SELECT COALESCE("
-							   "(SELECT programs FROM %1$s.yelp_sync_runs"
+	char	   *sql = psprintf("SELECT programs FROM %s.yelp_sync_runs"
 							   " WHERE username OPERATOR(pg_catalog.=) $1"
 							   "  AND server OPERATOR(pg_catalog.=) $2"
-							   " ORDER BY run_id DESC LIMIT 1),"
-							   "(SELECT pg_catalog.count(*) FROM %1$s.yelp_programs"
-							   " WHERE username OPERATOR(pg_catalog.=) $1))",
-							   schema);
-	int64		expected;
+							   " ORDER BY run_id DESC LIMIT 1", schema);
 	bool		isnull;
 
-	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
-	expected = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-										   SPI_tuptable->tupdesc, 1, &isnull));
-	return Max(Min(expected, PAGE_MAX_TOTAL), 0);
+	if (SPI_processed == 0)
+		return -1;
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									   SPI_tuptable->tupdesc, 1, &isnull));
 }
 
 static Datum

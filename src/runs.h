@@ -21,11 +21,11 @@ typedef struct Run
 } Run;
 
 /*
- * How many programs an account is likely to have: what the API told last time,
- * else what is stored.  Needs an SPI connection; the schema is quoted.
+ * How many programs the API told of last time, or -1.  Needs an SPI connection;
+ * the schema is quoted.
  */
-extern int64 runs_expected_programs(const char *schema, const char *username,
-									const char *server);
+extern int64 runs_last_total(const char *schema, const char *username,
+							 const char *server);
 
 /* Adds a row.  Needs an SPI connection. */
 extern void runs_add(const char *schema, const Run *run, const Fetched *fetched,

@@ -33,6 +33,7 @@
 #include "merge.h"
 #include "progress.h"
 #include "runs.h"
+#include "stored.h"
 
 /* What the server looks for; all else stays within the library */
 #pragma GCC visibility push(default)
@@ -185,13 +186,11 @@ report(const Account *account, const Fetched *fetched, const Merge *merge,
 }
 
 static void
-merge_and_record(const Account *account, const Fetched *fetched, const char *schema,
-				 Merge *merge, Run *run)
+merge_and_record(const Account *account, const Fetched *fetched, Merge *merge,
+				 Run *run)
 {
 	int64		started = clock_us();
 
-	merge->schema = schema;
-	merge->username = account->username;
 	merge->delete_gone = fetched->confirmed && may_delete(account, fetched);
 	merge->at = GetCurrentTimestamp();
 	merge_programs(merge, fetched);
@@ -200,7 +199,19 @@ merge_and_record(const Account *account, const Fetched *fetched, const char *sch
 	run->server = account->server;
 	run->finished_at = GetCurrentTimestamp();
 	run->merge_us = clock_us() - started;
-	runs_add(schema, run, fetched, merge);
+	runs_add(merge->schema, run, fetched, merge);
+}
+
+/* As many programs as last time, or as are stored. */
+static int64
+expected_programs(const Account *account, const Merge *merge)
+{
+	int64		expected = runs_last_total(merge->schema, account->username,
+										   account->server);
+
+	if (expected < 0)
+		expected = merge->stored.count;
+	return Min(expected, PAGE_MAX_TOTAL);
 }
 
 /*
@@ -208,15 +219,16 @@ merge_and_record(const Account *account, const Fetched *fetched, const char *sch
  * second reading confirms.  A listing that will not settle proves nothing.
  */
 static Fetched *
-fetch_account(const Account *account, const char *schema, Progress *progress)
+fetch_account(const Account *account, Merge *merge, Progress *progress)
 {
-	int64		expected = runs_expected_programs(schema, account->username,
-												  account->server);
-	Fetch	   *fetch = fetch_create(account, progress);
-	Fetched    *fetched = fetch_programs(fetch, expected);
+	Stored	   *stored = stored_read(merge->schema, account->username);
+	Fetch	   *fetch = fetch_create(account, stored, progress);
+	Fetched    *fetched;
 
+	merge->stored = stored_set(stored);
+	fetched = fetch_programs(fetch, expected_programs(account, merge));
 	while (may_delete(account, fetched) && !fetched->confirmed &&
-		   merge_would_delete(schema, account->username, fetched))
+		   merge_would_delete(merge, fetched))
 	{
 		if (fetched->rows.pass < MOST_READINGS)
 			fetch_again(fetch, "programs seem to be gone");
@@ -228,22 +240,24 @@ fetch_account(const Account *account, const char *schema, Progress *progress)
 }
 
 static void
-sync_account(const char *username, Oid schema_oid, Tuplestorestate *result)
+sync_account(const char *username, Oid schema, Tuplestorestate *result)
 {
 	int64		started = clock_us();
-	const char *schema = quote_identifier(get_namespace_name(schema_oid));
 	Run			run = {.started_at = GetCurrentTimestamp()};
-	Merge		merge = {.result = result};
 	Progress	progress = {0};
-	Account    *account;
+	Account    *account = account_find(username);
+	Merge		merge = {
+		.schema = quote_identifier(get_namespace_name(schema)),
+		.username = username,
+		.result = result,
+	};
 	Fetched    *fetched;
 
-	account = account_find(username);
-	check_rights(schema_oid);
+	check_rights(schema);
 	lock_account(username);
 	progress_start(&progress, username, account->server);
-	fetched = fetch_account(account, schema, &progress);
-	merge_and_record(account, fetched, schema, &merge, &run);
+	fetched = fetch_account(account, &merge, &progress);
+	merge_and_record(account, fetched, &merge, &run);
 	report(account, fetched, &merge, &run, started);
 	rows_free(&fetched->rows);
 }
