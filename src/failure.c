@@ -16,6 +16,8 @@
 	"Check the username and the password of the user mapping."
 #define HINT_CERTIFICATE \
 	"If the API's certificate is signed by an authority of your own, name it in the server's option ca_file."
+#define HINT_CA_FILE \
+	"The server's option ca_file must name a file of certificates in PEM format that PostgreSQL's server can read."
 #define HINT_HOST \
 	"Check the host in the server's option endpoint."
 #define HINT_REDIRECT \
@@ -99,6 +101,12 @@ describe_transport(Failure *failure, const HttpResponse *response)
 		case HTTP_UNREACHABLE:
 			failure->kind = FAILURE_RETRY;
 			failure->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
+			break;
+		case HTTP_BAD_CA_FILE:
+			failure->kind = FAILURE_FATAL;
+			failure->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
+			failure->message = "could not use the certificate authorities";
+			failure->hint = HINT_CA_FILE;
 			break;
 		case HTTP_UNTRUSTED:
 			failure->kind = FAILURE_FATAL;

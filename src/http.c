@@ -512,6 +512,8 @@ classify(CURLcode code, HttpStage stage, bool chain_trusted)
 {
 	if (code == CURLE_OK)
 		return HTTP_ANSWERED;
+	if (code == CURLE_SSL_CACERT_BADFILE)
+		return HTTP_BAD_CA_FILE;
 	/* A hand-shake may fail because the connection does */
 	if (is_tls_error(code) && code != CURLE_SSL_CONNECT_ERROR)
 		return chain_trusted ? HTTP_WRONG_HOST : HTTP_UNTRUSTED;

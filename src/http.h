@@ -26,6 +26,7 @@ typedef enum HttpFailure
 {
 	HTTP_ANSWERED = 0,			/* with whatever status */
 	HTTP_UNREACHABLE,			/* no address, no connection, no TLS */
+	HTTP_BAD_CA_FILE,			/* we know nobody */
 	HTTP_UNTRUSTED,				/* the certificate is by nobody we know */
 	HTTP_WRONG_HOST,			/* it is for another host */
 	HTTP_BROKEN,				/* time-out, reset, cut answer */

@@ -27,6 +27,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -119,6 +120,9 @@
 	"SELECT 'deleted', program_id, NULL FROM deleted " \
 	"UNION ALL " \
 	"SELECT 'gone', stored_id, NULL FROM difference WHERE NOT $2 AND fetched_id IS NULL"
+
+#define WORK_MEM_SHARES 4
+#define LEAST_WORK_MEM 64		/* kB: the least that PostgreSQL allows */
 
 /* ---- the rows that the statement returns ---- */
 
@@ -254,11 +258,26 @@ is_lost_race(const ErrorData *error)
 		strcmp(error->constraint_name, "yelp_programs_pkey") == 0;
 }
 
+/*
+ * The statement keeps some eight tables and hash tables at a time, each of
+ * which may take work_mem: together they shall take about twice as much.
+ */
+static void
+share_work_mem(void)
+{
+	char	   *share = psprintf("%dkB", Max(work_mem / WORK_MEM_SHARES, LEAST_WORK_MEM));
+
+	(void) set_config_option("work_mem", share, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
 static void
 run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *options)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	int			level = NewGUCNestLevel();
 
+	share_work_mem();
 	PG_TRY();
 	{
 		if (SPI_execute_plan_extended(plan, options) != SPI_OK_SELECT)
@@ -280,6 +299,7 @@ run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *opt
 		ReThrowError(error);
 	}
 	PG_END_TRY();
+	AtEOXact_GUC(true, level);
 }
 
 /* What to join with, as cheap as it may be. */

@@ -462,7 +462,7 @@ tell_progress(Pages *pages)
 	int64		done = listing->pages + listing->failed;
 
 	progress_fetched(pages->progress, done,
-					 listing->total_known ? done + count_open_pages(pages) : 0,
+					 pages->total_told ? done + count_open_pages(pages) : 0,
 					 listing->rows);
 }
 

@@ -18,8 +18,8 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-/* About 20 MB */
-#define MOST_KNOWN 200000
+/* About 13 MB */
+#define MOST_KNOWN 131072
 
 typedef struct KnownProgram
 {
@@ -126,14 +126,21 @@ read_rows(Stored *stored, const char *schema, const char *username)
 Stored *
 stored_read(const char *schema, const char *username)
 {
-	Stored	   *stored = palloc0(sizeof(Stored));
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "yelp_sync known programs",
+												  ALLOCSET_DEFAULT_SIZES);
+	Stored	   *stored = MemoryContextAllocZero(context, sizeof(Stored));
 
-	stored->context = AllocSetContextCreate(CurrentMemoryContext,
-											"yelp_sync known programs",
-											ALLOCSET_DEFAULT_SIZES);
-	stored->known = known_create(stored->context, 1024, NULL);
+	stored->context = context;
+	stored->known = known_create(context, 1024, NULL);
 	read_rows(stored, schema, username);
 	return stored;
+}
+
+void
+stored_free(Stored *stored)
+{
+	MemoryContextDelete(stored->context);
 }
 
 ProgramSet

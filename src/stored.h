@@ -15,6 +15,8 @@ typedef struct Stored Stored;
  */
 extern Stored *stored_read(const char *schema, const char *username);
 
+extern void stored_free(Stored *stored);
+
 /* The set of the programs that are stored. */
 extern ProgramSet stored_set(const Stored *stored);
 

@@ -236,6 +236,7 @@ fetch_account(const Account *account, Merge *merge, Progress *progress)
 			fetched->proven = false;
 	}
 	fetch_end(fetch);
+	stored_free(stored);
 	return fetched;
 }
 
