@@ -49,16 +49,30 @@ SET ROLE regress_yelp_two;
 SELECT * FROM yelp_accounts ORDER BY server, username;
 SET ROLE regress_yelp_super;
 
--- The same account on several servers is no choice of ours
-CREATE SERVER "Three 3" FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint 'http://127.0.0.1:1/three');
+-- One's own mapping goes before PUBLIC's on another server, too
+CREATE SERVER "Three 3" FOREIGN DATA WRAPPER yelp_sync
+	OPTIONS (endpoint 'http://127.0.0.1:1/three', attempts '1');
 CREATE USER MAPPING FOR PUBLIC SERVER "Three 3" OPTIONS (username 'acme', password 'x');
-GRANT USAGE ON FOREIGN SERVER "Three 3" TO regress_yelp_one;
-SET ROLE regress_yelp_one;
-SELECT * FROM yelp_sync('acme');	-- should fail
-SET ROLE regress_yelp_super;
-REVOKE USAGE ON FOREIGN SERVER "Three 3" FROM regress_yelp_one;
+GRANT USAGE ON FOREIGN SERVER "Three 3" TO regress_yelp_one, regress_yelp_two;
 SET ROLE regress_yelp_one;
 \set VERBOSITY terse
+SELECT * FROM yelp_sync('acme');	-- should fail: nobody listens
+\set VERBOSITY default
+
+-- The same account on several servers is no choice of ours
+SET ROLE regress_yelp_two;
+SELECT * FROM yelp_sync('acme');	-- should fail: PUBLIC's on two servers
+\echo :LAST_ERROR_SQLSTATE
+SET ROLE regress_yelp_super;
+CREATE USER MAPPING FOR regress_yelp_one SERVER two OPTIONS (username 'acme', password 'x');
+SET ROLE regress_yelp_one;
+SELECT * FROM yelp_sync('acme');	-- should fail: one's own on two servers
+SET ROLE regress_yelp_super;
+REVOKE USAGE ON FOREIGN SERVER one FROM regress_yelp_one, regress_yelp_two;
+SET ROLE regress_yelp_one;
+\set VERBOSITY terse
+SELECT * FROM yelp_sync('acme');	-- should fail: nobody listens
+SET ROLE regress_yelp_two;
 SELECT * FROM yelp_sync('acme');	-- should fail: nobody listens
 \set VERBOSITY default
 SET ROLE regress_yelp_super;

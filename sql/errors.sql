@@ -20,10 +20,10 @@ SELECT * FROM yelp_sync('acme');
 \echo :LAST_ERROR_SQLSTATE
 
 -- should fail: with a proxy where nobody listens
-ALTER SERVER yelp OPTIONS (ADD proxy 'http://127.0.0.1:1');
+ALTER SERVER yelp OPTIONS (SET endpoint 'https://api.example/programs', ADD proxy 'http://127.0.0.1:1');
 SELECT * FROM yelp_sync('acme');
 \echo :LAST_ERROR_SQLSTATE
-ALTER SERVER yelp OPTIONS (DROP proxy);
+ALTER SERVER yelp OPTIONS (SET endpoint 'http://127.0.0.1:1/programs', DROP proxy);
 
 -- A sync that failed can be tried again in the same transaction
 BEGIN;

@@ -85,6 +85,13 @@ SELECT * FROM try('proxy', 'http://proxy.example:3128', 'https://proxy.example',
 SELECT * FROM try('proxy', '', 'proxy.example:3128', 'ftp://proxy.example',
 	'http://user:secret@proxy.example');	-- should fail
 
+-- should fail: a proxy sees what is sent in clear
+CREATE SERVER clear FOREIGN DATA WRAPPER yelp_sync
+	OPTIONS (endpoint 'http://localhost/v1', proxy 'http://proxy.example');
+ALTER SERVER yelp OPTIONS (ADD proxy 'http://proxy.example');
+ALTER SERVER yelp OPTIONS (ADD endpoint 'http://localhost/v1');	-- should fail
+ALTER SERVER yelp OPTIONS (DROP proxy);
+
 SELECT * FROM try('max_page_bytes', '1kB', '1024', '16MB', '256MB');
 SELECT * FROM try('max_page_bytes', '1023', '257MB', '1GB', '16', '16 megabytes', '');	-- should fail
 

@@ -1,0 +1,325 @@
+# From the API's JSON to the columns: each value, in every encoding.
+use strict;
+use warnings;
+use utf8;
+
+use Encode ();
+use JSON::PP ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use YelpApi;
+use YelpTest;
+
+my ($node, $api) = YelpTest::start();
+my $json = JSON::PP->new->canonical;
+my $sync;
+
+# The lines that a query returns, as strings of characters
+sub values_of
+{
+	my ($sql, %options) = @_;
+	return YelpTest::must_run($node, $sql, %options)->{stdout} =~ s/\n\z//r;
+}
+
+# One program with these members beside its id
+sub program
+{
+	my ($id, $members) = @_;
+	return qq({"program_id":"$id") . ($members ? ",$members" : '') . '}';
+}
+
+sub metrics
+{
+	my ($id, $members) = @_;
+	return program($id, qq("program_metrics":{$members}));
+}
+
+note 'realistic programs: 1,913 in 96 pages';
+
+$sync = YelpTest::sync($node, 'acme');
+is($sync->{sqlstate} // '', '', 'no error');
+is(scalar(grep { $_->{action} eq 'added' && !defined $_->{changed} } @{ $sync->{rows} }),
+	1913, 'all are added');
+is(scalar(@{ $sync->{rows} }), 1913, 'and no other row');
+is_deeply(
+	[ sort map { $_->{program_id} } @{ $sync->{rows} } ],
+	[ sort map { $_->{program_id} } @{ $json->decode($api->programs_json('acme')) } ],
+	"the rows name the listing's programs");
+YelpTest::table_is_listing($node, $api, 'acme', 'every column of every row is right');
+is($api->counters->{requests}, 96, 'each page was asked for once');
+
+# What the comparison stands on: the listing has what it is to prove
+is( values_of(
+		q{SELECT count(*) FILTER (WHERE budget IS NULL) > 100, count(*) FILTER (WHERE budget > 0) > 100,
+		count(*) FILTER (WHERE max_bid IS NULL AND budget IS NOT NULL) > 100,
+		count(*) FILTER (WHERE end_date = '9999-12-31') > 100, count(*) FILTER (WHERE end_date IS NULL) > 10,
+		count(*) FILTER (WHERE start_date IS NULL) > 10,
+		count(*) FILTER (WHERE jsonb_array_length(data->'businesses') > 1) > 10,
+		count(*) FILTER (WHERE jsonb_array_length(data->'businesses') = 0
+			AND yelp_business_id IS NULL) > 10,
+		count(*) FILTER (WHERE partner_business_id LIKE 'Łódź-%') > 10,
+		count(*) FILTER (WHERE active_features IS NULL) > 10,
+		count(*) FILTER (WHERE active_features = '{}') > 10,
+		count(*) FILTER (WHERE data->>'note' = 'crêpes & 🥞') > 10,
+		count(DISTINCT program_type) >= 10, count(*) FILTER (WHERE is_autobid) > 10,
+		count(*) FILTER (WHERE NOT is_autobid) > 10,
+		count(*) FILTER (WHERE program_pause_status IS NULL) > 10,
+		bool_and(data->>'program_id' = program_id)
+		FROM yelp_programs}),
+	join('|', ('t') x 17),
+	'these were programs of all kinds');
+like($api->programs_json('acme'), qr/\\ud83e\\udd5e/, 'with surrogate pairs, escaped');
+like($api->programs_json('acme'), qr/\xf0\x9f\xa5\x9e/, 'and the same in UTF-8');
+
+note 'values at the edges';
+
+my @edges = (
+	[ 'nothing at all', program('nothing'), {} ],
+	[ 'null everywhere', program('nulls', join(',', map { "\"$_\":null" } qw(program_type
+				program_status program_pause_status start_date end_date program_metrics
+				businesses active_features available_features))), {} ],
+	[ 'null metrics', metrics('null_metrics', join(',', map { "\"$_\":null" } qw(budget max_bid ad_cost
+				currency fee_period is_autobid billed_impressions billed_clicks))), {} ],
+	[ 'empty objects and lists', program('empty',
+			q("program_metrics":{},"businesses":[],"active_features":[],"available_features":[])),
+		{ active_features => '{}', available_features => '{}' } ],
+	[ 'an empty business', program('empty_business', q("businesses":[{}])), {} ],
+	[ 'the first of businesses', program('businesses',
+			q("businesses":[{"partner_business_id":"p1"},{"yelp_business_id":"y2","partner_business_id":"p2"}])),
+		{ partner_business_id => 'p1' } ],
+	[ 'one cent', metrics('cent', '"budget":1,"max_bid":0,"ad_cost":99'),
+		{ budget => '0.01', max_bid => '0.00', ad_cost => '0.99' } ],
+	[ 'the most and the least money', metrics('money',
+			'"budget":99999999999999,"max_bid":-99999999999999,"ad_cost":-7'),
+		{ budget => '999999999999.99', max_bid => '-999999999999.99', ad_cost => '-0.07' } ],
+	[ 'the largest counts', metrics('counts', '"billed_impressions":9223372036854775807,"billed_clicks":0'),
+		{ billed_impressions => '9223372036854775807', billed_clicks => '0' } ],
+	[ 'true and false', metrics('true', '"is_autobid":true'), { is_autobid => 't' } ],
+	[ 'false', metrics('false', '"is_autobid":false'), { is_autobid => 'f' } ],
+	[ 'days', program('days', '"start_date":"2024-02-29","end_date":"9999-12-31"'),
+		{ start_date => '2024-02-29', end_date => '9999-12-31' } ],
+	[ 'features of the future', program('features',
+			q("active_features":["A,B","\"q\"","","NULL","{}","ÜBER"])),
+		{ active_features => q({"A,B","\"q\"","","NULL","{}",ÜBER}) } ],
+	[ 'escapes', program('escapes',
+			q("program_type":"\u0041\"\\\\\/\b\f\n\r\t","program_status":"\u00e9\u20AC\ud83e\udd5e")),
+		{ program_type => "A\"\\/\b\f\n\r\t", program_status => 'é€🥞' } ],
+	[ 'texts of other alphabets', program('texts',
+			q("program_type":"寿司","program_status":"Ελληνικά","program_pause_status":"e\u0301 🥞")),
+		{ program_type => '寿司', program_status => 'Ελληνικά', program_pause_status => "e\x{301} 🥞" } ],
+	[ 'a key that is escaped', program('key', q("program_ty\u0070e":"CPC")), { program_type => 'CPC' } ],
+	[ 'a key twice: the last one wins', program('twice', q("program_type":"BP","program_type":"CPC")),
+		{ program_type => 'CPC' } ],
+	[ 'what only looks like a column', program('looks',
+			q("x":{"program_type":"no","program_id":"no"},"budget":5,"yelp_business_id":"no","username":"no")), {} ],
+	[ 'deep unknown fields', program('deep', '"deep":' . ('[' x 50) . '{"a":1.10}' . (']' x 50)), {} ],
+	[ 'an odd id', program(q(o'dd \\\\ \" id é)), {}, q(o'dd \ " id é) ],
+	[ 'spaces', " {\n\t\"program_id\" : \"spaces\" , \"program_type\" :\r\n \"CPC\" } ",
+		{ program_type => 'CPC' }, 'spaces' ],
+);
+my @typed = qw(program_type program_status program_pause_status start_date end_date
+  yelp_business_id partner_business_id budget max_bid ad_cost currency fee_period is_autobid
+  billed_impressions billed_clicks active_features available_features);
+
+# The stand-in takes the texts as characters and serves them in UTF-8
+$api->config(accounts => { acme => { count => 1 } });
+$api->set_programs('acme', map { $_->[1] } @edges);
+$sync = YelpTest::sync($node, 'acme');
+is($sync->{sqlstate} // '', '', 'the edges: no error') or diag($sync->{stderr});
+YelpTest::table_is_listing($node, $api, 'acme', 'the edges: the table');
+foreach my $edge (@edges)
+{
+	my ($name, $text, $expected, $id) = @$edge;
+	my $row = values_of(
+		'SELECT row_to_json(r) FROM (SELECT ' . join(', ', map { "$_\::text" } @typed)
+		. ' FROM yelp_programs WHERE program_id = '
+		. YelpTest::literal($id // $json->decode($text)->{program_id}) . ') AS r');
+	my $got = $row ? $json->decode($row) : { row => 'none' };
+	delete @$got{ grep { !defined $got->{$_} } keys %$got };
+	my %wanted = map {
+		$_ => $expected->{$_} eq 't' ? 'true' : $expected->{$_} eq 'f' ? 'false' : $expected->{$_}
+	} keys %$expected;
+	is_deeply($got, \%wanted, $name);
+}
+$sync = YelpTest::sync($node, 'acme');
+is(scalar(@{ $sync->{rows} }), 0, 'the edges: a repeat finds nothing');
+
+note 'values that no column can hold';
+
+# Each of these is an error that names program and page, and changes nothing
+my $before = values_of('SELECT count(*), sum(hashtext(p::text)::bigint) FROM yelp_programs p');
+foreach my $bad (
+	[ 'HV021', 'a text for a number', metrics('bad', '"budget":"12"') ],
+	[ 'HV021', 'half a cent', metrics('bad', '"budget":12.5') ],
+	[ 'HV021', 'cents with an exponent', metrics('bad', '"budget":1e3') ],
+	[ 'HV021', 'money beyond numeric(14,2)', metrics('bad', '"budget":100000000000000') ],
+	[ 'HV021', 'a monstrous exponent', metrics('bad', '"budget":1e400000') ],
+	[ 'HV021', 'an impossible day', program('bad', '"start_date":"2023-02-29"') ],
+	[ 'HV021', 'a day in words', program('bad', '"start_date":"tomorrow"') ],
+	[ 'HV021', 'infinity for a day', program('bad', '"start_date":"infinity"') ],
+	[ 'HV021', 'a day as a number', program('bad', '"start_date":20240101') ],
+	[ 'HV021', 'a day of another order', program('bad', '"start_date":"01/02/2024"') ],
+	[ 'HV021', 'a count beyond bigint', metrics('bad', '"billed_clicks":9223372036854775808') ],
+	[ 'HV021', 'a count with a fraction', metrics('bad', '"billed_clicks":1.5') ],
+	[ 'HV021', 'a text for a boolean', metrics('bad', '"is_autobid":"yes"') ],
+	[ 'HV021', 'a number for a text', program('bad', '"program_type":5') ],
+	[ 'HV021', 'a list for an object', program('bad', '"program_metrics":[]') ],
+	[ 'HV021', 'an object for a list', program('bad', '"businesses":{}') ],
+	[ 'HV021', 'a text for a business', program('bad', '"businesses":["x"]') ],
+	[ 'HV021', 'a number in a list of texts', program('bad', '"active_features":["a",1]') ],
+	[ 'HV021', 'null in a list of texts', program('bad', '"active_features":[null]') ],
+	[ 'HV021', 'NUL in a text', program('bad', '"program_type":"a\u0000b"') ],
+	[ 'HV021', 'NUL in an unknown field', program('bad', '"unknown":"a\u0000b"') ],
+	[ 'HV021', 'half a surrogate pair', program('bad', '"program_type":"\ud83e"') ],
+	[ 'HV021', 'half a surrogate pair in an unknown field', program('bad', '"unknown":"\ud83e"') ],
+	[ 'HV021', 'no id', '{"program_type":"CPC"}' ],
+	[ 'HV021', 'null for an id', '{"program_id":null}' ],
+	[ 'HV021', 'a number for an id', '{"program_id":7}' ],
+	[ 'HV021', 'an empty id', '{"program_id":""}' ],
+	[ 'HV021', 'no object at all', '["bad"]' ])
+{
+	my ($sqlstate, $name, $text) = @$bad;
+
+	# The 21st and last, so that it is on the page at offset 20
+	$api->set_programs('acme', (map { program("good$_") } 1 .. 20), $text);
+	my $result = YelpTest::sync($node, 'acme');    # should fail
+	my $said = join "\n", map { $_ // '' } @$result{qw(error detail context)};
+
+	is($result->{sqlstate}, $sqlstate, "$name: $sqlstate") or diag($result->{stderr});
+	like($said, qr/offset 20\b/, "$name: the page is named");
+	like($said, qr/"acme"/, "$name: the account is named");
+	like($said, qr/"bad"/, "$name: the program is named") if $text =~ /^\{.*"bad"/;
+	like($said, qr/\b(?:budget|start_date|billed_clicks|is_autobid|program_type|program_metrics|businesses|active_features|program_id)\b/,
+		"$name: the field is named")
+	  if $text =~ /^\{/ && $text !~ /unknown/;
+	unlike($said, qr/numeric\(14,2\)|bigint|merge into|SQL (?:statement|function)/,
+		"$name: nothing of how it is done");
+}
+is(values_of('SELECT count(*), sum(hashtext(p::text)::bigint) FROM yelp_programs p'),
+	$before, 'none of these changed anything');
+
+note 'odd names';
+
+my @names = (
+	[ '0il7Tv&R$#6\\', 's3cret' ],
+	[ q(it's "quoted"), q(pass'"word\\) ],
+	[ 'naïve — Łódź 寿司 🥞', 'pä$$wörd: 寿司 🥞' ],
+	[ ' spaces ', ' ' ],
+	[ '%20+&=?#/', '::' ],
+	[ '$1; DROP TABLE yelp_programs', '%s%n' ],
+);
+foreach my $number (0 .. $#names)
+{
+	my ($username, $password) = @{ $names[$number] };
+	my $name = Encode::encode('UTF-8', $username);
+	my $url = $api->url;
+
+	$api->config(accounts => { $username => { password => $password, count => 25 } });
+	YelpTest::must_run($node,
+		"CREATE SERVER yelp$number FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint '$url');"
+		  . "CREATE USER MAPPING FOR CURRENT_USER SERVER yelp$number "
+		  . YelpTest::options(username => $username, password => $password));
+	$sync = YelpTest::sync($node, $username);
+	is($sync->{sqlstate} // '', '', "$name: no error") or diag($sync->{stderr});
+	is(scalar(@{ $sync->{rows} }), 25, "$name: its programs");
+	YelpTest::table_is_listing($node, $api, $username, "$name: its table");
+	my ($start) = @{ $sync->{notices} };
+	is($start, qq(yelp_sync: start: account "$username" on server "yelp$number"),
+		"$name: as the notice has it");
+	$sync = YelpTest::sync($node, $username, 'yelp_sync.progress' => 'json');
+	is($json->decode($sync->{notices}[0])->{message},
+		qq(start: account "$username" on server "yelp$number"), "$name: in JSON");
+	$sync = YelpTest::sync($node, $username);
+	is(scalar(@{ $sync->{rows} }), 0, "$name: a repeat finds nothing");
+}
+
+note 'other encodings';
+
+sub database
+{
+	my ($encoding) = @_;
+	my $database = lc $encoding =~ s/\W/_/gr;
+	$node->safe_psql('postgres',
+		"CREATE DATABASE $database ENCODING '$encoding' LOCALE 'C' TEMPLATE template0");
+	YelpTest::install($node, $api, database => $database);
+	return $database;
+}
+
+my @latin = (program('ascii', '"program_type":"CPC"'),
+	program('latin', '"program_type":"café","note":"\u00fcber \u00e9"'));
+my @japanese = (program('ascii'), program('kanji', '"program_type":"寿司","note":"\u5bff\u53f8"'));
+my @foreign = (program('ascii'), program('greek', '"program_type":"Ελληνικά"'));
+my @escaped = (program('ascii'), program('escape', '"note":"\u20ac\ud83e\udd5e"'));
+
+foreach my $case (
+	[ 'LATIN1', 'texts that it has', \@latin ],
+	[ 'LATIN1', 'a text that it lacks', \@foreign, 'greek' ],
+	[ 'LATIN1', 'an escape that it lacks', \@escaped, 'escape' ],
+	[ 'EUC_JP', 'texts that it has', \@japanese ],
+	[ 'EUC_JP', 'an escape that it lacks', \@escaped, 'escape' ],
+	[ 'SQL_ASCII', 'ASCII', [ program('ascii', '"program_type":"CPC"') ] ],
+	[ 'WIN1252', 'texts that it has', \@latin ],
+	[ 'WIN1252', 'a text that it lacks', \@japanese, 'kanji' ])
+{
+	my ($encoding, $name, $texts, $culprit) = @$case;
+	my $database = lc $encoding;
+
+	database($encoding)
+	  if $node->safe_psql('postgres', "SELECT count(*) FROM pg_database WHERE datname = '$database'") eq '0';
+	$node->safe_psql($database, 'DELETE FROM yelp_programs');
+	$api->set_programs('acme', @$texts);
+	$sync = YelpTest::sync($node, 'acme', database => $database);
+	if ($culprit)
+	{
+		my $said = join "\n", map { $_ // '' } @$sync{qw(error detail context)};
+		ok($sync->{sqlstate}, "$encoding, $name: an error");    # should fail
+		like($sync->{sqlstate}, qr/^(?:22P05|HV021)$/, "$encoding, $name: its SQLSTATE");
+		like($said, qr/program "$culprit"/, "$encoding, $name: the program is named");
+		like($said, qr/offset 0\b/, "$encoding, $name: the page is named");
+		is($node->safe_psql($database, 'SELECT count(*) FROM yelp_programs'),
+			'0', "$encoding, $name: nothing is stored");
+	}
+	else
+	{
+		is($sync->{sqlstate} // '', '', "$encoding, $name: no error") or diag($sync->{stderr});
+		YelpTest::table_is_listing($node, $api, 'acme', "$encoding, $name: the table",
+			database => $database);
+		is(scalar(@{ YelpTest::sync($node, 'acme', database => $database)->{rows} }),
+			0, "$encoding, $name: a repeat finds nothing");
+	}
+}
+
+# SQL_ASCII has no idea of characters: bytes go in as they are
+$api->set_programs('acme', program('utf8', '"program_type":"café 寿司"'));
+$sync = YelpTest::sync($node, 'acme', database => 'sql_ascii');
+is($sync->{sqlstate} // '', '', 'SQL_ASCII: UTF-8') or diag($sync->{stderr});
+is( $node->safe_psql('sql_ascii',
+		q{SELECT convert_to(program_type, 'SQL_ASCII') FROM yelp_programs WHERE program_id = 'utf8'}),
+	'\x' . unpack('H*', Encode::encode('UTF-8', 'café 寿司')),
+	'SQL_ASCII: its bytes are stored');
+$api->set_programs('acme', @escaped);
+$sync = YelpTest::sync($node, 'acme', database => 'sql_ascii');    # should fail
+like($sync->{sqlstate}, qr/^(?:22P05|HV021)$/, 'SQL_ASCII: an escape beyond ASCII is an error');
+like(join("\n", map { $_ // '' } @$sync{qw(error detail context)}),
+	qr/program "escape"/, 'SQL_ASCII: the program is named');
+
+# Usernames and passwords go to the API in UTF-8, whatever the database's encoding
+$api->config(accounts => { 'café' => { password => 'pä$$wörd', count => 5, style => 'cheap' } });
+YelpTest::must_run($node,
+	q{ALTER USER MAPPING FOR CURRENT_USER SERVER yelp
+	OPTIONS (SET username 'café', SET password 'pä$$wörd')},
+	database => 'latin1');
+$sync = YelpTest::sync($node, 'café', database => 'latin1');
+is($sync->{sqlstate} // '', '', 'LATIN1: a username beyond ASCII') or diag($sync->{stderr});
+is(scalar(@{ $sync->{rows} }), 5, 'LATIN1: and its programs');
+
+# An error of the API's with text that the encoding lacks
+$api->faults({ action => { respond => { status => 400,
+	json => { error => { id => 'VALIDATION_ERROR', description => 'Ελληνικά' } } } } });
+$sync = YelpTest::sync($node, 'café', database => 'latin1');    # should fail
+is($sync->{sqlstate}, 'HV000', "LATIN1: the API's own error, in Greek");
+like($sync->{detail}, qr/VALIDATION_ERROR/, 'LATIN1: with its id');
+
+done_testing();

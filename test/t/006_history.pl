@@ -1,0 +1,181 @@
+# yelp_sync_runs, and what the next sync makes of it: the guess at the number of
+# pages.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use YelpApi;
+use YelpTest;
+
+my ($node, $api) = YelpTest::start();
+my ($sync, $run);
+
+# The last run as a hash, with differences of times in seconds
+sub last_run
+{
+	my @names = qw(run_id username server programs pages requests retries received_bytes added
+	  updated unchanged deleted failed_pages fetch merge took age);
+	my $values = YelpTest::must_run($node, q{
+		SELECT run_id, username, server, programs, pages, requests, retries, received_bytes, added,
+			updated, unchanged, deleted, failed_pages, extract(epoch FROM fetch_time),
+			extract(epoch FROM merge_time), extract(epoch FROM finished_at - started_at),
+			extract(epoch FROM clock_timestamp() - started_at)
+		FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1})->{stdout};
+	chomp $values;
+	my %run;
+	@run{@names} = split /\|/, $values, -1;
+	return \%run;
+}
+
+sub is_run
+{
+	my ($run, $name, %expected) = @_;
+	my %got = map { $_ => $run->{$_} } keys %expected;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is_deeply(\%got, \%expected, $name);
+}
+
+# A sync after a change, with counters of its own
+sub sync_with
+{
+	my ($change) = @_;
+	$change->();
+	$api->reset('counters');
+	my $result = YelpTest::sync($node, 'acme');
+	diag($result->{stderr}) if $result->{error};
+	return $result;
+}
+
+note 'the columns';
+
+$api->config(latency_ms => 100);
+$sync = YelpTest::sync($node, 'acme');
+$run = last_run();
+is_run($run, 'the first run', run_id => 1, username => 'acme', server => 'yelp', programs => 1913,
+	pages => 96, requests => 96, retries => 0, added => 1913, updated => 0, unchanged => 0,
+	deleted => 0, failed_pages => 0, received_bytes => $api->counters->{bytes});
+cmp_ok($run->{fetch}, '>', 0.2, 'fetch_time: two latencies at least');
+cmp_ok($run->{merge}, '>', 0.001, 'merge_time');
+cmp_ok($run->{fetch} + $run->{merge}, '<=', $run->{took} + 0.05, 'both are within the whole');
+cmp_ok($run->{took}, '<', $run->{age}, 'started_at and finished_at are of now');
+cmp_ok($run->{age}, '<', 60, 'and not of long ago');
+
+$api->mutate(seed => 1, add => 3, alter => 12, respell => 4);
+$api->reset('counters');
+$api->faults({ match => { page => 7, nth => 1 }, action => { respond => { status => 503 } } });
+YelpTest::set_server($node, retry_delay => '1ms');
+YelpTest::sync($node, 'acme');
+is_run(last_run(), 'changes and a retry', run_id => 2, programs => 1916, pages => 96, requests => 97,
+	retries => 1, added => 3, updated => 12, unchanged => 1901, deleted => 0, failed_pages => 0);
+is($api->counters->{requests}, 97, 'as the API counts');
+$api->faults();
+YelpTest::set_server($node, retry_delay => undef);
+
+$api->mutate(seed => 2, remove => 6);
+YelpTest::sync($node, 'acme');
+is_run(last_run(), 'deletions', programs => 1910, added => 0, updated => 0, unchanged => 1910, deleted => 6);
+is(last_run()->{requests}, last_run()->{pages}, 'requests and pages of both readings of the listing');
+
+$api->faults({ match => { page => 5 }, action => { respond => { status => 400 } } });
+YelpTest::set_server($node, partial => 'on');
+$sync = YelpTest::sync($node, 'acme');
+is_run(last_run(), 'partial', programs => 1910, pages => 95, failed_pages => 1, added => 0, updated => 0,
+	unchanged => 1890, deleted => 0);
+YelpTest::set_server($node, partial => undef);
+
+note 'no row';
+
+my $runs = last_run()->{run_id};
+$sync = YelpTest::sync($node, 'acme');    # should fail
+is($sync->{sqlstate}, 'HV000', 'a sync that fails');
+is(last_run()->{run_id}, $runs, 'leaves no row');
+$api->faults();
+YelpTest::must_run($node, q{BEGIN; SELECT yelp_sync('acme'); ROLLBACK});
+is(last_run()->{run_id}, $runs, 'nor does one that is rolled back');
+YelpTest::must_run($node, q{SELECT yelp_sync('acme')});
+cmp_ok(last_run()->{run_id}, '>', $runs, 'the next one does');
+
+note 'the guess';
+
+my $listed = 1910;
+$sync = sync_with(sub { $api->mutate(seed => 3, add => 80); $listed += 80 });
+is(scalar(@{ $sync->{rows} }), 80, 'the total grew by four pages: all come');
+is($api->counters->{waves}, 2, 'in a second round trip');
+is_run(last_run(), 'each page once', programs => $listed, pages => 100, requests => 100);
+YelpTest::table_is_listing($node, $api, 'acme', 'grown: the table');
+
+$sync = sync_with(sub { });
+is($api->counters->{waves}, 1, 'then in one again');
+
+$sync = sync_with(sub { $api->mutate(seed => 4, remove => 410); $listed -= 410 });
+is(scalar(grep { $_->{action} eq 'deleted' } @{ $sync->{rows} }), 410, 'the total shrank by twenty pages: these are gone');
+is_run(last_run(), 'the run tells the new total', programs => $listed, unchanged => $listed, deleted => 410);
+YelpTest::table_is_listing($node, $api, 'acme', 'shrunk: the table');
+$sync = sync_with(sub { });
+is($api->counters->{waves}, 1, 'the repeat: in one round trip');
+is($api->counters->{requests}, 79, 'with no request too many');
+
+# A guess that is far off, in both directions
+YelpTest::must_run($node, 'UPDATE yelp_sync_runs SET programs = 100000');
+$sync = sync_with(sub { });
+is_deeply($sync->{rows}, [], 'a guess far too high: nothing is wrong');
+is(last_run()->{programs}, $listed, 'the true total is kept');
+cmp_ok($api->counters->{requests}, '<=', 250, 'and the API is not asked for all that');
+YelpTest::must_run($node, 'UPDATE yelp_sync_runs SET programs = 0');
+$sync = sync_with(sub { });
+is_deeply($sync->{rows}, [], 'a guess far too low: nothing is wrong');
+is($api->counters->{requests}, 79, 'each page once');
+YelpTest::must_run($node, 'UPDATE yelp_sync_runs SET programs = -5');
+$sync = sync_with(sub { });
+is_deeply($sync->{rows}, [], 'a guess below nothing: nothing is wrong');
+
+# Without a history the rows stored tell
+YelpTest::must_run($node, 'DELETE FROM yelp_sync_runs');
+$sync = sync_with(sub { });
+is($api->counters->{waves}, 1, 'without a history: in one round trip');
+YelpTest::must_run($node, 'TRUNCATE yelp_programs');
+$sync = sync_with(sub { });
+is(scalar(@{ $sync->{rows} }), $listed, 'a history without rows: all come');
+is($api->counters->{waves}, 1, 'in one round trip');
+
+# Another server's history is no guess
+YelpTest::must_run($node, 'DROP USER MAPPING FOR CURRENT_USER SERVER yelp; CREATE SERVER other
+	FOREIGN DATA WRAPPER yelp_sync ' . YelpTest::options(endpoint => $api->url, page_size => 40) . q{;
+	CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (username 'acme', password 's3cret')});
+$sync = sync_with(sub { });
+is_run(last_run(), 'another server', server => 'other', requests => 40, unchanged => $listed);
+
+note 'sizes';
+
+foreach my $count (0, 1, 20, 39, 40, 41, 80, 81)
+{
+	my $account = "of_$count";
+	$api->config(accounts => { $account => { count => $count } });
+	YelpTest::must_run($node, 'ALTER USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (SET username '
+		. YelpTest::literal($account) . ')');
+	$api->reset('counters');
+	$sync = YelpTest::sync($node, $account);
+	is(scalar(@{ $sync->{rows} }), $count, "$count programs");
+	my $pages = $count == 0 ? 1 : int(($count + 39) / 40);
+	is_run(last_run(), "$count programs: the run", programs => $count, pages => $pages, requests => $pages);
+	is($api->counters->{requests}, $pages, "$count programs: the requests");
+	$api->reset('counters');
+	is_deeply(YelpTest::sync($node, $account)->{rows}, [], "$count programs: a repeat");
+	is($api->counters->{requests}, $pages, "$count programs: its requests");
+}
+
+# All gone at once is not believed
+YelpTest::must_run($node, q{ALTER USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (SET username 'of_41')});
+$api->mutate(account => 'of_41', remove => 41);
+$sync = YelpTest::sync($node, 'of_41');    # should fail
+is($sync->{sqlstate}, 'HV000', 'an API that lists no program any more');
+like($sync->{error}, qr/lists no program of account "of_41", but 41 are stored/, 'is an error');
+like($sync->{hint}, qr/DELETE FROM public\.yelp_programs WHERE username = 'of_41'/, 'with a hint');
+my ($statement) = $sync->{hint} =~ /(DELETE FROM [^;]*;)/;
+YelpTest::must_run($node, $statement);
+is(YelpTest::sync($node, 'of_41')->{sqlstate} // '', '', 'which helps');
+
+done_testing();

@@ -1,0 +1,376 @@
+# Bad answers, as the first page and as a later one: which error each is, that
+# the tables stay as they are, and that the session goes on.
+use strict;
+use warnings;
+
+use IO::Compress::Gzip ();
+use MIME::Base64 qw(encode_base64);
+use Test::More;
+
+use YelpSession;
+use YelpTest;
+
+my $attempts = 3;
+my $count = 45;
+my ($node, $api) = YelpTest::start();
+my $session = YelpSession->new($node);
+
+$session->options(
+	page_size => 20,
+	attempts => $attempts,
+	retry_delay => '1ms',
+	retry_max_delay => '2ms');
+$api->config(accounts => { acme => { count => $count } });
+is($session->sync->{error}, undef, 'first sync');
+my @ids = map { $_->{program_id} } $api->programs;
+
+# Actions
+
+sub body
+{
+	my ($body, %more) = @_;
+	return { respond => { body => $body, %more } };
+}
+
+sub status
+{
+	my ($status, $body, %headers) = @_;
+	return body($body // '', status => $status, headers => \%headers);
+}
+
+# The right page with a member that is replaced by this text
+sub member
+{
+	my ($path, $text) = @_;
+	return { replace => { text => { $path => $text } } };
+}
+
+# The same of its program number 3
+sub field
+{
+	my ($path, $text) = @_;
+	return member("payment_programs.3.$path", $text);
+}
+
+sub field_bytes
+{
+	my ($path, $bytes) = @_;
+	return { replace => {
+		base64 => { "payment_programs.3.$path" => encode_base64($bytes, '') } } };
+}
+
+sub removed
+{
+	my ($path) = @_;
+	return { replace => { remove => [$path] } };
+}
+
+sub gzipped
+{
+	my ($text) = @_;
+	IO::Compress::Gzip::gzip(\$text => \my $zipped) or die 'gzip failed';
+	return $zipped;
+}
+
+# Cases: name, SQLSTATE, what the message must tell, action, and more:
+#   retried   it is worth all attempts
+#   program   the message must name program number 3
+#   options   of the server
+#   new_connections   no request is to use one that is there already
+#   detail, hint   patterns; a hint of undef: there must be none
+my @cases = (
+
+	# No JSON: broken on its way, perhaps
+	[ 'empty body', '22032', qr/body is not JSON: it is empty/, body(''), retried => 1 ],
+	[ 'HTML', '22032', qr/body is not JSON: no value at byte 1\b/,
+		body('<html><body>Bad gateway</body></html>', headers => { 'Content-Type' => 'text/html' }),
+		retried => 1 ],
+	[ 'JSON that breaks off', '22032', qr/body is not JSON: it breaks off after 30 bytes/,
+		body('{"total":45,"payment_programs"'), retried => 1 ],
+	[ 'trailing garbage', '22032', qr/body is not JSON: more than one value at byte \d+/,
+		{ replace => { suffix => ' garbage' } }, retried => 1 ],
+	[ 'two pages in one', '22032', qr/body is not JSON: more than one value/,
+		{ replace => { suffix => '{}' } }, retried => 1 ],
+	[ 'byte order mark', '22032', qr/body is not JSON: no value at byte 1\b/,
+		{ replace => { prefix => "\x{FEFF}" } }, retried => 1 ],
+	[ 'invalid UTF-8', '22032', qr/body is not JSON: invalid UTF-8 at byte \d+/,
+		field_bytes('note', "\"\xC3\x28\""), retried => 1 ],
+	[ 'surrogate in UTF-8', '22032', qr/body is not JSON: invalid UTF-8 at byte \d+/,
+		field_bytes('note', "\"\xED\xA0\x80\""), retried => 1 ],
+	[ 'raw control character', '22032', qr/body is not JSON: raw control character at byte \d+/,
+		field_bytes('program_type', "\"C\tC\""), retried => 1 ],
+	[ 'raw NUL', '22032', qr/body is not JSON: NUL at byte \d+/,
+		field_bytes('program_type', "\"C\0C\""), retried => 1 ],
+	[ 'NaN', '22032', qr/body is not JSON: no value at byte \d+/,
+		field('program_metrics', '{"budget":NaN}'), retried => 1 ],
+
+	# No whole answer
+	[ 'body cut at its beginning', '08006', qr/: connection failed /, { close => { at => 0 } },
+		retried => 1 ],
+	[ 'body cut in its middle', '08006', qr/: connection failed /, { close => { at => 300 } },
+		retried => 1, detail => qr/bytes remaining/ ],
+	[ 'chunked body cut', '08006', qr/: connection failed /, { chunked_cut => { at => 300 } },
+		retried => 1 ],
+	# libcurl itself repeats a request that finds its old connection closed: so use none
+	[ 'no answer', '08006', qr/: connection failed /, 'close', retried => 1,
+		detail => qr/^Empty reply from server\.$/, new_connections => 1 ],
+	[ 'no HTTP', '08006', qr/: connection failed /, { raw => { text => "SSH-2.0-OpenSSH_9.2\r\n" } },
+		retried => 1 ],
+	[ 'bad chunks', '08006', qr/: connection failed /,
+		{ raw => { text => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}" } },
+		retried => 1 ],
+	[ 'no gzip', '08006', qr/: connection failed /,
+		body('{"total":0,"payment_programs":[]}', headers => { 'Content-Encoding' => 'gzip' }),
+		retried => 1 ],
+	[ 'gzip that breaks off', '22032', qr/body is not JSON: /,
+		{ respond => { base64 => encode_base64(substr(gzipped('{"total":0}' . ' ' x 5000), 0, 30), ''),
+			headers => { 'Content-Encoding' => 'gzip' } } },
+		retried => 1 ],
+	[ 'more than Content-Length tells', '22032', qr/body is not JSON: it breaks off after 10 bytes/,
+		{ raw => { text => "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"total\":45}" } },
+		retried => 1 ],
+	[ 'a byte a second', '08006', qr/: timed out \(attempt \d of \d, stage receive\)/,
+		{ drip => { every_ms => 1000 } }, retried => 1, options => { timeout => '300ms' },
+		detail => qr/timed out/i ],
+	[ 'headers, a byte a second', '08006', qr/: timed out \(attempt \d of \d, stage receive\)/,
+		{ drip => { every_ms => 1000, headers => \1 } }, retried => 1,
+		options => { timeout => '300ms' } ],
+
+	# Too much
+	[ 'body over max_page_bytes', '54000', qr/: body is larger than max_page_bytes /,
+		{ pad => { bytes => 1 << 20 } }, options => { max_page_bytes => '512kB' },
+		hint => qr/max_page_bytes/ ],
+	[ 'gzip bomb', '54000', qr/: body is larger than max_page_bytes /,
+		{ pad => { bytes => 1 << 26, encoding => 'gzip' } },
+		options => { max_page_bytes => '1MB' }, hint => qr/max_page_bytes/ ],
+	[ 'endless headers', '54000', qr/: headers have no end /, 'endless_headers',
+		hint => undef ],
+	[ 'endless interim answers', '54000', qr/: headers have no end /,
+		{ raw => { text => "HTTP/1.1 100 Continue\r\nX-A: b\r\n\r\n" x 20_000 } }, hint => undef ],
+	[ 'nesting 200,000 deep', 'HV021', qr/: body nests deeper than \d+ levels /,
+		field('note', '[' x 200_000 . ']' x 200_000) ],
+	[ 'huge total', '54000', qr/field "total" is over 10000000 /, member('total', '10000001') ],
+	[ 'total beyond bigint', '54000', qr/field "total" is over 10000000 /,
+		member('total', '1' . '0' x 30) ],
+
+	# No page
+	(map { [ "body $_", 'HV021', qr/: body is JSON, but not an object /, body($_) ] }
+		'null', '[]', '"text"', '42', 'true'),
+	[ 'total missing', 'HV021', qr/: field "total" is missing /, removed('total') ],
+	[ 'negative total', 'HV021', qr/: field "total" is negative /, member('total', '-1') ],
+	(map { [ "total $_", 'HV021', qr/: field "total" is not an integer /, member('total', $_) ] }
+		'null', '"45"', '45.5', '4.5e1', '45.0', '[45]', '{}', 'true'),
+	[ 'programs missing', 'HV021', qr/: field "payment_programs" is missing /,
+		removed('payment_programs') ],
+	(map { [ "programs $_", 'HV021', qr/: field "payment_programs" is not an array /,
+			member('payment_programs', $_) ] }
+		'null', '{}', '"none"', '0'),
+	(map { [ "program $_", 'HV021', qr/: field "payment_programs\[3\]" is not an object /,
+			member('payment_programs.3', $_) ] }
+		'null', '[]', '"none"', '7'),
+	[ 'an error with status 200', 'HV021', qr/: field "total" is missing /,
+		body('{"error":{"id":"INTERNAL","description":"Something went wrong"}}') ],
+
+	# Program ids
+	[ 'id missing', 'HV021', qr/: field "payment_programs\[3\]\.program_id" is missing /,
+		removed('payment_programs.3.program_id') ],
+	(map { [ "id $_", 'HV021', qr/: field "payment_programs\[3\]\.program_id" is not a string /,
+			field('program_id', $_) ] }
+		'null', '7', '["a"]', '{}'),
+	[ 'id empty', 'HV021', qr/: field "payment_programs\[3\]\.program_id" is empty /,
+		field('program_id', '""') ],
+	[ 'id of 257 bytes', 'HV021',
+		qr/: field "payment_programs\[3\]\.program_id" is longer than 256 bytes /,
+		field('program_id', '"' . 'x' x 257 . '"') ],
+	[ 'id of a megabyte', 'HV021',
+		qr/: field "payment_programs\[3\]\.program_id" is longer than 256 bytes /,
+		field('program_id', '"' . 'x' x (1 << 20) . '"') ],
+	[ 'id with a NUL', 'HV021', qr/: field "payment_programs\[3\]\.program_id" holds \\u0000/,
+		field('program_id', '"a\u0000b"') ],
+
+	# Fields of a program
+	(map { [ "start_date $_", 'HV021', qr/field "start_date" is not a date as YYYY-MM-DD /,
+			field('start_date', $_), program => 1 ] }
+		'"2026-02-30"', '"2026-13-01"', '"0000-01-01"', '"2026-2-3"', '"infinity"', '"today"',
+		'""', '20260203', '{}', '"2026-02-03T00:00:00Z"'),
+	[ 'end_date 2027-02-29', 'HV021', qr/field "end_date" is not a date as YYYY-MM-DD /,
+		field('end_date', '"2027-02-29"'), program => 1 ],
+	[ 'program_type a number', 'HV021', qr/field "program_type" is not a string /,
+		field('program_type', '1'), program => 1 ],
+	[ 'metrics an array', 'HV021', qr/field "program_metrics" is not an object /,
+		field('program_metrics', '[]'), program => 1 ],
+	(map { [ "budget $_", 'HV021',
+			qr/field "program_metrics\.budget" is not an integer number of cents /,
+			field('program_metrics', qq({"budget":$_})), program => 1 ] }
+		'12.5', '"100"', 'true', '1e2'),
+	(map { [ "max_bid $_", 'HV021', qr/field "program_metrics\.max_bid" is out of range /,
+			field('program_metrics', qq({"max_bid":$_})), program => 1 ] }
+		'100000000000000', '-100000000000000', '9' x 400),
+	(map { [ "billed_clicks $_", 'HV021',
+			qr/field "program_metrics\.billed_clicks" is out of range /,
+			field('program_metrics', qq({"billed_clicks":$_})), program => 1 ] }
+		'9223372036854775808', '-9223372036854775809'),
+	[ 'is_autobid text', 'HV021', qr/field "program_metrics\.is_autobid" is not a boolean /,
+		field('program_metrics', '{"is_autobid":"true"}'), program => 1 ],
+	[ 'businesses an object', 'HV021', qr/field "businesses" is not an array of objects /,
+		field('businesses', '{}'), program => 1 ],
+	[ 'a business a text', 'HV021', qr/field "businesses" is not an array of objects /,
+		field('businesses', '["a"]'), program => 1 ],
+	[ 'a business id a number', 'HV021',
+		qr/field "businesses\[0\]\.yelp_business_id" is not a string /,
+		field('businesses', '[{"yelp_business_id":1}]'), program => 1 ],
+	[ 'features a text', 'HV021', qr/field "active_features" is not an array of strings /,
+		field('active_features', '"AD_GOAL"'), program => 1 ],
+	[ 'a feature null', 'HV021', qr/field "available_features" is not an array of strings /,
+		field('available_features', '[null]'), program => 1 ],
+
+	# What no text or number of PostgreSQL's can hold, in whatever member
+	[ 'NUL escape', 'HV021', qr/field "note" holds \\u0000 or half a surrogate pair/,
+		field('note', '"a\u0000b"'), program => 1 ],
+	[ 'high surrogate alone', 'HV021', qr/field "note" holds \\u0000 or half a surrogate pair/,
+		field('note', '["a\ud800b"]'), program => 1 ],
+	[ 'low surrogate first', 'HV021', qr/field "program_type" holds .* half a surrogate pair/,
+		field('program_type', '"\udc00\ud800"'), program => 1 ],
+	[ 'NUL escape in a name', 'HV021', qr/field "note" holds \\u0000/,
+		field('note', '{"a\u0000":1}'), program => 1 ],
+	[ 'number of jsonb\'s that is too large', 'HV021',
+		qr/field "note" holds a number that is out of range /,
+		field('note', '{"a":[1e1000000]}'), program => 1 ],
+
+	# Statuses
+	(map { [ "status $_", 'HV000', qr/: HTTP status $_ /, status($_), hint => qr/Redirects/ ] }
+		301, 302, 303, 307, 308),
+	[ 'redirect elsewhere', 'HV000', qr/: HTTP status 302 /,
+		status(302, '', Location => 'http://127.0.0.1:1/programs/v1'), hint => qr/Redirects/ ],
+	[ 'redirect to itself', 'HV000', qr/: HTTP status 307 /,
+		status(307, '', Location => $api->url), hint => qr/Redirects/ ],
+	(map { [ "status $_", 'HV000', qr/: HTTP status $_ /, status($_) ] } 204, 206, 404, 410),
+	[ 'status 400', 'HV000', qr/: HTTP status 400 /,
+		status(400, '{"error":{"id":"VALIDATION_ERROR","description":"limit: too large"}}'),
+		detail => qr/HTTP status 400, "VALIDATION_ERROR": limit: too large\.$/ ],
+	(map { [ "status $_", '28000', qr/API refused the credentials /,
+			status($_, '{"error":{"id":"ACCESS_DENIED","description":"Denied.","http_code":403}}'),
+			detail => qr/HTTP status $_, "ACCESS_DENIED": Denied\.$/, hint => qr/password/ ] }
+		401, 403),
+	[ 'status 500', 'HV000', qr/: HTTP status 500 /,
+		status(500, '{"errors":[{"id":"INTERNAL","description":"Something went wrong"}]}'),
+		retried => 1, detail => qr/HTTP status 500, "INTERNAL": Something went wrong\.$/ ],
+	[ 'status 502 with HTML', 'HV000', qr/: HTTP status 502 /,
+		status(502, '<html>Bad gateway</html>'), retried => 1, detail => qr/HTTP status 502\.$/ ],
+	[ 'error with a code', 'HV000', qr/: HTTP status 503 /,
+		status(503, '{"error":{"code":"X-17","description":"a\nb"}}'), retried => 1,
+		detail => qr/HTTP status 503, "X-17": a b\.$/ ],
+);
+
+# What is stored, with each row's place and version
+my $state = q{SELECT md5(string_agg(p.ctid || p.xmin::text || p::text, ';' ORDER BY program_id))
+	FROM yelp_programs p
+	UNION ALL SELECT md5(string_agg(r::text, ';' ORDER BY run_id)) FROM yelp_sync_runs r};
+
+# The first page is to come first: a later one that is refused before any page
+# told the total may be asked for twice.
+my $expect_one_page = 'UPDATE yelp_sync_runs SET programs = 1';
+
+sub requests_at
+{
+	my ($offset) = @_;
+	return scalar grep { $_->{offset} == $offset } $api->log;
+}
+
+sub use_new_connections
+{
+	$api->config(connection_close => \1);
+	$api->disconnect;
+	$api->poll_until(sub { $api->counters->{open_connections} == 0 }, 'connections to close');
+	return;
+}
+
+sub check_hint
+{
+	my ($result, $hint) = @_;
+	return is($result->{hint}, undef, 'there is no hint') unless defined $hint;
+	return like($result->{hint}, $hint, 'the hint');
+}
+
+sub check_answer
+{
+	my ($offset, $sqlstate, $message, $action, %more) = @_;
+	my $tries = $more{retried} ? $attempts : 1;
+	my $options = $more{options} // {};
+
+	$session->run($expect_one_page);
+	$session->options(%$options) if %$options;
+	my $before = $session->value($state);
+	my $changed = $api->mutate(alter => 2);
+	$api->reset('counters');
+	use_new_connections() if $more{new_connections};
+	$api->faults({ match => { offset => $offset }, action => $action });
+
+	my $failed = $session->sync;
+	is($failed->{sqlstate}, $sqlstate, 'the SQLSTATE');
+	like($failed->{error}, qr/^could not fetch the page at offset $offset of account "acme": /,
+		'the page and the account');
+	like($failed->{error}, $message, 'the message');
+	like($failed->{error}, qr/ \(attempt $tries of $attempts, stage receive\)$/,
+		'the attempt and the stage');
+	like($failed->{error}, qr/program "\Q$ids[$offset + 3]\E": /, 'the program')
+	  if $more{program};
+	like($failed->{detail}, $more{detail}, 'the detail') if $more{detail};
+	check_hint($failed, $more{hint}) if exists $more{hint};
+	is(requests_at($offset), $tries, "$tries requests");
+	is($session->value($state), $before, 'the tables are as before');
+
+	$api->faults;
+	$api->config(connection_close => \0);
+	$session->options(map { $_ => undef } keys %$options);
+	my $next = $session->sync;
+	is($next->{error}, undef, 'the next sync in this session works');
+	is_deeply([ sort map { $_->{program_id} } @{ $next->{rows} } ],
+		[ sort keys %{ $changed->{altered} } ], '... and brings what had changed');
+	return;
+}
+
+my $pid = $session->value('SELECT pg_backend_pid()');
+foreach my $case (@cases)
+{
+	my ($name, @how) = @$case;
+	subtest("$name: first page", sub { check_answer(0, @how) });
+	subtest("$name: later page", sub { check_answer(20, @how) });
+}
+is($session->value('SELECT pg_backend_pid()'), $pid, 'all of it in one session');
+
+# Odd answers that are none the worse for it
+
+sub check_accepted
+{
+	my ($name, $action) = @_;
+	my $changed = $api->mutate(alter => 2);
+	$api->faults({ match => { offset => 0 }, action => $action });
+	my $result = $session->sync;
+	is($result->{error}, undef, "$name: accepted");
+	is(@{ $result->{rows} }, keys %{ $changed->{altered} }, '... and brings what had changed');
+	$api->faults;
+	return;
+}
+
+check_accepted('white space around', { replace => { prefix => " \r\n\t", suffix => " \n" } });
+check_accepted('a total that comes twice: the last counts',
+	member('program_status', '"ALL","total":1'));
+check_accepted('unknown members of the page', member('program_status', '{"a":[[],{}]}'));
+check_accepted('no program_status', removed('program_status'));
+check_accepted('no offset and limit', { replace => { remove => [ 'offset', 'limit' ] } });
+check_accepted('a limit that is none', member('limit', '"forty"'));
+
+# Members that come twice: the last one counts, as in jsonb
+$api->faults({ match => { offset => 0 },
+	action => field('program_type', '"FIRST","program_type":"SECOND"') });
+is($session->sync->{error}, undef, 'a field that comes twice: accepted');
+is( $session->value("SELECT program_type, data->>'program_type' FROM yelp_programs
+		WHERE program_id = '$ids[3]'"),
+	'SECOND|SECOND', '... and the last one counts');
+$api->faults;
+is($session->sync->{error}, undef, 'and back');
+YelpTest::table_is_listing($node, $api, 'acme', 'at the end the table holds what is listed');
+
+$session->end;
+done_testing();

@@ -1,0 +1,203 @@
+# Rate limits: nginx in front of the stand-in, and the stand-in's own buckets,
+# all at 20 requests a second.  A sync of 96 pages gets through, in little more
+# time than the limit needs, and most of its requests are answered.
+use strict;
+use warnings;
+
+use IO::Socket::INET;
+use POSIX ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use YelpApi;
+use YelpSession;
+use YelpTest;
+
+my $rate = 20;
+my $programs = 1913;
+my $added = 5;
+my $pages = 96;
+
+# The least time includes the pause, in seconds, that the API asks for when it
+# refuses the first of so many requests: whole seconds, dates rounded up
+my %pauses = (seconds => 1, date => 1.5);
+
+# Machines are noisy; what is aimed at is 1.5
+my $most_time = 2.5;
+my $most_refused = 0.15;
+
+my ($node, $api) = YelpTest::start(install => 0);
+$node->safe_psql('postgres', 'CREATE EXTENSION yelp_sync');
+
+# An account with a server of its own for this endpoint
+sub add_account
+{
+	my ($name, $endpoint) = @_;
+	$node->safe_psql('postgres',
+		"CREATE SERVER $name FOREIGN DATA WRAPPER yelp_sync "
+		  . YelpTest::options(endpoint => $endpoint)
+		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $name "
+		  . YelpTest::options(username => $name, password => 's3cret'));
+	return;
+}
+
+sub add_programs
+{
+	my ($name, $api) = @_;
+	$api->config(latency_ms => 50, accounts => { $name => { count => $programs, style => 'cheap' } });
+	return;
+}
+
+# ---- nginx ----
+
+my $nginx_pid;
+
+sub start_nginx
+{
+	my $directory = PostgreSQL::Test::Utils::tempdir('nginx');
+	my $port = PostgreSQL::Test::Cluster::get_free_port();
+	my $backend = $api->port('http');
+	my $temp = join ' ',
+	  map { "${_}_temp_path $directory/$_;" } qw(client_body proxy fastcgi uwsgi scgi);
+
+	PostgreSQL::Test::Utils::append_to_file("$directory/nginx.conf", <<"END");
+daemon off;
+master_process off;
+pid $directory/pid;
+error_log $directory/error.log;
+events { worker_connections 1024; }
+http {
+	$temp
+	log_format answers '\$status \$arg_offset \$msec';
+	access_log $directory/access.log answers;
+	limit_req_zone \$server_name zone=api:1m rate=${rate}r/s;
+	limit_req_status 429;
+	keepalive_requests 10000;
+	server {
+		listen 127.0.0.1:$port;
+		server_name api;
+		location / {
+			limit_req zone=api;
+			proxy_pass http://127.0.0.1:$backend;
+		}
+	}
+}
+END
+	$nginx_pid = fork() // die "could not fork: $!";
+	if (!$nginx_pid)
+	{
+		open(STDERR, '>', "$directory/messages") or POSIX::_exit(127);
+		exec 'nginx', '-p', $directory, '-c', "$directory/nginx.conf", '-e', "$directory/error.log"
+		  or POSIX::_exit(127);
+	}
+	$api->poll_until(
+		sub {
+			die 'nginx ended: ' . slurp_file("$directory/messages") . "\n"
+			  if waitpid($nginx_pid, POSIX::WNOHANG) != 0;
+			-s "$directory/pid" && IO::Socket::INET->new("127.0.0.1:$port");
+		},
+		'nginx to listen');
+	return ("http://127.0.0.1:$port/programs/v1", "$directory/access.log");
+}
+
+END
+{
+	if ($nginx_pid)
+	{
+		local $?;
+		kill 'TERM', $nginx_pid;
+		waitpid($nginx_pid, 0);
+	}
+}
+
+# The answers in order, each a hash with status and offset
+sub nginx_answers
+{
+	my ($file) = @_;
+	return map {
+		my ($status, $offset) = split / /;
+		{ status => $status, offset => $offset }
+	} split /\n/, slurp_file($file);
+}
+
+# ---- what came of it ----
+
+# Those that had gone out before the first refusal was heard of do not count:
+# each page's first request.
+sub later_refusals
+{
+	my (@answers) = @_;
+	my %asked;
+	my $number = 0;
+	return grep { $_->{status} eq '429' && ($asked{ $_->{offset} }++ || ++$number > $pages) }
+	  @answers;
+}
+
+sub check_sync
+{
+	my ($name, $what, $result, @answers) = @_;
+	my $refused = later_refusals(@answers);
+	my $all = grep { $_->{status} eq '429' } @answers;
+	my ($seconds, $requests, $retries, $fetched) = split /\|/,
+	  $node->safe_psql('postgres',
+		"SELECT extract(epoch FROM fetch_time), requests, retries, pages FROM yelp_sync_runs
+		WHERE username = '$name' ORDER BY run_id DESC LIMIT 1");
+	my $ratio = $seconds / (($pages - 1) / $rate + ($pauses{$name} // 0));
+
+	diag(sprintf '%s: %.2f times the least time, %d requests, %d refused at first, %d later',
+		$what, $ratio, scalar(@answers), $all - $refused, $refused);
+	is($result->{error}, undef, "$what: no error");
+	is($fetched, $pages, '... all pages came');
+	is($requests, @answers, '... the history tells how many requests it took');
+	is($retries, $all, '... and how many were refused');
+	cmp_ok($all, '>', 0, '... which some were');
+	cmp_ok($ratio, '>', 0.9, '... the limit was in force');
+	cmp_ok($ratio, '<', $most_time, '... and cost not much more time than it must');
+	cmp_ok($refused / @answers, '<', $most_refused, '... few are refused once it is known');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM yelp_programs WHERE username = '$name'"),
+		$programs + $added, '... all programs are stored');
+	return;
+}
+
+# The limits, each with a stand-in of its own, and what they are called
+my %limits = (
+	plain => 'token bucket without Retry-After',
+	seconds => 'token bucket with Retry-After in seconds',
+	date => 'token bucket with Retry-After as a date');
+my %apis = (nginx => $api, map { $_ => YelpApi->start } keys %limits);
+my ($nginx_url, $nginx_log) = start_nginx();
+
+# The first sync, without limits, so that the next one sends all requests at once
+my (%sessions, %results, %changed);
+foreach my $name (keys %apis)
+{
+	my $api = $apis{$name};
+	add_programs($name, $api);
+	add_account($name, $api->url);
+	$sessions{$name} = YelpSession->new($node);
+	is($sessions{$name}->sync($name)->{error}, undef, "$name: first sync");
+	$changed{$name} = $api->mutate(account => $name, add => $added, alter => 5);
+	$api->reset('counters');
+}
+
+$apis{$_}->limiter(token_bucket =>
+	  { rate => $rate, burst => 1, retry_after => $_ eq 'plain' ? 'none' : $_ })
+  foreach keys %limits;
+$node->safe_psql('postgres', "ALTER SERVER nginx OPTIONS (SET endpoint '$nginx_url')");
+
+# All four at the same time
+$sessions{$_}->begin_sync($_) for keys %sessions;
+$results{$_} = $sessions{$_}->sync_result for keys %sessions;
+check_sync('nginx', 'nginx', $results{nginx}, nginx_answers($nginx_log));
+check_sync($_, $limits{$_}, $results{$_}, $apis{$_}->log) for sort keys %limits;
+foreach my $name (sort keys %sessions)
+{
+	is_deeply(
+		[ sort map { "$_->{action} $_->{program_id}" } @{ $results{$name}{rows} } ],
+		[ sort map({ "added $_" } @{ $changed{$name}{added} }),
+			map({ "updated $_" } keys %{ $changed{$name}{altered} }) ],
+		"$name: it brings what had changed");
+}
+$_->end for values %sessions;
+done_testing();

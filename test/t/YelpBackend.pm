@@ -1,0 +1,241 @@
+=pod
+
+=head1 NAME
+
+YelpBackend - a session that may be ended, and what its process holds, for TAP tests
+
+=head1 SYNOPSIS
+
+  my $session = YelpBackend->new($node);
+  my $sockets = $session->sockets;
+  $session->begin(q{SELECT yelp_sync('acme')});
+  $api->poll_counter('held', 1);
+  $node->safe_psql('postgres', 'SELECT pg_cancel_backend(' . $session->pid . ')');
+  is($session->result->{sqlstate}, '57014');
+  is($session->sockets, $sockets);
+
+It is a YelpSession.  Files, sockets, threads and memory are read from F</proc>.
+
+=cut
+
+package YelpBackend;
+
+use strict;
+use warnings;
+
+use Time::HiRes ();
+
+use PostgreSQL::Test::Utils ();
+
+use YelpTest;
+
+use parent 'YelpSession';
+
+my $poll_interval_s = 0.005;
+
+=pod
+
+=head1 METHODS
+
+=over
+
+=item YelpBackend->new($node, %settings)
+
+Connects to the database C<postgres>.
+
+=item $session->pid
+
+The process id.
+
+=item $session->is_running
+
+Whether what was begun has not come to its end yet.
+
+=item $session->result
+
+What C<YelpTest::run> returns, and C<lost>: true when the connection is.
+
+=cut
+
+sub new
+{
+	my ($class, @arguments) = @_;
+	my $self = $class->SUPER::new(@arguments);
+	$self->{pid} = $self->value('SELECT pg_backend_pid()');
+	return $self;
+}
+
+sub pid
+{
+	my ($self) = @_;
+	return $self->{pid};
+}
+
+sub _is_marked
+{
+	my ($self) = @_;
+	return $self->{stdout} =~ $self->{mark} && $self->{stderr} =~ $self->{mark};
+}
+
+# psql may end, its connection lost, between a look at it and this.
+sub _pump
+{
+	my ($self, $method) = @_;
+	return $self->{harness}->pumpable
+	  && (eval { $self->{harness}->$method; 1 } || $@ =~ /ended prematurely/ || die $@);
+}
+
+sub is_running
+{
+	my ($self) = @_;
+	$self->_pump('pump_nb');
+	return !$self->_is_marked && $self->{harness}->pumpable;
+}
+
+sub result
+{
+	my ($self) = @_;
+
+	while (!$self->_is_marked && $self->_pump('pump')) { }
+	$self->{lost} = !$self->_is_marked;
+	$self->{harness}->finish if $self->{lost};
+	my ($stdout, $stderr) = map { s/$self->{mark}//r } @$self{qw(stdout stderr)};
+	$self->{stdout} = $self->{stderr} = '';
+	return { %{ YelpTest::result($stdout, $stderr) }, lost => $self->{lost} };
+}
+
+=pod
+
+=item $session->end
+
+Disconnects, and returns when the process is gone.
+
+=item $session->wait_until_gone
+
+Returns when it is gone, whatever ends it.
+
+=cut
+
+sub end
+{
+	my ($self) = @_;
+	return if $self->{lost};
+	$self->SUPER::end;
+	$self->{lost} = 1;
+	$self->wait_until_gone;
+	return;
+}
+
+sub wait_until_gone
+{
+	my ($self) = @_;
+	poll_until(
+		sub {
+			my $state = _slurp("/proc/$self->{pid}/stat");
+			!defined $state || $state =~ /^\d+ \(.*\) [ZX] /;
+		},
+		"the end of process $self->{pid}");
+	return;
+}
+
+=pod
+
+=item $session->handles, $session->sockets, $session->threads
+
+How many file descriptors that are no files of the cluster's, how many sockets (which are among
+them), and how many threads the process has.
+
+=item $session->memory($name)
+
+A figure of F</proc/PID/status> in kB: C<VmRSS>, C<VmHWM>, C<RssAnon>.
+
+=item $session->reset_peak
+
+Lets C<VmHWM> start anew.
+
+=cut
+
+# A file's content, or undef where there is none
+sub _slurp
+{
+	my ($path) = @_;
+	local $/;
+	open(my $file, '<', $path) or return undef;
+	return scalar readline $file;
+}
+
+sub _list
+{
+	my ($path) = @_;
+	opendir(my $directory, $path) or die "$path: $!\n";
+	return grep { !/^\./ } readdir $directory;
+}
+
+sub _descriptors
+{
+	my ($self) = @_;
+	my $path = "/proc/$self->{pid}/fd";
+	return map { readlink("$path/$_") // () } _list($path);
+}
+
+# The server keeps the cluster's files open for as long as it may.
+sub handles
+{
+	my ($self) = @_;
+	return scalar grep { !m{^/.*/(base|global|pg_\w+)/} } $self->_descriptors;
+}
+
+sub sockets
+{
+	my ($self) = @_;
+	return scalar grep { /^socket:/ } $self->_descriptors;
+}
+
+sub threads
+{
+	my ($self) = @_;
+	return scalar(my @threads = _list("/proc/$self->{pid}/task"));
+}
+
+sub memory
+{
+	my ($self, $name) = @_;
+	my ($kilobytes) = (_slurp("/proc/$self->{pid}/status") // '') =~ /^$name:\s*(\d+) kB$/m;
+	return $kilobytes // die "no $name of process $self->{pid}\n";
+}
+
+sub reset_peak
+{
+	my ($self) = @_;
+	open(my $file, '>', "/proc/$self->{pid}/clear_refs") or die "clear_refs: $!\n";
+	print $file '5';
+	close($file) or die "clear_refs: $!\n";
+	return;
+}
+
+=pod
+
+=item YelpBackend::poll_until(sub { ... }, $what)
+
+Calls the sub until it returns something true, which is returned; dies when that takes
+longer than PostgreSQL's tests wait.
+
+=back
+
+=cut
+
+sub poll_until
+{
+	my ($condition, $what) = @_;
+	my $deadline = Time::HiRes::time() + $PostgreSQL::Test::Utils::timeout_default;
+
+	while (Time::HiRes::time() < $deadline)
+	{
+		my $result = $condition->();
+		return $result if $result;
+		Time::HiRes::sleep($poll_interval_s);
+	}
+	die "timed out waiting for $what\n";
+}
+
+1;

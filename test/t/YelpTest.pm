@@ -1,0 +1,403 @@
+=pod
+
+=head1 NAME
+
+YelpTest - a cluster with yelp_sync and the stand-in for Yelp's API, for TAP tests
+
+=head1 SYNOPSIS
+
+  my ($node, $api) = YelpTest::start(server => { page_size => 40 });
+  my $sync = YelpTest::sync($node, 'acme', 'yelp_sync.progress' => 'json');
+  is(@{ $sync->{rows} }, 1913, 'all programs are added');
+  YelpTest::table_is_listing($node, $api, 'acme');
+
+  $api->faults({ match => { offset => 40 }, action => { hold => \1 } });
+  my $session = YelpTest::background($node, q{SELECT yelp_sync('acme')});
+  $session->wait_for(qr/programs in 96 pages/);
+  $api->release;
+  my $result = $session->finish;
+
+=cut
+
+package YelpTest;
+
+use strict;
+use warnings;
+
+use Encode ();
+use IPC::Run ();
+use JSON::PP ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils ();
+use Test::More;
+
+use YelpApi;
+
+my $json = JSON::PP->new->allow_nonref;
+my $sessions = 0;
+
+$ENV{PGCLIENTENCODING} = 'UTF8';
+
+=pod
+
+=head1 FUNCTIONS
+
+Whatever is given and returned is a string of characters: a test with texts beyond ASCII says
+C<use utf8>.
+
+=over
+
+=item my ($node, $api) = YelpTest::start(%options)
+
+A running cluster and a stand-in.  The database C<postgres> has the extension, the server
+C<yelp> with the stand-in as its endpoint over HTTP, and a mapping to C<acme>; see C<install>,
+which takes the %options left over.
+
+C<conf>: more lines for postgresql.conf.  C<init>: a list of arguments for initdb.  C<api>: a
+list of arguments for the stand-in.  C<install> (default 1): 0 for no extension.
+
+=cut
+
+sub start
+{
+	my (%options) = @_;
+	my $conf = delete $options{conf};
+	my $init = delete $options{init} // [];
+	my $arguments = delete $options{api} // [];
+	my $install = delete $options{install} // 1;
+	my $node = PostgreSQL::Test::Cluster->new('main');
+	my $api = YelpApi->start(@$arguments);
+
+	$node->init(extra => [ '--encoding=UTF8', '--locale=C', @$init ]);
+	$node->append_conf('postgresql.conf', $conf) if defined $conf;
+	$node->start;
+	install($node, $api, %options) if $install;
+	return ($node, $api);
+}
+
+=pod
+
+=item YelpTest::install($node, $api, %options)
+
+Creates the extension, the server C<yelp> and a mapping for the current user in a C<database>
+(default C<postgres>).  C<schema>: the extension's; it is created.  C<username> and C<password>
+(C<acme>, C<s3cret>): the mapping's.  C<https>: true for HTTPS with the stand-in's CA.
+C<server>: a hash of options for the server, over and above the endpoint.
+
+=cut
+
+sub install
+{
+	my ($node, $api, %options) = @_;
+	my $database = $options{database} // 'postgres';
+	my $schema = $options{schema};
+	my %server = (
+		endpoint => $options{https} ? $api->https_url : $api->url,
+		$options{https} ? (ca_file => $api->ca_file) : (),
+		%{ $options{server} // {} });
+	my $sql = defined $schema ? "CREATE SCHEMA $schema;" : '';
+
+	$sql .= 'CREATE EXTENSION yelp_sync' . (defined $schema ? " SCHEMA $schema;" : ';');
+	$sql .= 'CREATE SERVER yelp FOREIGN DATA WRAPPER yelp_sync ' . options(%server) . ';';
+	$sql .= 'CREATE USER MAPPING FOR CURRENT_USER SERVER yelp '
+	  . options(
+		username => $options{username} // 'acme',
+		password => $options{password} // 's3cret') . ';';
+	must_run($node, $sql, database => $database);
+	return;
+}
+
+=pod
+
+=item YelpTest::options(%options)
+
+C<OPTIONS (...)>, quoted.
+
+=item YelpTest::literal($text)
+
+The text as an SQL literal.
+
+=item YelpTest::set_server($node, $option, $value, $database)
+
+Sets an option of the server C<yelp>, or drops it where $value is undef.
+
+=cut
+
+sub literal
+{
+	my ($text) = @_;
+	my $escaped = $text =~ s/(['\\])/$1$1/gr;
+	return ($text =~ /\\/ ? 'E' : '') . "'$escaped'";
+}
+
+sub options
+{
+	my (%options) = @_;
+	return 'OPTIONS ('
+	  . join(', ', map { "$_ " . literal($options{$_}) } sort keys %options) . ')';
+}
+
+sub set_server
+{
+	my ($node, $option, $value, $database) = @_;
+	$database //= 'postgres';
+	my $given = must_run($node,
+		q{SELECT count(*) FROM pg_options_to_table((SELECT srvoptions FROM pg_foreign_server
+			WHERE srvname = 'yelp')) WHERE option_name = } . literal($option),
+		database => $database)->{stdout} > 0;
+	my $action = defined $value ? ($given ? 'SET' : 'ADD') : 'DROP';
+
+	return if $action eq 'DROP' && !$given;
+	must_run($node,
+		"ALTER SERVER yelp OPTIONS ($action $option "
+		  . (defined $value ? literal($value) : '') . ')',
+		database => $database);
+	return;
+}
+
+=pod
+
+=item my $result = YelpTest::run($node, $sql, %options)
+
+Runs SQL in psql until its first error, and returns a hash:
+
+  stdout
+  messages    list of hashes: level (NOTICE), sqlstate, message, detail, hint, context,
+              each a string of characters
+  notices, warnings   lists of the messages' texts
+  sqlstate, error, detail, hint, context   of the error, undef where there is none
+
+C<database>: other than C<postgres>.  All other %options are settings for the session, such as
+C<< search_path => 'ads' >> or C<< role => 'regress_user' >>.
+
+=item my $result = YelpTest::must_run($node, $sql, %options)
+
+The same, and an error ends the test.
+
+=item my $result = YelpTest::sync($node, $account, %options)
+
+The same for C<yelp_sync($account)>; also C<rows>: a list of hashes with C<action>,
+C<program_id>, C<changed>.
+
+=cut
+
+sub psql_command
+{
+	my ($node, $database) = @_;
+	return (
+		'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose',
+		'-d', $node->connstr($database), '-f', '-');
+}
+
+sub prelude
+{
+	my (%settings) = @_;
+	return join '', map { "SET $_ = " . literal($settings{$_}) . ";\n" } sort keys %settings;
+}
+
+sub parse_messages
+{
+	my ($stderr) = @_;
+	my (@messages, $field);
+
+	foreach my $line (split /\n/, $stderr)
+	{
+		if ($line =~ /^psql:[^:]*:\d+: ([A-Z]+):  ([0-9A-Z]{5}): (.*)$/)
+		{
+			push @messages, { level => $1, sqlstate => $2, message => $3 };
+			$field = 'message';
+		}
+		elsif (@messages && $line =~ /^([A-Z][A-Z ]+):  (.*)$/)
+		{
+			$field = lc $1;
+			$messages[-1]{$field} = $2;
+		}
+		elsif (@messages)
+		{
+			$messages[-1]{$field} .= "\n$line";
+		}
+	}
+	return @messages;
+}
+
+sub result
+{
+	my ($stdout, $stderr) = map { Encode::decode('UTF-8', $_) } @_;
+	my @messages = parse_messages($stderr);
+	my ($error) = grep { $_->{level} =~ /ERROR|FATAL|PANIC/ } @messages;
+
+	return {
+		stdout => $stdout,
+		stderr => $stderr,
+		messages => \@messages,
+		notices => [ map { $_->{message} } grep { $_->{level} eq 'NOTICE' } @messages ],
+		warnings => [ map { $_->{message} } grep { $_->{level} eq 'WARNING' } @messages ],
+		sqlstate => $error->{sqlstate},
+		error => $error->{message},
+		detail => $error->{detail},
+		hint => $error->{hint},
+		context => $error->{context},
+	};
+}
+
+sub run
+{
+	my ($node, $sql, %options) = @_;
+	my $database = delete $options{database} // 'postgres';
+	my ($stdout, $stderr) = ('', '');
+
+	IPC::Run::run([ psql_command($node, $database) ],
+		'<', \Encode::encode('UTF-8', prelude(%options) . $sql), '>', \$stdout, '2>', \$stderr,
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	return result($stdout, $stderr);
+}
+
+sub must_run
+{
+	my ($node, $sql, %options) = @_;
+	my $result = run($node, $sql, %options);
+	die "$sql\n$result->{stderr}" if $result->{error};
+	return $result;
+}
+
+sub sync
+{
+	my ($node, $account, %options) = @_;
+	my $result = run($node,
+		'SELECT row_to_json(s) FROM yelp_sync(' . literal($account) . ') AS s', %options);
+
+	$result->{rows} = [ map { $json->decode($_) } split /\n/, $result->{stdout} ];
+	return $result;
+}
+
+=pod
+
+=item my $session = YelpTest::background($node, $sql, %options)
+
+Starts the same and does not wait for its end.  C<< $session->pid >> is the process id of its
+backend; C<< $session->wait_for($pattern) >> waits until its messages match;
+C<< $session->finish >> waits for the end and returns what C<run> does.
+
+=cut
+
+sub background
+{
+	my ($node, $sql, %options) = @_;
+	my $database = delete $options{database} // 'postgres';
+	my $name = 'yelp_test_' . ++$sessions;
+	my $self = bless { node => $node, name => $name, stdout => '', stderr => '' }, __PACKAGE__;
+
+	# psql's input stays open until the end, so the statement needs its own
+	$sql .= "\n;\n";
+	local $ENV{PGAPPNAME} = $name;
+	$self->{timer} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
+	my $input = Encode::encode('UTF-8', prelude(%options) . $sql);
+	$self->{harness} = IPC::Run::start([ psql_command($node, $database) ],
+		'<', \$input, '>', \$self->{stdout}, '2>', \$self->{stderr}, $self->{timer});
+	$self->{harness}->pump until $input eq '';
+	return $self;
+}
+
+sub pid
+{
+	my ($self) = @_;
+	my $sql = "FROM pg_stat_activity WHERE application_name = '$self->{name}'";
+
+	$self->{node}->poll_query_until('postgres', "SELECT count(*) = 1 $sql")
+	  or die "no session $self->{name}\n";
+	return $self->{node}->safe_psql('postgres', "SELECT pid $sql");
+}
+
+sub wait_for
+{
+	my ($self, $pattern) = @_;
+	until ($self->{stderr} =~ $pattern)
+	{
+		die "session ended without $pattern: $self->{stderr}\n"
+		  unless $self->{harness}->pumpable;
+		$self->{harness}->pump;
+	}
+	return;
+}
+
+sub finish
+{
+	my ($self) = @_;
+	$self->{harness}->finish;
+	return result($self->{stdout}, $self->{stderr});
+}
+
+=pod
+
+=item YelpTest::table_is_listing($node, $api, $account, $name, %options)
+
+A test: C<yelp_programs> holds of this account what the API lists, no more and no less, and
+each column of each row has the value that the listing has for it.  C<database> and C<schema>:
+where.
+
+=back
+
+=cut
+
+# What the columns must hold, said otherwise than the extension says it: the document is
+# taken apart as json, from its text.
+my $expected_columns = q{
+	p->>'program_type' AS program_type,
+	p->>'program_status' AS program_status,
+	p->>'program_pause_status' AS program_pause_status,
+	to_date(p->>'start_date', 'YYYY-MM-DD') AS start_date,
+	to_date(p->>'end_date', 'YYYY-MM-DD') AS end_date,
+	p#>>'{businesses,0,yelp_business_id}' AS yelp_business_id,
+	p#>>'{businesses,0,partner_business_id}' AS partner_business_id,
+	round(CAST(p#>>'{program_metrics,budget}' AS numeric) / 100, 2) AS budget,
+	round(CAST(p#>>'{program_metrics,max_bid}' AS numeric) / 100, 2) AS max_bid,
+	round(CAST(p#>>'{program_metrics,ad_cost}' AS numeric) / 100, 2) AS ad_cost,
+	p#>>'{program_metrics,currency}' AS currency,
+	p#>>'{program_metrics,fee_period}' AS fee_period,
+	p#>>'{program_metrics,is_autobid}' = 'true' AS is_autobid,
+	CAST(p#>>'{program_metrics,billed_impressions}' AS bigint) AS billed_impressions,
+	CAST(p#>>'{program_metrics,billed_clicks}' AS bigint) AS billed_clicks,
+	CASE json_typeof(p->'active_features') WHEN 'array' THEN ARRAY(
+		SELECT json_array_elements_text(p->'active_features')) END AS active_features,
+	CASE json_typeof(p->'available_features') WHEN 'array' THEN ARRAY(
+		SELECT json_array_elements_text(p->'available_features')) END AS available_features,
+	CAST(p AS jsonb) AS data};
+
+my $columns = 'program_id, program_type, program_status, program_pause_status, start_date,
+	end_date, yelp_business_id, partner_business_id, budget, max_bid, ad_cost, currency,
+	fee_period, is_autobid, billed_impressions, billed_clicks, active_features,
+	available_features, data';
+
+sub table_is_listing
+{
+	my ($node, $api, $account, $name, %options) = @_;
+	my $table = ($options{schema} // 'public') . '.yelp_programs';
+	my $listing = Encode::decode('UTF-8', $api->programs_json($account));
+	my $sql = qq{
+		SET standard_conforming_strings = on;
+		CREATE TEMPORARY TABLE listing AS
+		SELECT p->>'program_id' AS program_id, $expected_columns
+		FROM json_array_elements(\$listing\$$listing\$listing\$) AS p;
+		CREATE TEMPORARY TABLE stored AS
+		SELECT $columns FROM $table WHERE username = } . literal($account) . qq{;
+		SELECT (SELECT count(*) FROM listing), (SELECT count(*) FROM stored);
+		(SELECT 'listed' AS where, row_to_json(l) FROM
+			(SELECT $columns FROM listing EXCEPT ALL SELECT $columns FROM stored) AS l LIMIT 1)
+		UNION ALL
+		(SELECT 'stored', row_to_json(s) FROM
+			(SELECT $columns FROM stored EXCEPT ALL SELECT $columns FROM listing) AS s LIMIT 1)
+	};
+	my $result = run($node, $sql, database => $options{database} // 'postgres');
+	my ($counts, @differences) = split /\n/, $result->{stdout};
+	my ($listed, $stored) = split /\|/, $counts // '-1|-2';
+	my $equal = !$result->{error} && $listed == $stored && !@differences;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	ok($equal, $name // "$account: the table holds what the API lists")
+	  or diag(
+		Encode::encode('UTF-8', join "\n", "listed $listed, stored $stored", @differences,
+			$result->{error} ? $result->{stderr} : ()));
+	return $equal;
+}
+
+1;
