@@ -24,10 +24,7 @@
 
 #include "http.h"
 
-#include "miscadmin.h"
-#include "utils/memutils.h"
-
-#include "compat.h"
+#include "handle.h"
 #include "session.h"
 
 /* All headers of one answer; a server that sends more will not stop. */
@@ -42,8 +39,6 @@
  * pages are much smaller than their limit.
  */
 #define LEAST_BUFFERED (16 * 1024 * 1024)
-
-#define USER_AGENT "yelp_sync/1.0"
 
 /* What a callback found; libcurl's own code tells the rest */
 typedef enum Finding
@@ -303,49 +298,6 @@ http_received_bytes(const HttpClient *client)
 }
 
 static void
-set_limits(CURL *easy, const HttpSettings *settings)
-{
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-					 (long) settings->connect_timeout);
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) settings->timeout);
-	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-	compat_limit_curl(easy);
-}
-
-static void
-set_connection(CURL *easy, const HttpSettings *settings)
-{
-	bool		tls = pg_strncasecmp(settings->endpoint, "https:", 6) == 0;
-
-	/* Set even when there is none, or libcurl looks into the environment */
-	curl_easy_setopt(easy, CURLOPT_PROXY, settings->proxy ? settings->proxy : "");
-	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
-	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-	curl_easy_setopt(easy, CURLOPT_SHARE, session.share);
-	if (settings->ca_file)
-		curl_easy_setopt(easy, CURLOPT_CAINFO, settings->ca_file);
-	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
-					 (long) (settings->http2 ? CURL_HTTP_VERSION_2TLS :
-							 CURL_HTTP_VERSION_1_1));
-	/* On plain HTTP it would make the requests wait for each other */
-	if (settings->http2 && tls)
-		curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
-}
-
-static void
-set_credentials(CURL *easy, const HttpSettings *settings)
-{
-	curl_easy_setopt(easy, CURLOPT_HTTPAUTH, (long) CURLAUTH_BASIC);
-	curl_easy_setopt(easy, CURLOPT_USERNAME, settings->username);
-	curl_easy_setopt(easy, CURLOPT_PASSWORD, settings->password);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, USER_AGENT);
-	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
-}
-
-static void
 set_callbacks(CURL *easy, Request *request)
 {
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
@@ -362,12 +314,7 @@ set_callbacks(CURL *easy, Request *request)
 static void
 make_handle(HttpClient *client, Request *request)
 {
-	request->easy = curl_easy_init();
-	if (request->easy == NULL)
-		session_reject_memory();
-	set_limits(request->easy, client->settings);
-	set_connection(request->easy, client->settings);
-	set_credentials(request->easy, client->settings);
+	request->easy = handle_create(client->settings);
 	set_callbacks(request->easy, request);
 }
 
