@@ -40,6 +40,10 @@
  */
 #define LEAST_BUFFERED (16 * 1024 * 1024)
 
+/* OpenSSL's results of the verification of a certificate */
+#define X509_FINE 0
+#define X509_NONE_YET 1
+
 /* What a callback found; libcurl's own code tells the rest */
 typedef enum Finding
 {
@@ -454,6 +458,17 @@ is_tls_error(CURLcode code)
 	}
 }
 
+/*
+ * Was all well with the certificate but the host?  OpenSSL's result is then 0,
+ * or what libcurl 7.88 sets before it has one.
+ */
+static bool
+is_chain_trusted(CURLcode code, long verify_result)
+{
+	return code == CURLE_PEER_FAILED_VERIFICATION &&
+		(verify_result == X509_FINE || verify_result == X509_NONE_YET);
+}
+
 static HttpFailure
 classify(CURLcode code, HttpStage stage, bool chain_trusted)
 {
@@ -515,8 +530,7 @@ describe(HttpClient *client, Request *request, CURLcode code,
 	response->slot = request->slot;
 	response->stage = is_tls_error(code) ? HTTP_TLS : stage_of(request);
 	response->failure = classify(code, response->stage,
-								 code == CURLE_PEER_FAILED_VERIFICATION &&
-								 verified == 0);
+								 is_chain_trusted(code, verified));
 	response->message = request->message[0] ? request->message :
 		curl_easy_strerror(code);
 	response->timed_out = code == CURLE_OPERATION_TIMEDOUT;
