@@ -356,6 +356,17 @@ http {
 	}
 }
 END
+
+# nginx writes a request's line when it has sent the answer: maybe after we have it
+sub access_log
+{
+	my ($count) = @_;
+	my @lines;
+	$api->poll_until(sub { @lines = split /\n/, slurp_file("$dir/access.log"); @lines >= $count },
+		"$count lines in nginx's log");
+	return @lines;
+}
+
 my $nginx = IPC::Run::start([ 'nginx', '-p', $dir, '-c', "$dir/nginx.conf" ], '>', \my $output, '2>&1');
 $api->poll_until(sub { -s "$dir/pid" }, 'nginx to start');
 forget();
@@ -364,7 +375,7 @@ set_server(endpoint => "https://localhost:$port/programs/v1");
 $sync = YelpTest::sync($node, 'acme');
 is(scalar(@{ $sync->{rows} }), 1913, 'HTTP/2') or diag($sync->{stderr});
 YelpTest::table_is_listing($node, $api, 'acme', 'HTTP/2: the table');
-my @access = split /\n/, slurp_file("$dir/access.log");
+my @access = access_log(96);
 is(scalar(grep { /^HTTP\/2\.0 / } @access), 96, 'HTTP/2: the version of all requests');
 my %connections = map { $_ => 1 } @access;
 is(scalar(keys %connections), 1, 'HTTP/2: one connection for all of them');
@@ -377,7 +388,7 @@ unlink "$dir/access.log";
 kill 'USR1', slurp_file("$dir/pid") + 0;
 $api->poll_until(sub { -e "$dir/access.log" }, 'nginx to open its log anew');
 YelpTest::sync($node, 'acme');
-@access = split /\n/, slurp_file("$dir/access.log");
+@access = access_log(96);
 is(scalar(grep { /^HTTP\/1\.1 / } @access), 96, 'without the option: 1.1');
 kill 'TERM', slurp_file("$dir/pid") + 0;
 $nginx->finish;
