@@ -68,7 +68,9 @@ typedef struct Request
 	int			slot;
 	CURL	   *easy;			/* NULL until the slot is used */
 	RequestState state;
-	bool		connected;		/* past the connection's own hand-shake */
+	bool		resolved;		/* the name is known */
+	bool		connected;		/* there is a connection, perhaps without TLS */
+	bool		ready;			/* it can be used */
 
 	/* The answer */
 	char	   *body;
@@ -116,9 +118,21 @@ open_socket(void *arg, pg_attribute_unused() curlsocktype purpose,
 	int			fd = sockets_open(session.sockets, address->family,
 								  address->socktype, address->protocol);
 
+	request->resolved = true;
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE))
 		request->finding = FOUND_NO_SOCKET;
 	return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+/* The connection stands, a new one or one from before. */
+static int
+note_ready(void *arg, pg_attribute_unused() char *remote_ip,
+		   pg_attribute_unused() char *local_ip,
+		   pg_attribute_unused() int remote_port,
+		   pg_attribute_unused() int local_port)
+{
+	((Request *) arg)->ready = true;
+	return CURL_PREREQFUNC_OK;
 }
 
 static int
@@ -313,6 +327,8 @@ set_callbacks(CURL *easy, Request *request)
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, request);
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, note_ready);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, request);
 }
 
 static void
@@ -336,9 +352,20 @@ forget_answer(HttpClient *client, Request *request)
 	request->length = 0;
 	request->header_bytes = 0;
 	request->retry_after[0] = '\0';
+	request->resolved = false;
 	request->connected = false;
+	request->ready = false;
 	request->finding = FOUND_NOTHING;
 	request->message[0] = '\0';
+}
+
+/* The answer that was handed out last has been read. */
+static void
+forget_last(HttpClient *client)
+{
+	if (client->handed_out)
+		forget_answer(client, client->handed_out);
+	client->handed_out = NULL;
 }
 
 static void
@@ -365,6 +392,7 @@ http_start(HttpClient *client, int slot, const char *url)
 
 	Assert(request->state == REQUEST_FREE);
 	request->slot = slot;
+	forget_last(client);
 	if (request->easy == NULL)
 		make_handle(client, request);
 	if (curl_easy_setopt(request->easy, CURLOPT_URL, url) != CURLE_OK)
@@ -393,24 +421,20 @@ http_abandon(HttpClient *client, int slot)
 }
 
 /*
- * How far a request has come.  libcurl 7.88 tells the time of the connection
- * only when TLS stands as well.
+ * How far a request has come, by what libcurl called us for: its own times do
+ * not tell, for some of its versions set them when a request fails.
  */
 static HttpStage
 stage_of(Request *request)
 {
-	double		resolved;
-	double		ready;
-	long		sent;
+	long		sent = 0;
 
-	curl_easy_getinfo(request->easy, CURLINFO_NAMELOOKUP_TIME, &resolved);
-	curl_easy_getinfo(request->easy, CURLINFO_PRETRANSFER_TIME, &ready);
 	curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &sent);
-	if (ready > 0)
+	if (request->ready)
 		return sent > 0 ? HTTP_RECEIVE : HTTP_SEND;
 	if (request->connected)
 		return HTTP_TLS;
-	return resolved > 0 ? HTTP_CONNECT : HTTP_RESOLVE;
+	return request->resolved ? HTTP_CONNECT : HTTP_RESOLVE;
 }
 
 /* Once the name is known, all requests that waited for it may go. */
@@ -585,9 +609,7 @@ http_next(HttpClient *client, HttpResponse *response)
 	CURLMsg    *message;
 	int			left;
 
-	if (client->handed_out)
-		forget_answer(client, client->handed_out);
-	client->handed_out = NULL;
+	forget_last(client);
 	if (client->nfailed > 0)
 	{
 		take_failed(client, response);

@@ -33,6 +33,9 @@
 
 #define LEAST_CAPACITY 64
 
+/* Files that the server may open beside our sockets */
+#define HEADROOM 2
+
 typedef struct Socket
 {
 	bool		owned;			/* opened by sockets_open, counted */
@@ -128,14 +131,32 @@ release_if_lost(Sockets *sockets, int fd)
 	forget(sockets, fd);
 }
 
+/*
+ * Counts a socket, if room is left for what the server counts without asking
+ * (a WAL file, say) and for a new set of wait events beside it.
+ */
+static bool
+acquire_with_headroom(void)
+{
+	int			acquired = 0;
+	bool		enough;
+
+	while (acquired < 1 + HEADROOM && AcquireExternalFD())
+		acquired++;
+	enough = acquired == 1 + HEADROOM;
+	for (int i = enough ? 1 : 0; i < acquired; i++)
+		ReleaseExternalFD();
+	return enough;
+}
+
 static bool
 acquire_count(Sockets *sockets)
 {
-	if (AcquireExternalFD())
+	if (acquire_with_headroom())
 		return true;
 	for (int fd = 0; fd < sockets->size; fd++)
 		release_if_lost(sockets, fd);
-	return AcquireExternalFD();
+	return acquire_with_headroom();
 }
 
 /*

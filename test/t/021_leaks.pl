@@ -174,6 +174,8 @@ sub cancel
 	my $script = join ";\n",
 	  map { "SELECT FROM yelp_sync('$accounts[$_ % @accounts]')" } 1 .. $count;
 	my $result = $session->run("SET statement_timeout = 12;\n$script;\nRESET statement_timeout");
+	my @others = grep { $_->{sqlstate} !~ /^(57014|00000)$/ } @{ $result->{messages} };
+	diag("$others[0]{sqlstate}: $others[0]{message}") if @others;
 	return scalar grep { $_->{sqlstate} eq '57014' } @{ $result->{messages} };
 }
 
