@@ -1,0 +1,224 @@
+"""The benchmark: every method on one server, in interleaved rounds.
+
+Called by ./run, which brings what it needs:
+
+    bench.py PLAN DIRECTORY DOWNLOAD
+
+DIRECTORY is for what is made, and DOWNLOAD is download.c, compiled.
+"""
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+
+import chart
+import connections
+import machine
+import promises
+import report
+from contenders import CONTENDERS
+from database import Cluster
+from plan import PLANS, SCALE, listings
+from web import Web
+
+
+class Bench:
+    """What all contests share."""
+
+    def __init__(self, directory, download):
+        self.download = download
+        self.web = Web(directory_in(directory, "web"))
+        self.cluster = Cluster(directory_in(directory, "cluster"))
+        self.processes = []         # the contenders' own, which may have ended
+
+    def stop(self):
+        """Leave nothing running; may be called at any moment."""
+        for process in self.processes:
+            process.kill()
+        self.web.stop()
+        self.cluster.stop()
+
+    def stop_on_signals(self, seconds):
+        """Ctrl-C, a signal, or the time limit ends everything at once."""
+        def end(number, _):
+            self.stop()
+            print("bench: " + ("out of time" if number == signal.SIGALRM else "interrupted"),
+                  file=sys.stderr, flush=True)
+            os._exit(1)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            signal.signal(number, end)
+        signal.alarm(seconds)
+
+
+def directory_in(directory, name):
+    path = os.path.join(directory, name)
+    os.mkdir(path)
+    return path
+
+
+class Result:
+    """All measurements of one method's syncs of one kind in one cell."""
+
+    def __init__(self, cell, contender, sync):
+        self.cell, self.sync = cell, sync
+        self.name, self.page_size = contender.name, contender.page_size
+        self.wall = []              # seconds, one entry per round
+        self.cpu = {}               # role -> seconds, one entry per round
+        self.memory = {}            # role -> bytes
+        self.requests = self.received = None
+        self.counts = {}            # what contender.counted() has found
+
+    def add(self, wall, cpu):
+        self.wall.append(wall)
+        for role, seconds in cpu.items():
+            self.cpu.setdefault(role, []).append(seconds)
+
+
+async def measure(contender, result):
+    """One sync with nothing else going on."""
+    clock = contender.start_clock()
+    returned = await contender.sync()
+    result.add(*clock.stop())
+    check_answer(contender, result, returned)
+
+
+async def count(bench, contender, result):
+    """One sync that also warms up: its time does not count, all else about it does."""
+    bench.web.new_traffic()
+    memories = contender.memories()
+    async with contender.counted() as result.counts:
+        with contextlib.ExitStack() as stack:
+            for memory in memories.values():
+                stack.enter_context(memory.watched())
+            returned = await contender.sync()
+    result.memory = {role: memory.peak for role, memory in memories.items()}
+    result.requests, result.received = bench.web.new_traffic()
+    check_answer(contender, result, returned)
+
+
+def check_answer(contender, result, returned):
+    if returned != contender.expected:
+        raise RuntimeError(f"the {result.sync} sync by {contender.name} changed {returned} "
+                           f"programs, not {contender.expected}")
+
+
+async def hold(bench, contest):
+    """All rounds of a contest; returns its results."""
+    contenders = [CONTENDERS[name](bench, contest.cell, page_size)
+                  for name, page_size in contest.entries]
+    results = {}
+    async with contextlib.AsyncExitStack() as stack:
+        for contender in contenders:
+            await contender.start()
+            stack.push_async_callback(contender.stop)
+            if "first" not in contest.syncs:
+                await contender.prepare("first")
+                await contender.sync()
+        for number in range(contest.rounds + 1):
+            for contender in rotated(contenders, number):
+                if number <= contest.rounds_of(contender.name):
+                    await play(bench, contest, contender, number, results)
+        await compare(contest, contenders)
+    return list(results.values())
+
+
+def rotated(contenders, number):
+    """Each round begins with another contender."""
+    first = number % len(contenders)
+    return contenders[first:] + contenders[:first]
+
+
+def syncs_of(contest, contender):
+    return [sync for sync in contest.syncs if sync in contender.syncs]
+
+
+async def play(bench, contest, contender, number, results):
+    """One contender's syncs of one round; those of round 0 count and warm up."""
+    for sync in syncs_of(contest, contender):
+        bench.web.show(contest.cell.programs, state_of(sync))
+        await contender.prepare(sync)
+        key = contender.name, contender.page_size, sync
+        result = results.setdefault(key, Result(contest.cell, contender, sync))
+        if number == 0:
+            await count(bench, contender, result)
+        else:
+            await measure(contender, result)
+
+
+def state_of(sync):
+    """The state of the listing that a sync finds."""
+    return "b" if sync == "changed" else "a"
+
+
+async def compare(contest, contenders):
+    """All who stored the listing in the same state must have stored the same."""
+    found = {}
+    for contender in contenders:
+        if hasattr(contender, "table"):
+            state = state_of(syncs_of(contest, contender)[-1])
+            found.setdefault(state, {})[contender.database] = await contender.table.checksum()
+    for state, sums in found.items():
+        if len(set(sums.values())) > 1:
+            raise RuntimeError(f"{contest.cell}: the tables differ: {sums}")
+
+
+async def hold_all(bench, contests):
+    results = []
+    for number, contest in enumerate(contests, 1):
+        cell = contest.cell
+        print(f"== {number}/{len(contests)}: {cell.programs} programs, {cell.latency} ms,"
+              f" {cell.protocol}", flush=True)
+        results += await hold(bench, contest)
+    return results
+
+
+async def run(bench, plan):
+    """Everything that the plan asks for, as findings to report."""
+    contests = PLANS.get(plan, ())
+    scale = SCALE if plan in ("full", "scale") else ()
+    with_promises = plan in ("default", "full")
+    with_connections = plan in ("full", "connections")
+
+    print("== preparing the pages", flush=True)
+    bench.web.prepare(listings(contests + scale,
+                               promises.LISTINGS if with_promises else {},
+                               connections.LISTINGS if with_connections else {}))
+    bench.web.start()
+    bench.cluster.start()
+    await bench.cluster.make_template()
+    findings = report.Findings(machine=await machine.describe(bench.cluster))
+    findings.results = await hold_all(bench, contests)
+    findings.scale = await hold_all(bench, scale)
+    if with_promises:
+        print("== a rate limiter, cancels", flush=True)
+        findings.limiter = await promises.sync_through_limiter(bench)
+        findings.cancels = await promises.cancel_often(bench)
+    if with_connections:
+        print("== connections", flush=True)
+        findings.connections = await connections.experiment(bench)
+    return findings
+
+
+# Seconds after which a run is given up: several times what it takes
+TIME_LIMITS = {"quick": 600, "default": 1800, "full": 7200, "scale": 3600, "connections": 600}
+
+
+def main():
+    plan, directory, download = sys.argv[1:]
+    bench = Bench(directory, download)
+    bench.stop_on_signals(TIME_LIMITS[plan])
+    try:
+        findings = asyncio.run(run(bench, plan))
+    finally:
+        bench.stop()
+    text = report.render(findings)
+    print(text)
+    if plan in ("default", "full"):
+        with open(os.path.join(directory, "results.md"), "w") as file:
+            file.write(text)
+        chart.draw(findings.results, os.path.join(directory, "chart.svg"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What a reader has to know of the machine and the programs: no names, no paths."""
+import os
+import platform
+import re
+import subprocess
+
+import aiohttp
+import asyncpg
+
+
+def version(*command):
+    """The first thing that looks like a version in what the program prints."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return re.search(r"\d+(\.\d+)+", done.stdout)[0]
+
+
+def gigabytes_of_memory():
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 ** 30)
+
+
+async def describe(cluster):
+    session = await cluster.connect()
+    shared_buffers = await session.fetchval("SHOW shared_buffers")
+    await session.close()
+    return (f"{os.cpu_count()} CPUs ({platform.machine()}), {gigabytes_of_memory()} GB of memory,"
+            f" Linux {platform.release().split('-')[0]};"
+            f" PostgreSQL {version('postgres', '-V')} (JIT off, shared_buffers {shared_buffers}),"
+            f" libcurl {version('curl', '-V')}, nginx {version('nginx', '-v')} with one worker;"
+            f" Python {platform.python_version()}, aiohttp {aiohttp.__version__},"
+            f" asyncpg {asyncpg.__version__}")
