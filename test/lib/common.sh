@@ -98,7 +98,7 @@ missing_packages() {
 		echo "postgresql-server-dev${major:+-$major}"
 }
 
-# Single tests ask for these, and are skipped where a distribution lacks them.
+# Single tests need these, and fail where a distribution lacks them.
 missing_extras() {
 	local package packages=()
 	have nginx || packages+=(nginx-light)
