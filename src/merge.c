@@ -121,7 +121,7 @@
 	"UNION ALL " \
 	"SELECT 'gone', stored_id, NULL FROM difference WHERE NOT $2 AND fetched_id IS NULL"
 
-#define WORK_MEM_SHARES 4
+#define WORK_MEM_SHARES 8
 #define LEAST_WORK_MEM 64		/* kB: the least that PostgreSQL allows */
 
 /* ---- the rows that the statement returns ---- */
@@ -259,25 +259,27 @@ is_lost_race(const ErrorData *error)
 }
 
 /*
- * The statement keeps some eight tables and hash tables at a time, each of
- * which may take work_mem: together they shall take about twice as much.
+ * A statement keeps some eight tables and hash tables at a time, each of which
+ * may take work_mem, or twice that: together they shall.  Returns the level of
+ * the setting, for AtEOXact_GUC.
  */
-static void
+static int
 share_work_mem(void)
 {
+	int			level = NewGUCNestLevel();
 	char	   *share = psprintf("%dkB", Max(work_mem / WORK_MEM_SHARES, LEAST_WORK_MEM));
 
 	(void) set_config_option("work_mem", share, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	return level;
 }
 
 static void
 run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *options)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	int			level = NewGUCNestLevel();
+	int			level = share_work_mem();
 
-	share_work_mem();
 	PG_TRY();
 	{
 		if (SPI_execute_plan_extended(plan, options) != SPI_OK_SELECT)
@@ -351,11 +353,13 @@ query_number(const char *sql, const char *username)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(username)};
+	int			level = share_work_mem();
 	bool		isnull;
 
 	if (SPI_execute_plan(plan_statement(sql, lengthof(types), types), values,
 						 NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
+	AtEOXact_GUC(true, level);
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
 									   SPI_tuptable->tupdesc, 1, &isnull));
 }
