@@ -88,63 +88,66 @@ api_detail(const HttpResponse *response)
 	return detail.data;
 }
 
-/* No answer, or none that could be read to its end. */
+/* What it means that no answer came, or none that could be read to its end */
+typedef struct Transport
+{
+	FailureKind kind;
+	int			sqlstate;
+	const char *message;		/* NULL: timed out, or connection failed */
+	bool		quoted;			/* is libcurl's message the detail? */
+	const char *hint;
+} Transport;
+
+static const Transport transports[] = {
+	[HTTP_UNREACHABLE] = {
+		FAILURE_RETRY, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+		NULL, true, NULL
+	},
+	[HTTP_BAD_CA_FILE] = {
+		FAILURE_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+		"could not use the certificate authorities", true, HINT_CA_FILE
+	},
+	[HTTP_UNTRUSTED] = {
+		FAILURE_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+		"API's certificate is not trusted", true, HINT_CERTIFICATE
+	},
+	[HTTP_WRONG_HOST] = {
+		FAILURE_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+		"API's certificate is for another host", true, HINT_HOST
+	},
+	[HTTP_BROKEN] = {
+		FAILURE_RETRY, ERRCODE_CONNECTION_FAILURE,
+		NULL, true, NULL
+	},
+	[HTTP_LARGE_BODY] = {
+		FAILURE_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+		"body is larger than max_page_bytes", false, HINT_BYTES
+	},
+	[HTTP_LARGE_HEADERS] = {
+		FAILURE_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+		"headers have no end", false, NULL
+	},
+	[HTTP_NO_ROOM] = {
+		FAILURE_NO_ROOM, ERRCODE_INSUFFICIENT_RESOURCES,
+		"server has no file descriptor to spare", false, HINT_FILES
+	},
+};
+
 static void
 describe_transport(Failure *failure, const HttpResponse *response)
 {
-	failure->message = response->timed_out ? "timed out" : "connection failed";
-	failure->detail = psprintf("%s%s%s.", printable(response->message),
-							   response->os_error ? ": " : "",
-							   response->os_error ? strerror(response->os_error) : "");
-	switch (response->failure)
-	{
-		case HTTP_UNREACHABLE:
-			failure->kind = FAILURE_RETRY;
-			failure->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
-			break;
-		case HTTP_BAD_CA_FILE:
-			failure->kind = FAILURE_FATAL;
-			failure->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
-			failure->message = "could not use the certificate authorities";
-			failure->hint = HINT_CA_FILE;
-			break;
-		case HTTP_UNTRUSTED:
-			failure->kind = FAILURE_FATAL;
-			failure->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
-			failure->message = "API's certificate is not trusted";
-			failure->hint = HINT_CERTIFICATE;
-			break;
-		case HTTP_WRONG_HOST:
-			failure->kind = FAILURE_FATAL;
-			failure->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
-			failure->message = "API's certificate is for another host";
-			failure->hint = HINT_HOST;
-			break;
-		case HTTP_LARGE_BODY:
-			failure->kind = FAILURE_FINAL;
-			failure->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-			failure->message = "body is larger than max_page_bytes";
-			failure->detail = NULL;
-			failure->hint = HINT_BYTES;
-			break;
-		case HTTP_LARGE_HEADERS:
-			failure->kind = FAILURE_FINAL;
-			failure->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-			failure->message = "headers have no end";
-			failure->detail = NULL;
-			break;
-		case HTTP_NO_ROOM:
-			failure->kind = FAILURE_NO_ROOM;
-			failure->sqlstate = ERRCODE_INSUFFICIENT_RESOURCES;
-			failure->message = "server has no file descriptor to spare";
-			failure->detail = NULL;
-			failure->hint = HINT_FILES;
-			break;
-		default:
-			failure->kind = FAILURE_RETRY;
-			failure->sqlstate = ERRCODE_CONNECTION_FAILURE;
-			break;
-	}
+	const Transport *transport = &transports[response->failure];
+
+	failure->kind = transport->kind;
+	failure->sqlstate = transport->sqlstate;
+	failure->message = transport->message;
+	if (failure->message == NULL)
+		failure->message = response->timed_out ? "timed out" : "connection failed";
+	if (transport->quoted)
+		failure->detail = psprintf("%s%s%s.", printable(response->message),
+								   response->os_error ? ": " : "",
+								   response->os_error ? strerror(response->os_error) : "");
+	failure->hint = transport->hint;
 }
 
 /* An answer with a status that brings no page. */

@@ -170,18 +170,6 @@ receive_action(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-static void
-start_actions(pg_attribute_unused() DestReceiver *self,
-			  pg_attribute_unused() int operation,
-			  pg_attribute_unused() TupleDesc desc)
-{
-}
-
-static void
-end_actions(pg_attribute_unused() DestReceiver *self)
-{
-}
-
 /* ---- statements ---- */
 
 static void
@@ -318,11 +306,7 @@ execute_merge(Merge *merge, const Fetched *fetched)
 {
 	Oid			types[] = {TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID};
 	ActionReceiver receiver = {
-		.pub.receiveSlot = receive_action,
-		.pub.rStartup = start_actions,
-		.pub.rShutdown = end_actions,
-		.pub.rDestroy = end_actions,
-		.pub.mydest = DestTuplestore,
+		.pub = *None_Receiver,
 		.merge = merge,
 	};
 	SPIExecuteOptions options = {.dest = &receiver.pub};
@@ -336,6 +320,8 @@ execute_merge(Merge *merge, const Fetched *fetched)
 		Int32GetDatum(fetched->first_pass),
 	};
 
+	receiver.pub.receiveSlot = receive_action;
+	receiver.pub.mydest = DestTuplestore;
 	for (int i = 0; i < (int) lengthof(types); i++)
 	{
 		params->params[i].value = values[i];

@@ -87,31 +87,17 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 }
 
 static void
-start_rows(pg_attribute_unused() DestReceiver *self,
-		   pg_attribute_unused() int operation,
-		   pg_attribute_unused() TupleDesc desc)
-{
-}
-
-static void
-end_rows(pg_attribute_unused() DestReceiver *self)
-{
-}
-
-static void
 read_rows(Stored *stored, const char *schema, const char *username)
 {
 	StoredReceiver receiver = {
-		.pub.receiveSlot = receive_row,
-		.pub.rStartup = start_rows,
-		.pub.rShutdown = end_rows,
-		.pub.rDestroy = end_rows,
-		.pub.mydest = DestTuplestore,
+		.pub = *None_Receiver,
 		.stored = stored,
 	};
 	SPIExecuteOptions options = {.dest = &receiver.pub,.read_only = false};
 	ParamListInfo params = makeParamList(1);
 
+	receiver.pub.receiveSlot = receive_row;
+	receiver.pub.mydest = DestTuplestore;
 	params->params[0].value = CStringGetTextDatum(username);
 	params->params[0].isnull = false;
 	params->params[0].pflags = PARAM_FLAG_CONST;
