@@ -32,20 +32,26 @@ UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
 	$(addsuffix /lib$(lib).a,$(pkglibdir) $(libdir))))) -lm
 
 # A unit is linked with the module that it tests and with those below it
-test/unit/page_test: src/page.c src/json.c src/text.c
-test/unit/retry_test: src/retry.c
+test/unit/program_page_test: src/program_page.c src/json.c src/sanitize.c
+test/unit/throttle_test: src/throttle.c
 test/unit/listing_test: src/listing.c
-test/unit/shorten_test: src/shorten.c src/page.c src/json.c src/text.c
+test/unit/elide_test: src/elide.c src/program_page.c src/json.c src/sanitize.c
 
 test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
 	$(CC) $(CFLAGS) $(CPPFLAGS) -Isrc -Itest/unit $(filter %.c,$^) $(UNIT_LIBS) -o $@
 
-.PHONY: unit test demo bench soak
+.PHONY: unit test indent demo bench soak
 unit: $(UNIT_TESTS)
 	@for program in $(UNIT_TESTS); do echo "# $$program"; $$program || exit 1; done
 
 test:
 	test/run
+
+# PostgreSQL's own flags
+indent:
+	@for file in src/*.[ch] test/unit/*.[ch] test/fuzz/*.c; do \
+		pg_bsd_indent -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79 -lp -lpl \
+			-nip -npro -sac -tpg -ts4 -Utypedefs.list $$file && rm -f $$(basename $$file).BAK *.BAK; done
 
 demo:
 	test/demo

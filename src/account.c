@@ -435,7 +435,7 @@ mapped_accounts(Oid userid)
 }
 
 /* The user's own mapping hides PUBLIC's of the same account, on any server. */
-List *
+List	   *
 account_list(void)
 {
 	List	   *own = mapped_accounts(GetUserId());
@@ -501,7 +501,7 @@ reject_ambiguous(const char *username, List *matches)
 			 errhint("Drop all user mappings for it but one, or revoke USAGE on the other servers.")));
 }
 
-Account *
+Account    *
 account_find(const char *username)
 {
 	List	   *matches = matching_accounts(account_list(), username);

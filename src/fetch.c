@@ -17,11 +17,11 @@
 #include "fetch.h"
 
 #include "clock.h"
-#include "pages.h"
+#include "paginator.h"
 
 struct Fetch
 {
-	Pages	   *pages;
+	Paginator  *paginator;
 	Progress   *progress;
 	int64		started;
 	const Listing *listing;		/* of the last pass */
@@ -34,11 +34,11 @@ fetch_pass(Fetch *fetch, int64 expected)
 {
 	Fetched    *fetched = &fetch->fetched;
 
-	rows_begin_pass(&fetched->rows);
-	fetch->listing = pages_fetch(fetch->pages, expected);
+	staging_begin_pass(&fetched->staging);
+	fetch->listing = paginator_fetch(fetch->paginator, expected);
 	fetched->pages += fetch->listing->pages;
 	fetched->failed_pages += fetch->listing->failed;
-	return rows_end_pass(&fetched->rows);
+	return staging_end_pass(&fetched->staging);
 }
 
 static bool
@@ -72,8 +72,8 @@ note_pass(Fetch *fetch, ProgramSet programs, bool confirmed)
 {
 	Fetched    *fetched = &fetch->fetched;
 
-	fetched->first_pass = confirmed ? fetched->rows.pass : 1;
-	fetched->repeats = fetched->first_pass < fetched->rows.pass ||
+	fetched->first_pass = confirmed ? fetched->staging.pass : 1;
+	fetched->repeats = fetched->first_pass < fetched->staging.pass ||
 		fetch->listing->rows > programs.count;
 	fetched->programs = programs;
 	fetched->last_pages = fetch->listing->pages;
@@ -82,7 +82,7 @@ note_pass(Fetch *fetch, ProgramSet programs, bool confirmed)
 	fetched->confirmed = confirmed;
 }
 
-Fetched *
+Fetched    *
 fetch_programs(Fetch *fetch, int64 expected)
 {
 	Fetched    *fetched = &fetch->fetched;
@@ -103,20 +103,20 @@ fetch_again(Fetch *fetch, const char *why)
 
 	progress_again(why);
 	now = fetch_pass(fetch, Max(fetched->total, before.count));
-	note_pass(fetch, now, rows_same_set(before, now));
+	note_pass(fetch, now, program_set_equal(before, now));
 	if (fetched->confirmed && is_believable(fetch, now))
 		fetched->proven = true;
 }
 
-Fetch *
-fetch_create(const Account *account, const Stored *stored, Progress *progress)
+Fetch	   *
+fetch_create(const Account *account, const Known *known, Progress *progress)
 {
 	Fetch	   *fetch = palloc0(sizeof(Fetch));
 
 	fetch->progress = progress;
 	fetch->started = clock_us();
-	rows_init(&fetch->fetched.rows);
-	fetch->pages = pages_create(account, stored, &fetch->fetched.rows, progress);
+	staging_init(&fetch->fetched.staging);
+	fetch->paginator = paginator_create(account, known, &fetch->fetched.staging, progress);
 	return fetch;
 }
 
@@ -125,7 +125,7 @@ fetch_end(Fetch *fetch)
 {
 	Fetched    *fetched = &fetch->fetched;
 
-	fetched->counts = pages_counts(fetch->pages);
+	fetched->counts = paginator_counts(fetch->paginator);
 	fetched->elapsed = clock_us() - fetch->started;
 	progress_fetch_done(fetch->progress, fetched->last_pages,
 						fetched->programs.count, fetched->counts.retries,

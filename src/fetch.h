@@ -6,9 +6,9 @@
 #define YELP_SYNC_FETCH_H
 
 #include "account.h"
-#include "pages.h"
+#include "paginator.h"
 #include "progress.h"
-#include "rows.h"
+#include "staging.h"
 
 typedef struct Fetch Fetch;
 
@@ -16,7 +16,7 @@ typedef struct Fetch Fetch;
 typedef struct Fetched
 {
 	/* The programs */
-	Rows		rows;
+	Staging		staging;
 	int			first_pass;		/* rows of earlier passes do not count */
 	bool		repeats;		/* a program may have come more than once */
 	ProgramSet	programs;		/* of the last pass */
@@ -30,12 +30,12 @@ typedef struct Fetched
 	int64		pages;
 	int64		last_pages;		/* of the last pass */
 	int64		failed_pages;
-	PagesCounts counts;			/* known in the end */
+	PaginatorCounts counts;		/* known in the end */
 	int64		elapsed;		/* microseconds; known in the end */
 } Fetched;
 
 /* Makes ready to fetch, in the current memory context. */
-extern Fetch *fetch_create(const Account *account, const Stored *stored,
+extern Fetch *fetch_create(const Account *account, const Known *known,
 						   Progress *progress);
 
 /*
@@ -44,7 +44,7 @@ extern Fetch *fetch_create(const Account *account, const Stored *stored,
  * the first has come; a wrong one costs requests and nothing else.
  *
  * The result lives as long as the memory context.  Raises the errors of
- * failure.c and what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
+ * fetch_error.c and what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
  */
 extern Fetched *fetch_programs(Fetch *fetch, int64 expected);
 

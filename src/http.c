@@ -2,7 +2,7 @@
  * http.c
  *	  Many HTTP GET requests at once inside a backend; each is one attempt.
  *
- * Two lifetimes.  The session (session.c) keeps connections from one sync to
+ * Two lifetimes.  The session (http_pool.c) keeps connections from one sync to
  * the next, in malloc'd memory.  A client lives for one sync, in the memory
  * context of its making: its requests have an easy handle each.  When the
  * context is reset while the client is open, an error is under way, and the
@@ -24,8 +24,8 @@
 
 #include "http.h"
 
-#include "handle.h"
-#include "session.h"
+#include "http_easy.h"
+#include "http_pool.h"
 
 /* All headers of one answer; a server that sends more will not stop. */
 #define MAX_HEADER_BYTES (256 * 1024)
@@ -38,22 +38,22 @@
  * All bodies together may have twice what one may have, and this at least:
  * pages are much smaller than their limit.
  */
-#define LEAST_BUFFERED (16 * 1024 * 1024)
+#define MIN_BUFFERED (16 * 1024 * 1024)
 
 /* OpenSSL's results of the verification of a certificate */
 #define X509_FINE 0
 #define X509_NONE_YET 1
 
 /* What a callback found; libcurl's own code tells the rest */
-typedef enum Finding
+typedef enum CallbackError
 {
-	FOUND_NOTHING = 0,
-	FOUND_NO_SOCKET,
-	FOUND_LARGE_BODY,
-	FOUND_NO_ROOM,
-	FOUND_LARGE_HEADERS,
-	FOUND_NO_MEMORY
-} Finding;
+	CALLBACK_OK = 0,
+	CALLBACK_NO_SOCKET,
+	CALLBACK_LARGE_BODY,
+	CALLBACK_NO_ROOM,
+	CALLBACK_LARGE_HEADERS,
+	CALLBACK_NO_MEMORY
+} CallbackError;
 
 typedef enum RequestState
 {
@@ -80,7 +80,7 @@ typedef struct Request
 	char		retry_after[64];
 
 	/* What went wrong */
-	Finding		finding;
+	CallbackError finding;
 	char		message[CURL_ERROR_SIZE];
 } Request;
 
@@ -115,12 +115,12 @@ open_socket(void *arg, pg_attribute_unused() curlsocktype purpose,
 			struct curl_sockaddr *address)
 {
 	Request    *request = arg;
-	int			fd = sockets_open(session.sockets, address->family,
-								  address->socktype, address->protocol);
+	int			fd = http_socket_open(http_pool.sockets, address->family,
+									  address->socktype, address->protocol);
 
 	request->resolved = true;
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE))
-		request->finding = FOUND_NO_SOCKET;
+		request->finding = CALLBACK_NO_SOCKET;
 	return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
@@ -138,7 +138,7 @@ note_ready(void *arg, pg_attribute_unused() char *remote_ip,
 static int
 close_socket(pg_attribute_unused() void *arg, curl_socket_t fd)
 {
-	return sockets_close(session.sockets, fd);
+	return http_socket_close(http_pool.sockets, fd);
 }
 
 /*
@@ -167,10 +167,10 @@ watch_socket(CURL *easy, curl_socket_t fd, int what,
 		events |= WL_SOCKET_WRITEABLE;
 	if ((events & WL_SOCKET_READABLE) && open_client &&
 		open_client->settings->proxy == NULL &&
-		sockets_owns(session.sockets, fd))
+		http_socket_owns(http_pool.sockets, fd))
 		note_connection(easy);
-	if (!sockets_watch(session.sockets, fd, events))
-		session.out_of_memory = true;
+	if (!http_socket_watch(http_pool.sockets, fd, events))
+		http_pool.out_of_memory = true;
 	return 0;
 }
 
@@ -187,7 +187,7 @@ grow_body(Request *request, size_t length)
 	body = realloc(request->body, capacity);
 	if (body == NULL)
 	{
-		request->finding = FOUND_NO_MEMORY;
+		request->finding = CALLBACK_NO_MEMORY;
 		return false;
 	}
 	request->body = body;
@@ -203,12 +203,12 @@ receive_body(char *data, size_t size, size_t count, void *arg)
 
 	if (length > (size_t) open_client->settings->max_body)
 	{
-		request->finding = FOUND_LARGE_BODY;
+		request->finding = CALLBACK_LARGE_BODY;
 		return 0;
 	}
 	if (open_client->buffered + size * count > open_client->max_buffered)
 	{
-		request->finding = FOUND_NO_ROOM;
+		request->finding = CALLBACK_NO_ROOM;
 		return 0;
 	}
 	if (!grow_body(request, length))
@@ -244,7 +244,7 @@ receive_header(char *data, size_t size, size_t count, void *arg)
 	request->header_bytes += length;
 	if (request->header_bytes > MAX_HEADER_BYTES)
 	{
-		request->finding = FOUND_LARGE_HEADERS;
+		request->finding = CALLBACK_LARGE_HEADERS;
 		return 0;
 	}
 	if (length >= strlen(name) && pg_strncasecmp(data, name, strlen(name)) == 0)
@@ -263,7 +263,7 @@ free_requests(HttpClient *client)
 		Request    *request = &client->requests[i];
 
 		if (request->easy && request->state == REQUEST_RUNNING)
-			curl_multi_remove_handle(session.multi, request->easy);
+			curl_multi_remove_handle(http_pool.multi, request->easy);
 		curl_easy_cleanup(request->easy);
 		free(request->body);
 	}
@@ -280,7 +280,7 @@ clean_up(void *arg)
 	if (!client->open)
 		return;
 	free_requests(client);
-	session_destroy();
+	http_pool_destroy();
 }
 
 HttpClient *
@@ -292,11 +292,11 @@ http_open(const HttpSettings *settings)
 		elog(ERROR, "an HTTP client is open already");
 	client = palloc0(sizeof(HttpClient));
 	client->settings = settings;
-	client->max_buffered = Max(2 * (size_t) settings->max_body, LEAST_BUFFERED);
+	client->max_buffered = Max(2 * (size_t) settings->max_body, MIN_BUFFERED);
 	client->requests = palloc0(settings->concurrency * sizeof(Request));
 	client->cleanup.func = clean_up;
 	client->cleanup.arg = client;
-	session_prepare(settings->endpoint, settings->concurrency, watch_socket);
+	http_pool_prepare(settings->endpoint, settings->concurrency, watch_socket);
 	client->open = true;
 	open_client = client;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &client->cleanup);
@@ -334,7 +334,7 @@ set_callbacks(CURL *easy, Request *request)
 static void
 make_handle(HttpClient *client, Request *request)
 {
-	request->easy = handle_create(client->settings);
+	request->easy = http_easy_create(client->settings);
 	set_callbacks(request->easy, request);
 }
 
@@ -355,7 +355,7 @@ forget_answer(HttpClient *client, Request *request)
 	request->resolved = false;
 	request->connected = false;
 	request->ready = false;
-	request->finding = FOUND_NOTHING;
+	request->finding = CALLBACK_OK;
 	request->message[0] = '\0';
 }
 
@@ -371,7 +371,7 @@ forget_last(HttpClient *client)
 static void
 run_request(Request *request)
 {
-	CURLMcode	code = curl_multi_add_handle(session.multi, request->easy);
+	CURLMcode	code = curl_multi_add_handle(http_pool.multi, request->easy);
 
 	if (code != CURLM_OK)
 		elog(ERROR, "libcurl refused a request: %s", curl_multi_strerror(code));
@@ -396,7 +396,7 @@ http_start(HttpClient *client, int slot, const char *url)
 	if (request->easy == NULL)
 		make_handle(client, request);
 	if (curl_easy_setopt(request->easy, CURLOPT_URL, url) != CURLE_OK)
-		session_reject_memory();
+		http_pool_reject_memory();
 
 	if (client->resolved)
 		run_request(request);
@@ -415,7 +415,7 @@ http_abandon(HttpClient *client, int slot)
 	Request    *request = &client->requests[slot];
 
 	Assert(client->resolved && request->state == REQUEST_RUNNING);
-	curl_multi_remove_handle(session.multi, request->easy);
+	curl_multi_remove_handle(http_pool.multi, request->easy);
 	request->state = REQUEST_FREE;
 	forget_answer(client, request);
 }
@@ -451,7 +451,7 @@ run_held(HttpClient *client)
 			run_request(&client->requests[i]);
 	}
 	client->nheld = 0;
-	session_pump();
+	http_pool_pump();
 }
 
 void
@@ -459,7 +459,7 @@ http_wait(HttpClient *client, int64 deadline)
 {
 	if (client->nfailed > 0)
 		return;
-	session_wait(deadline);
+	http_pool_wait(deadline);
 	run_held(client);
 }
 
@@ -493,7 +493,7 @@ is_chain_trusted(CURLcode code, long verify_result)
 		(verify_result == X509_FINE || verify_result == X509_NONE_YET);
 }
 
-static HttpFailure
+static HttpError
 classify(CURLcode code, HttpStage stage, bool chain_trusted)
 {
 	if (code == CURLE_OK)
@@ -512,24 +512,24 @@ note_finding(const Request *request, HttpResponse *response)
 {
 	switch (request->finding)
 	{
-		case FOUND_NOTHING:
+		case CALLBACK_OK:
 			break;
-		case FOUND_NO_SOCKET:
+		case CALLBACK_NO_SOCKET:
 			/* an address may have got one where another did not */
 			if (response->failure == HTTP_UNREACHABLE)
 				response->failure = HTTP_NO_ROOM;
 			break;
-		case FOUND_LARGE_BODY:
+		case CALLBACK_LARGE_BODY:
 			response->failure = HTTP_LARGE_BODY;
 			break;
-		case FOUND_NO_ROOM:
+		case CALLBACK_NO_ROOM:
 			response->failure = HTTP_NO_ROOM;
 			break;
-		case FOUND_LARGE_HEADERS:
+		case CALLBACK_LARGE_HEADERS:
 			response->failure = HTTP_LARGE_HEADERS;
 			break;
-		case FOUND_NO_MEMORY:
-			session_reject_memory();
+		case CALLBACK_NO_MEMORY:
+			http_pool_reject_memory();
 	}
 }
 
@@ -548,7 +548,7 @@ describe(HttpClient *client, Request *request, CURLcode code,
 	curl_easy_getinfo(request->easy, CURLINFO_SSL_VERIFYRESULT, &verified);
 	client->received_bytes += received;
 	if (!grow_body(request, request->length + 1))
-		session_reject_memory();
+		http_pool_reject_memory();
 	request->body[request->length] = '\0';
 
 	response->slot = request->slot;
@@ -615,13 +615,13 @@ http_next(HttpClient *client, HttpResponse *response)
 		take_failed(client, response);
 		return true;
 	}
-	message = curl_multi_info_read(session.multi, &left);
+	message = curl_multi_info_read(http_pool.multi, &left);
 	if (message == NULL)
 		return false;
 
 	curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &request);
 	describe(client, request, message->data.result, response);
-	curl_multi_remove_handle(session.multi, request->easy);
+	curl_multi_remove_handle(http_pool.multi, request->easy);
 	request->state = REQUEST_FREE;
 	client->handed_out = request;
 	if (client->resolving == request)

@@ -22,7 +22,7 @@ typedef struct HttpSettings
 	int			max_body;		/* bytes, after decompression */
 } HttpSettings;
 
-typedef enum HttpFailure
+typedef enum HttpError
 {
 	HTTP_ANSWERED = 0,			/* with whatever status */
 	HTTP_UNREACHABLE,			/* no address, no connection, no TLS */
@@ -34,7 +34,7 @@ typedef enum HttpFailure
 	HTTP_LARGE_HEADERS,			/* they have no end */
 	HTTP_NO_ROOM				/* given up, since we have no socket to spare,
 								 * or no memory beside other answers */
-} HttpFailure;
+} HttpError;
 
 typedef enum HttpStage
 {
@@ -49,7 +49,7 @@ typedef enum HttpStage
 typedef struct HttpResponse
 {
 	int			slot;
-	HttpFailure failure;
+	HttpError	failure;
 	HttpStage	stage;			/* how far it came */
 	const char *message;		/* what went wrong, where something did */
 	bool		timed_out;

@@ -34,12 +34,12 @@ typedef struct Scan
 	int			depth;
 	int			ntokens;
 	bool		odd_numbers;	/* some number is long or has an exponent */
-	JsonFault  *fault;
+	JsonError  *fault;
 } Scan;
 
 /* Takes over the message; false for the caller to return. */
 static bool
-set_fault(JsonFault *fault, JsonFaultKind kind, char *message)
+set_fault(JsonError *fault, JsonErrorKind kind, char *message)
 {
 	fault->kind = kind;
 	fault->message = message;
@@ -47,7 +47,7 @@ set_fault(JsonFault *fault, JsonFaultKind kind, char *message)
 }
 
 static bool
-too_long(JsonFault *fault, size_t length)
+too_long(JsonError *fault, size_t length)
 {
 	return set_fault(fault, JSON_TOO_LONG,
 					 psprintf("body of %zu bytes is too long", length));
@@ -259,7 +259,7 @@ scan_value(Scan *scan, const char *at)
 
 /* Is it UTF-8 without NUL bytes, and of a size that jsmn can count? */
 static bool
-check_text(const char *text, size_t length, JsonFault *fault)
+check_text(const char *text, size_t length, JsonError *fault)
 {
 	int			valid;
 
@@ -325,8 +325,8 @@ type_of(const jsmntok_t *token, const char *text)
 static bool
 is_odd_number(const JsonToken *token)
 {
-	const char *end = token->text + token->length;
-	const char *exponent = token->text + strspn(token->text, "-.0123456789");
+	const char *end = token->text +token->length;
+	const char *exponent = token->text +strspn(token->text, "-.0123456789");
 
 	exponent += strspn(exponent, "eE+-");
 	return token->type == JSON_NUMBER &&
@@ -340,7 +340,7 @@ copy_tokens(JsonToken *tokens, const jsmntok_t *parsed, const Scan *scan)
 {
 	for (int i = 0; i < scan->ntokens; i++)
 	{
-		tokens[i].text = scan->text + parsed[i].start;
+		tokens[i].text = scan->text +parsed[i].start;
 		tokens[i].length = parsed[i].end - parsed[i].start;
 		tokens[i].type = type_of(&parsed[i], tokens[i].text);
 		tokens[i].size = 1;
@@ -381,116 +381,115 @@ tokenize(const Scan *scan)
 	return tokens;
 }
 
-JsonToken *
-json_read(const char *text, size_t length, JsonFault *fault)
+JsonToken  *
+json_read(const char *text, size_t length, JsonError *fault)
 {
 	Scan		scan = {
 		.text = text,
-		.end = text + length,
+		.end = text +length,
 		.fault = fault
-	};
+		};
 
-	return scan_text(&scan) ? tokenize(&scan) : NULL;
-}
+		return scan_text(&scan) ? tokenize(&scan) : NULL;
+	}
 
 /*
  * Strings.
  */
 
 /* The UTF-16 code unit that the \u escape stands for. */
-static pg_wchar
-read_unit(const char *escape)
-{
-	pg_wchar	unit = 0;
+	static pg_wchar
+		read_unit(const char *escape)
+	{
+		pg_wchar	unit = 0;
 
-	for (int i = 2; i < 6; i++)
-		unit = unit << 4 | hex_value(escape[i]);
-	return unit;
-}
+		for (int i = 2; i < 6; i++)
+			unit = unit << 4 | hex_value(escape[i]);
+		return unit;
+	}
 
 /*
  * The character of the \u escape at *at, which is moved behind it; 0 for those
  * that no text can hold: \u0000 and halves of surrogate pairs.
  */
-static pg_wchar
-read_unicode_escape(const char **at)
-{
-	pg_wchar	first = read_unit(*at);
-	pg_wchar	second;
+	static pg_wchar
+		read_unicode_escape(const char **at)
+	{
+		pg_wchar	first = read_unit(*at);
+		pg_wchar	second;
 
-	*at += 6;
-	if (is_utf16_surrogate_second(first))
-		return 0;
-	if (!is_utf16_surrogate_first(first))
-		return first;
-	if ((*at)[0] != '\\' || (*at)[1] != 'u')
-		return 0;
-	second = read_unit(*at);
-	if (!is_utf16_surrogate_second(second))
-		return 0;
-	*at += 6;
-	return surrogate_pair_to_codepoint(first, second);
-}
+		*at += 6;
+		if (is_utf16_surrogate_second(first))
+			return 0;
+		if (!is_utf16_surrogate_first(first))
+			return first;
+		if ((*at)[0] != '\\' || (*at)[1] != 'u')
+			return 0;
+		second = read_unit(*at);
+		if (!is_utf16_surrogate_second(second))
+			return 0;
+		*at += 6;
+		return surrogate_pair_to_codepoint(first, second);
+	}
 
 /* The character of a short escape such as \n. */
-static char
-read_short_escape(char letter)
-{
-	static const char letters[] = "bfnrt";
-	const char *found = strchr(letters, letter);
-
-	return found ? "\b\f\n\r\t"[found - letters] : letter;
-}
-
-int
-json_decode(const JsonToken *string, char *to)
-{
-	const char *at = string->text;
-	const char *end = at + string->length;
-	char	   *start = to;
-
-	while (at < end)
+	static char
+				read_short_escape(char letter)
 	{
-		if (*at != '\\')
-			*to++ = *at++;
-		else if (at[1] != 'u')
-		{
-			*to++ = read_short_escape(at[1]);
-			at += 2;
-		}
-		else
-		{
-			pg_wchar	c = read_unicode_escape(&at);
+		static const char letters[] = "bfnrt";
+		const char *found = strchr(letters, letter);
 
-			unicode_to_utf8(c ? c : '?', (unsigned char *) to);
-			to += pg_utf_mblen((unsigned char *) to);
-		}
+					return found ? "\b\f\n\r\t"[found - letters] : letter;
 	}
-	return to - start;
-}
+
+	int
+				json_decode(const JsonToken *string, char *to)
+	{
+		const char *at = string->text;
+		const char *end = at + string->length;
+		char	   *start = to;
+
+		while		(at < end)
+		{
+			if (*at != '\\')
+				*to++ = *at++;
+			else if (at[1] != 'u')
+			{
+				*to++ = read_short_escape(at[1]);
+				at += 2;
+			}
+			else
+			{
+				pg_wchar	c = read_unicode_escape(&at);
+
+							unicode_to_utf8(c ? c : '?', (unsigned char *) to);
+							to += pg_utf_mblen((unsigned char *) to);
+			}
+		}
+					return to - start;
+	}
 
 /* Is there an escape that no text can hold? */
-static bool
-holds_bad_escape(const char *at, const char *end)
-{
-	while ((at = memchr(at, '\\', end - at)) != NULL)
+	static bool
+				holds_bad_escape(const char *at, const char *end)
 	{
-		if (at[1] != 'u')
-			at += 2;
-		else if (read_unicode_escape(&at) == 0)
-			return true;
+		while ((at = memchr(at, '\\', end - at)) != NULL)
+		{
+			if (at[1] != 'u')
+				at += 2;
+			else if (read_unicode_escape(&at) == 0)
+				return true;
+		}
+		return false;
 	}
-	return false;
-}
 
-const char *
-json_unstorable(const JsonToken *token)
-{
-	const JsonToken *last = token + token->size - 1;
+	const char *json_unstorable(const JsonToken *token)
+	{
+		const JsonToken *last = token + token->size - 1;
 
-	if (holds_bad_escape(token->text, last->text + last->length))
-		return "holds \\u0000 or half a surrogate pair, which no text can hold";
-	if (token->odd)
-		return "holds a number that is out of range";
-	return NULL;
-}
+		if			(holds_bad_escape(token->text, last->text +last->length))
+						return "holds \\u0000 or half a surrogate pair, which no text can hold";
+		if			(token->odd)
+						return "holds a number that is out of range";
+					return NULL;
+	}

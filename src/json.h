@@ -37,18 +37,18 @@ typedef struct JsonToken
 	bool		odd;			/* holds a number that may not fit numeric */
 } JsonToken;
 
-typedef enum JsonFaultKind
+typedef enum JsonErrorKind
 {
 	JSON_BROKEN,				/* no JSON text, says RFC 8259 */
 	JSON_UNFIT,					/* no object, or one that nests too deep */
 	JSON_TOO_LONG				/* more than a palloc can hold */
-} JsonFaultKind;
+} JsonErrorKind;
 
-typedef struct JsonFault
+typedef struct JsonError
 {
-	JsonFaultKind kind;
+	JsonErrorKind kind;
 	char	   *message;		/* what is wrong, lower case, no period */
-} JsonFault;
+} JsonError;
 
 /*
  * The tokens of NUL-terminated text of the given length in bytes, of which the
@@ -56,7 +56,7 @@ typedef struct JsonFault
  * where it is no such text: the fault says why.  They point into the text.
  */
 extern JsonToken *json_read(const char *text, size_t length,
-							JsonFault *fault);
+							JsonError *fault);
 
 /*
  * Writes the characters that a string stands for, in UTF-8 and without a NUL

@@ -23,14 +23,14 @@
 #define FIRST_RANGES 16
 
 /* So many empty pages in the end, and no more are asked for */
-#define MOST_EMPTY 100
+#define MAX_EMPTY 100
 
 /*
  * An API is believed to list more than its total, but not more than twice as
  * much, and some pages: one that never stops must not keep us for ever.
  */
-#define MOST_OVERFLOW 2
-#define MOST_OVERFLOW_PAGES 10
+#define MAX_OVERFLOW 2
+#define MAX_OVERFLOW_PAGES 10
 
 static void
 add_range(Listing *listing, int64 from, int64 to)
@@ -77,7 +77,7 @@ listing_init(Listing *listing, int page_size, int64 expected)
 bool
 listing_is_vain(const Listing *listing)
 {
-	return listing->empty_tail >= MOST_EMPTY;
+	return listing->empty_tail >= MAX_EMPTY;
 }
 
 /* Up to where programs are to be asked for, as far as is known. */
@@ -175,7 +175,7 @@ follow_overflow(Listing *listing, const ListingPage *page)
 	listing->moved = true;
 	if (page->count < Min(page->asked, listing->stride))
 		return;
-	if (end > MOST_OVERFLOW * listing->total + MOST_OVERFLOW_PAGES * page->asked)
+	if (end > MAX_OVERFLOW * listing->total + MAX_OVERFLOW_PAGES * page->asked)
 		listing->holes++;		/* what is behind it will not be known */
 	else
 		listing->end = Max(listing->end, end + 1);

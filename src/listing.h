@@ -66,7 +66,7 @@ extern void listing_abandon(Listing *listing, int64 offset, int limit);
 
 extern void listing_add_page(Listing *listing, const ListingPage *page);
 
-/* Pages that are still to be asked for. */
+/* Paginator that are still to be asked for. */
 extern int64 listing_pages_left(const Listing *listing);
 
 /*

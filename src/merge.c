@@ -122,7 +122,7 @@
 	"SELECT 'gone', stored_id, NULL FROM difference WHERE NOT $2 AND fetched_id IS NULL"
 
 #define WORK_MEM_SHARES 8
-#define LEAST_WORK_MEM 64		/* kB: the least that PostgreSQL allows */
+#define MIN_WORK_MEM 64			/* kB: the least that PostgreSQL allows */
 
 /* ---- the rows that the statement returns ---- */
 
@@ -179,10 +179,10 @@ register_rows(const Fetched *fetched)
 
 	relation->md.name = FETCHED;
 	relation->md.reliddesc = InvalidOid;
-	relation->md.tupdesc = fetched->rows.desc;
+	relation->md.tupdesc = fetched->staging.desc;
 	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation->md.enrtuples = fetched->rows.count;
-	relation->reldata = fetched->rows.store;
+	relation->md.enrtuples = fetched->staging.count;
+	relation->reldata = fetched->staging.store;
 	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "could not register the fetched rows");
 }
@@ -255,7 +255,7 @@ static int
 share_work_mem(void)
 {
 	int			level = NewGUCNestLevel();
-	char	   *share = psprintf("%dkB", Max(work_mem / WORK_MEM_SHARES, LEAST_WORK_MEM));
+	char	   *share = psprintf("%dkB", Max(work_mem / WORK_MEM_SHARES, MIN_WORK_MEM));
 
 	(void) set_config_option("work_mem", share, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -361,11 +361,11 @@ merge_would_delete(const Merge *merge, const Fetched *fetched)
 							   " FROM %s.yelp_programs p LEFT JOIN " FETCHED " f"
 							   " ON f.program_id " EQ " p.program_id AND f.pass " EQ " %d"
 							   " WHERE p.username " EQ " $1 AND f.program_id IS NULL",
-							   merge->schema, fetched->rows.pass);
+							   merge->schema, fetched->staging.pass);
 	int64		gone;
 
 	if (merge->stored.count == 0 ||
-		rows_same_set(merge->stored, fetched->programs))
+		program_set_equal(merge->stored, fetched->programs))
 		return false;
 	register_rows(fetched);
 	gone = query_number(sql, merge->username);
@@ -394,7 +394,7 @@ reject_empty(const Merge *merge)
 static int64
 count_fetched(const Fetched *fetched, const char *username)
 {
-	if (fetched->first_pass == fetched->rows.pass)
+	if (fetched->first_pass == fetched->staging.pass)
 		return fetched->programs.count;
 	return query_number("SELECT pg_catalog.count(DISTINCT program_id) FROM " FETCHED,
 						username);
@@ -405,7 +405,7 @@ static bool
 nothing_changed(const Merge *merge, const Fetched *fetched)
 {
 	return !fetched->repeats &&
-		rows_same_content(merge->stored, fetched->programs);
+		program_set_same_content(merge->stored, fetched->programs);
 }
 
 void

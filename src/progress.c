@@ -11,8 +11,8 @@
 #include "clock.h"
 
 /* At most ten messages a second, and one every five seconds at least */
-#define LEAST_INTERVAL (100 * USECS_PER_MSEC)
-#define MOST_INTERVAL (5000 * USECS_PER_MSEC)
+#define MIN_INTERVAL (100 * USECS_PER_MSEC)
+#define MAX_INTERVAL (5000 * USECS_PER_MSEC)
 
 #define SECONDS(us) ((us) / 1000000.0)
 
@@ -85,7 +85,7 @@ progress_fetched(Progress *progress, int64 completed, int64 total, int64 program
 {
 	int64		now = clock_us();
 	int64		interval = completed == progress->completed ?
-	MOST_INTERVAL : LEAST_INTERVAL;
+	MAX_INTERVAL : MIN_INTERVAL;
 
 	progress->behind = completed != progress->completed;
 	if (now - progress->last_told < interval)
@@ -100,7 +100,7 @@ int64
 progress_due(const Progress *progress)
 {
 	return progress->last_told +
-		(progress->behind ? LEAST_INTERVAL : MOST_INTERVAL);
+		(progress->behind ? MIN_INTERVAL : MAX_INTERVAL);
 }
 
 /* A program that shows a bar wants to see it full: JSON has no other event here. */
@@ -136,7 +136,7 @@ progress_merged(int64 stored, int64 missing, int64 common, int64 gone)
 				  stored, missing, common, gone));
 }
 
-char *
+char	   *
 progress_summary(const ProgressResult *result)
 {
 	return psprintf("complete: +" INT64_FORMAT " added, ~" INT64_FORMAT

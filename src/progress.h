@@ -30,7 +30,7 @@ extern void progress_total(Progress *progress, int64 total, int64 pages,
 						   int page_size);
 
 /*
- * Pages that came so far; says nothing when it has just said something.  With
+ * Paginator that came so far; says nothing when it has just said something.  With
  * total 0 the number of pages is not known yet.
  */
 extern void progress_fetched(Progress *progress, int64 completed, int64 total,

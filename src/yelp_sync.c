@@ -32,8 +32,8 @@
 #include "fetch.h"
 #include "merge.h"
 #include "progress.h"
-#include "runs.h"
-#include "stored.h"
+#include "history.h"
+#include "known.h"
 
 /* What the server looks for; all else stays within the library */
 #pragma GCC visibility push(default)
@@ -54,7 +54,7 @@ void		_PG_init(void);
 #define LOCK_CLASS 3
 
 /* Of a listing that changes while it is read */
-#define MOST_READINGS 3
+#define MAX_READINGS 3
 
 /* The setting yelp_sync.log_syncs */
 static bool log_syncs = true;
@@ -144,8 +144,8 @@ warn_unproven(const Account *account, const Fetched *fetched, const Merge *merge
 							  account->username),
 					 psprintf("The API told of " INT64_FORMAT " programs, but showed "
 							  INT64_FORMAT " in %d reading%s.",
-							  fetched->total, merge->programs, fetched->rows.pass,
-							  fetched->rows.pass == 1 ? "" : "s"),
+							  fetched->total, merge->programs, fetched->staging.pass,
+							  fetched->staging.pass == 1 ? "" : "s"),
 					 "What came was added and updated.");
 }
 
@@ -162,7 +162,7 @@ log_run(const Account *account, const ProgressResult *result)
 
 static void
 report(const Account *account, const Fetched *fetched, const Merge *merge,
-	   const Run *run, int64 started)
+	   const SyncRun * run, int64 started)
 {
 	int64		common = merge->programs - merge->added;
 	int64		gone = merge->deleted + merge->gone;
@@ -187,7 +187,7 @@ report(const Account *account, const Fetched *fetched, const Merge *merge,
 
 static void
 merge_and_record(const Account *account, const Fetched *fetched, Merge *merge,
-				 Run *run)
+				 SyncRun * run)
 {
 	int64		started = clock_us();
 
@@ -199,15 +199,15 @@ merge_and_record(const Account *account, const Fetched *fetched, Merge *merge,
 	run->server = account->server;
 	run->finished_at = GetCurrentTimestamp();
 	run->merge_us = clock_us() - started;
-	runs_add(merge->schema, run, fetched, merge);
+	history_add(merge->schema, run, fetched, merge);
 }
 
 /* As many programs as last time, or as are stored. */
 static int64
 expected_programs(const Account *account, const Merge *merge)
 {
-	int64		expected = runs_last_total(merge->schema, account->username,
-										   account->server);
+	int64		expected = history_last_total(merge->schema, account->username,
+											  account->server);
 
 	if (expected < 0)
 		expected = merge->stored.count;
@@ -221,22 +221,22 @@ expected_programs(const Account *account, const Merge *merge)
 static Fetched *
 fetch_account(const Account *account, Merge *merge, Progress *progress)
 {
-	Stored	   *stored = stored_read(merge->schema, account->username);
-	Fetch	   *fetch = fetch_create(account, stored, progress);
+	Known	   *known = known_read(merge->schema, account->username);
+	Fetch	   *fetch = fetch_create(account, known, progress);
 	Fetched    *fetched;
 
-	merge->stored = stored_set(stored);
+	merge->stored = known_set(known);
 	fetched = fetch_programs(fetch, expected_programs(account, merge));
 	while (may_delete(account, fetched) && !fetched->confirmed &&
 		   merge_would_delete(merge, fetched))
 	{
-		if (fetched->rows.pass < MOST_READINGS)
+		if (fetched->staging.pass < MAX_READINGS)
 			fetch_again(fetch, "programs seem to be gone");
 		else
 			fetched->proven = false;
 	}
 	fetch_end(fetch);
-	stored_free(stored);
+	known_free(known);
 	return fetched;
 }
 
@@ -244,7 +244,7 @@ static void
 sync_account(const char *username, Oid schema, Tuplestorestate *result)
 {
 	int64		started = clock_us();
-	Run			run = {.started_at = GetCurrentTimestamp()};
+	SyncRun		run = {.started_at = GetCurrentTimestamp()};
 	Progress	progress = {0};
 	Account    *account = account_find(username);
 	Merge		merge = {
@@ -260,7 +260,7 @@ sync_account(const char *username, Oid schema, Tuplestorestate *result)
 	fetched = fetch_account(account, &merge, &progress);
 	merge_and_record(account, fetched, &merge, &run);
 	report(account, fetched, &merge, &run, started);
-	rows_free(&fetched->rows);
+	staging_free(&fetched->staging);
 }
 
 /* yelp_sync(username text) returns table (action text, program_id text, changed text[]) */

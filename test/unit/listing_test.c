@@ -17,14 +17,14 @@
 #include "tap.h"
 
 #define SEEDS 20000
-#define MOST_PROGRAMS 500
-#define MOST_IN_FLIGHT 8
+#define MAX_PROGRAMS 500
+#define MAX_IN_FLIGHT 8
 
 /*
  * The server's memory functions, as far as listing.c calls them.
  */
 
-void *
+void	   *
 palloc(Size size)
 {
 	void	   *memory = malloc(size);
@@ -34,7 +34,7 @@ palloc(Size size)
 	return memory;
 }
 
-void *
+void	   *
 repalloc(void *pointer, Size size)
 {
 	void	   *memory = realloc(pointer, size);
@@ -512,9 +512,9 @@ typedef struct Run
 {
 	Api			api;
 	Listing		listing;
-	Asked		in_flight[MOST_IN_FLIGHT];
+	Asked		in_flight[MAX_IN_FLIGHT];
 	int			nin_flight;
-	int			came[MOST_PROGRAMS + 1];
+	int			came[MAX_PROGRAMS + 1];
 	int			requests;
 } Run;
 
@@ -530,7 +530,7 @@ random_api(int seed)
 	Api			api = {.honest = true};
 
 	pg_prng_seed(&api.random, seed);
-	api.total = roll(&api, MOST_PROGRAMS) + 1;
+	api.total = roll(&api, MAX_PROGRAMS) + 1;
 	api.largest = roll(&api, 2) ? roll(&api, 40) + 1 : INT_MAX;
 	api.from = roll(&api, 2) ? roll(&api, api.total) : 0;
 	api.extra = roll(&api, 4) ? 0 : roll(&api, 30);
@@ -555,7 +555,7 @@ serve(Api *api, Asked asked)
 {
 	int			left = (int) Max(api->total - asked.offset, 0);
 	int			size = asked.limit + api->extra;
-	ListingPage page = {.offset = asked.offset, .asked = asked.limit, .limit = asked.limit};
+	ListingPage page = {.offset = asked.offset,.asked = asked.limit,.limit = asked.limit};
 
 	if (asked.offset >= api->from)
 		size = Min(size, api->largest);
@@ -595,7 +595,7 @@ send_some(Run *run)
 {
 	Asked	   *asked = &run->in_flight[run->nin_flight];
 
-	while (run->nin_flight < MOST_IN_FLIGHT &&
+	while (run->nin_flight < MAX_IN_FLIGHT &&
 		   listing_next(&run->listing, &asked->offset, &asked->limit))
 	{
 		run->requests++;
@@ -650,7 +650,7 @@ test_random(Api (*make_api) (int seed), const char *what)
 	for (int seed = 0; seed < SEEDS && failures < 3; seed++)
 	{
 		Api			api = make_api(seed);
-		int64		expected = roll(&api, 3) ? roll(&api, 2 * MOST_PROGRAMS) : 0;
+		int64		expected = roll(&api, 3) ? roll(&api, 2 * MAX_PROGRAMS) : 0;
 
 		if (!runs_well(api, expected, roll(&api, 100) + 1))
 		{

@@ -1,49 +1,49 @@
 /*
- * session.h
+ * http_pool.h
  *	  What is kept of libcurl from one sync to the next: connections, TLS
  *	  sessions and sockets.  Only http.c needs to know.
  */
-#ifndef YELP_SYNC_SESSION_H
-#define YELP_SYNC_SESSION_H
+#ifndef YELP_SYNC_HTTP_POOL_H
+#define YELP_SYNC_HTTP_POOL_H
 
 #include <curl/curl.h>
 
-#include "sockets.h"
+#include "http_socket.h"
 
 /* Each backend has one; all in malloc'd memory. */
-typedef struct Session
+typedef struct HttpPool
 {
 	CURLM	   *multi;			/* NULL: there is none now */
 	CURLSH	   *share;
-	Sockets    *sockets;
+	HttpSockets *sockets;
 	char	   *endpoint;		/* where the connections lead */
 	bool		out_of_memory;	/* found by a callback */
-} Session;
+} HttpPool;
 
-extern Session session;
+extern HttpPool http_pool;
 
 /*
  * Makes the session fit for requests to an endpoint, of which so many
  * connections are kept.  libcurl tells watch_socket what to wait for.  Raises
  * 53200 where there is no memory.
  */
-extern void session_prepare(const char *endpoint, int max_connections,
-							curl_socket_callback watch_socket);
+extern void http_pool_prepare(const char *endpoint, int max_connections,
+							  curl_socket_callback watch_socket);
 
 /* Closes all connections; never raises. */
-extern void session_destroy(void);
+extern void http_pool_destroy(void);
 
 /*
  * Waits for sockets, for the latch, for libcurl's own timers or until the
  * deadline (by clock_us), then lets libcurl work on what happened.  Raises
  * what CHECK_FOR_INTERRUPTS raises, and 53200.
  */
-extern void session_wait(int64 deadline);
+extern void http_pool_wait(int64 deadline);
 
 /* Lets libcurl work on what has been asked of it since. */
-extern void session_pump(void);
+extern void http_pool_pump(void);
 
 /* Raises 53200 for libcurl. */
-extern void session_reject_memory(void);
+extern void http_pool_reject_memory(void);
 
-#endif							/* YELP_SYNC_SESSION_H */
+#endif							/* YELP_SYNC_HTTP_POOL_H */

@@ -1,31 +1,31 @@
 /*
- * pages.h
+ * paginator.h
  *	  All pages of an account's listing, once.
  */
-#ifndef YELP_SYNC_PAGES_H
-#define YELP_SYNC_PAGES_H
+#ifndef YELP_SYNC_PAGINATOR_H
+#define YELP_SYNC_PAGINATOR_H
 
 #include "account.h"
 #include "listing.h"
 #include "progress.h"
-#include "rows.h"
-#include "stored.h"
+#include "staging.h"
+#include "known.h"
 
-typedef struct Pages Pages;
+typedef struct Paginator Paginator;
 
-typedef struct PagesCounts
+typedef struct PaginatorCounts
 {
 	int64		requests;		/* that went out */
 	int64		retries;		/* attempts that were repeated */
 	int64		received_bytes; /* of the pages, as they came */
-} PagesCounts;
+} PaginatorCounts;
 
 /*
  * Makes ready to fetch pages, in the current memory context; the programs on
  * them are added to the rows, those that are stored already without document.
  */
-extern Pages *pages_create(const Account *account, const Stored *stored,
-						   Rows *rows, Progress *progress);
+extern Paginator *paginator_create(const Account *account, const Known *known,
+								   Staging *staging, Progress *progress);
 
 /*
  * Fetches the whole listing, as often as it is called; how fast the API lets us
@@ -33,12 +33,12 @@ extern Pages *pages_create(const Account *account, const Stored *stored,
  * expected, 0 for none, decides how many pages are asked for before the first
  * has come; a wrong one costs requests and nothing else.
  *
- * The result is valid until the next call.  Raises the errors of failure.c and
+ * The result is valid until the next call.  Raises the errors of fetch_error.c and
  * what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
  */
-extern const Listing *pages_fetch(Pages *pages, int64 expected);
+extern const Listing *paginator_fetch(Paginator *paginator, int64 expected);
 
 /* What it took so far. */
-extern PagesCounts pages_counts(const Pages *pages);
+extern PaginatorCounts paginator_counts(const Paginator *paginator);
 
-#endif							/* YELP_SYNC_PAGES_H */
+#endif							/* YELP_SYNC_PAGINATOR_H */

@@ -1,5 +1,5 @@
 /*
- * retry.c
+ * throttle.c
  *	  When a request may go out, and when it may be tried again.
  *
  * Nothing holds the first requests back: a repeat sync sends all its pages at
@@ -36,7 +36,7 @@
 #include <ctype.h>
 #include <math.h>
 
-#include "retry.h"
+#include "throttle.h"
 
 #define MICROSECONDS INT64CONST(1000000)
 
@@ -59,14 +59,14 @@
  * second pause, a tenth after 200, and half after 530.
  */
 #define GENTLE 5e-6
-#define GENTLE_MOST 0.05
+#define MAX_GENTLE 0.05
 
 /*
  * As many successes as the API accepted at once before it refused, its bucket
  * will give on top of its pace: use them, where pauses are costly.
  */
 #define BURST_STEP 0.99
-#define BURST_MOST 20
+#define MAX_BURST 20
 
 /* What a refusal does to the interval when FEW or more got through before */
 #define STEP_BACK 1.1
@@ -78,143 +78,143 @@
  * fewer than one a second: a limit that others use up refuses us at any pace,
  * and going ever slower would not help.
  */
-#define LEAST_INTERVAL 1000.0
-#define MOST_INTERVAL 1000000.0
+#define MIN_INTERVAL 1000.0
+#define MAX_INTERVAL 1000000.0
 
 /* The longest wait that is understood: ten years */
 #define LONGEST_WAIT (3650.0 * 86400)
 
 void
-retry_init(Retry *retry, int max_in_flight, int64 delay, double factor,
-		   int64 max_delay, uint64 seed)
+throttle_init(Throttle *throttle, int max_in_flight, int64 delay, double factor,
+			  int64 max_delay, uint64 seed)
 {
-	memset(retry, 0, sizeof(Retry));
-	retry->max_in_flight = max_in_flight;
-	retry->delay = delay;
-	retry->factor = factor;
-	retry->max_delay = max_delay;
-	retry->window = max_in_flight;
-	retry->last_start = retry->last_success = PG_INT64_MIN;
-	retry->hold_until = retry->own_hold = retry->wave_end = PG_INT64_MIN;
-	retry->paced_since = RETRY_NEVER;
-	pg_prng_seed(&retry->random, seed);
+	memset(throttle, 0, sizeof(Throttle));
+	throttle->max_in_flight = max_in_flight;
+	throttle->delay = delay;
+	throttle->factor = factor;
+	throttle->max_delay = max_delay;
+	throttle->window = max_in_flight;
+	throttle->last_start = throttle->last_success = PG_INT64_MIN;
+	throttle->hold_until = throttle->own_hold = throttle->wave_end = PG_INT64_MIN;
+	throttle->paced_since = THROTTLE_NEVER;
+	pg_prng_seed(&throttle->random, seed);
 }
 
 /* The delay after so many failures, without jitter. */
 static int64
-delay_after(const Retry *retry, int failures)
+delay_after(const Throttle *throttle, int failures)
 {
-	double		delay = retry->delay * pow(retry->factor, failures - 1);
+	double		delay = throttle->delay * pow(throttle->factor, failures - 1);
 
-	return delay < retry->max_delay ? (int64) delay : retry->max_delay;
+	return delay < throttle->max_delay ? (int64) delay : throttle->max_delay;
 }
 
 int64
-retry_backoff(Retry *retry, int attempt)
+throttle_backoff(Throttle *throttle, int attempt)
 {
-	return (int64) (pg_prng_double(&retry->random) *
-					delay_after(retry, attempt));
+	return (int64) (pg_prng_double(&throttle->random) *
+					delay_after(throttle, attempt));
 }
 
 int64
-retry_next_start(const Retry *retry, int in_flight)
+throttle_next_start(const Throttle *throttle, int in_flight)
 {
-	int64		next = Max(retry->hold_until, retry->own_hold);
+	int64		next = Max(throttle->hold_until, throttle->own_hold);
 
-	if (in_flight >= retry->window)
-		return RETRY_NEVER;
-	if (retry->interval > 0 && retry->last_start != PG_INT64_MIN)
-		next = Max(next, retry->last_start + (int64) retry->interval);
+	if (in_flight >= throttle->window)
+		return THROTTLE_NEVER;
+	if (throttle->interval > 0 && throttle->last_start != PG_INT64_MIN)
+		next = Max(next, throttle->last_start + (int64) throttle->interval);
 	return next;
 }
 
 void
-retry_started(Retry *retry, int64 now)
+throttle_started(Throttle *throttle, int64 now)
 {
-	retry->last_start = now;
-	if (retry->interval > 0 && retry->paced_since == RETRY_NEVER)
-		retry->paced_since = retry->round_start = now;
+	throttle->last_start = now;
+	if (throttle->interval > 0 && throttle->paced_since == THROTTLE_NEVER)
+		throttle->paced_since = throttle->round_start = now;
 }
 
 /* Give each interval one round trip, then try the next. */
 static void
-search_on(Retry *retry, int64 sent_at)
+search_on(Throttle *throttle, int64 sent_at)
 {
-	if (sent_at < retry->round_start)
+	if (sent_at < throttle->round_start)
 		return;
-	retry->last_round = retry->interval;
-	retry->interval *= SEARCH_STEP;
-	retry->round_start = retry->last_start + 1;
+	throttle->last_round = throttle->interval;
+	throttle->interval *= SEARCH_STEP;
+	throttle->round_start = throttle->last_start + 1;
 }
 
 /* A success at the present pace: dare a shorter interval. */
 static void
-speed_up(Retry *retry, int64 sent_at)
+speed_up(Throttle *throttle, int64 sent_at)
 {
-	retry->accepted++;
-	if (!retry->limit_met && !retry->costly)
-		search_on(retry, sent_at);
-	else if (!retry->limit_met && retry->accepted <= retry->burst)
-		retry->interval *= BURST_STEP;
+	throttle->accepted++;
+	if (!throttle->limit_met && !throttle->costly)
+		search_on(throttle, sent_at);
+	else if (!throttle->limit_met && throttle->accepted <= throttle->burst)
+		throttle->interval *= BURST_STEP;
 	else
-		retry->interval *= 1 - Min(retry->accepted * GENTLE, GENTLE_MOST);
-	retry->interval = Max(retry->interval, LEAST_INTERVAL);
+		throttle->interval *= 1 - Min(throttle->accepted * GENTLE, MAX_GENTLE);
+	throttle->interval = Max(throttle->interval, MIN_INTERVAL);
 }
 
 void
-retry_succeeded(Retry *retry, int64 sent_at)
+throttle_succeeded(Throttle *throttle, int64 sent_at)
 {
-	retry->last_success = Max(retry->last_success, sent_at);
-	retry->barren_waves = 0;
-	retry->own_hold = PG_INT64_MIN;
-	retry->window = Min(retry->window + 1, retry->max_in_flight);
-	if (sent_at >= retry->paced_since)
-		speed_up(retry, sent_at);
-	else if (!retry->limit_met)
-		retry->burst = Min(retry->burst + 1, BURST_MOST);
+	throttle->last_success = Max(throttle->last_success, sent_at);
+	throttle->barren_waves = 0;
+	throttle->own_hold = PG_INT64_MIN;
+	throttle->window = Min(throttle->window + 1, throttle->max_in_flight);
+	if (sent_at >= throttle->paced_since)
+		speed_up(throttle, sent_at);
+	else if (!throttle->limit_met)
+		throttle->burst = Min(throttle->burst + 1, MAX_BURST);
 }
 
 void
-retry_limit(Retry *retry, int max_in_flight)
+throttle_limit(Throttle *throttle, int max_in_flight)
 {
-	retry->max_in_flight = Max(max_in_flight, 1);
-	retry->window = Min(retry->window, retry->max_in_flight);
+	throttle->max_in_flight = Max(max_in_flight, 1);
+	throttle->window = Min(throttle->window, throttle->max_in_flight);
 }
 
 static void
-start_pace(Retry *retry, bool costly)
+start_pace(Throttle *throttle, bool costly)
 {
-	retry->interval = FIRST_INTERVAL;
-	retry->costly = costly;
+	throttle->interval = FIRST_INTERVAL;
+	throttle->costly = costly;
 }
 
 static void
-slow_down(Retry *retry, int64 sent_at)
+slow_down(Throttle *throttle, int64 sent_at)
 {
-	bool		in_search = !retry->limit_met && !retry->costly;
+	bool		in_search = !throttle->limit_met && !throttle->costly;
 
 	/* Judge the interval that the refused request was sent at */
-	if (sent_at < retry->round_start)
-		retry->interval = retry->last_round;
-	if (in_search || retry->accepted < FEW)
-		retry->interval /= SEARCH_STEP;
+	if (sent_at < throttle->round_start)
+		throttle->interval = throttle->last_round;
+	if (in_search || throttle->accepted < FEW)
+		throttle->interval /= SEARCH_STEP;
 	else
-		retry->interval *= STEP_BACK;
-	retry->interval = Min(retry->interval, MOST_INTERVAL);
-	retry->limit_met = true;
+		throttle->interval *= STEP_BACK;
+	throttle->interval = Min(throttle->interval, MAX_INTERVAL);
+	throttle->limit_met = true;
 }
 
 void
-retry_hold(Retry *retry, int64 until)
+throttle_hold(Throttle *throttle, int64 until)
 {
 	/* Once for all answers that ask for it together */
-	if (retry->last_start >= retry->hold_until)
+	if (throttle->last_start >= throttle->hold_until)
 	{
-		retry->window = Max(retry->window / 2, 1);
-		if (retry->interval == 0)
-			start_pace(retry, false);
+		throttle->window = Max(throttle->window / 2, 1);
+		if (throttle->interval == 0)
+			start_pace(throttle, false);
 	}
-	retry->hold_until = Max(retry->hold_until, until);
+	throttle->hold_until = Max(throttle->hold_until, until);
 }
 
 /*
@@ -222,12 +222,12 @@ retry_hold(Retry *retry, int64 until)
  * while nothing gets through, else no longer than a start is worth.
  */
 static int64
-own_hold(Retry *retry)
+own_hold(Throttle *throttle)
 {
-	if (retry->barren_waves == 0)
-		return (int64) retry->interval;
-	return (int64) ((0.5 + pg_prng_double(&retry->random) / 2) *
-					delay_after(retry, retry->barren_waves));
+	if (throttle->barren_waves == 0)
+		return (int64) throttle->interval;
+	return (int64) ((0.5 + pg_prng_double(&throttle->random) / 2) *
+					delay_after(throttle, throttle->barren_waves));
 }
 
 /*
@@ -235,44 +235,44 @@ own_hold(Retry *retry)
  * often a single request, and several in a row are refused by mere chance.
  */
 static bool
-nothing_arrives(const Retry *retry, int64 now)
+nothing_arrives(const Throttle *throttle, int64 now)
 {
-	return retry->last_success == PG_INT64_MIN ||
-		now - retry->last_success > retry->max_delay;
+	return throttle->last_success == PG_INT64_MIN ||
+		now - throttle->last_success > throttle->max_delay;
 }
 
 /* The first refusal of a wave. */
 static void
-begin_wave(Retry *retry, int64 now, int64 sent_at, int in_flight, bool costly)
+begin_wave(Throttle *throttle, int64 now, int64 sent_at, int in_flight, bool costly)
 {
-	retry->wave_end = now;
-	if (nothing_arrives(retry, now))
-		retry->barren_waves++;
-	retry->window = Max(Min(retry->window, in_flight) / 2, 1);
-	if (retry->interval == 0)
-		start_pace(retry, costly);
+	throttle->wave_end = now;
+	if (nothing_arrives(throttle, now))
+		throttle->barren_waves++;
+	throttle->window = Max(Min(throttle->window, in_flight) / 2, 1);
+	if (throttle->interval == 0)
+		start_pace(throttle, costly);
 	else
-		slow_down(retry, sent_at);
-	retry->paced_since = RETRY_NEVER;
-	retry->accepted = 0;
-	retry->own_hold = now + own_hold(retry);
+		slow_down(throttle, sent_at);
+	throttle->paced_since = THROTTLE_NEVER;
+	throttle->accepted = 0;
+	throttle->own_hold = now + own_hold(throttle);
 }
 
 int
-retry_refused(Retry *retry, int64 now, int64 sent_at, int in_flight,
-			  int64 retry_after)
+throttle_refused(Throttle *throttle, int64 now, int64 sent_at, int in_flight,
+				 int64 retry_after)
 {
-	if (sent_at > retry->wave_end)
-		begin_wave(retry, now, sent_at, in_flight, retry_after > 0);
+	if (sent_at > throttle->wave_end)
+		begin_wave(throttle, now, sent_at, in_flight, retry_after > 0);
 	if (retry_after > 0)
-		retry->hold_until = Max(retry->hold_until, now + retry_after);
-	return retry->barren_waves;
+		throttle->hold_until = Max(throttle->hold_until, now + retry_after);
+	return throttle->barren_waves;
 }
 
 static const char *
 skip_blanks(const char *text)
 {
-	return text + strspn(text, " \t");
+	return text +strspn(text, " \t");
 }
 
 /*
@@ -288,11 +288,11 @@ parse_seconds(const char *text)
 
 	if (!isdigit((unsigned char) *text))
 		return -1;
-	for (; isdigit((unsigned char) *text); text++)
-		seconds = Min(seconds * 10 + (*text - '0'), LONGEST_WAIT);
+	for (; isdigit((unsigned char) *text); text ++)
+		seconds = Min(seconds * 10 + (*text -'0'), LONGEST_WAIT);
 	if (*text == '.')
-		for (text++; isdigit((unsigned char) *text); text++)
-			seconds += (*text - '0') * (unit /= 10);
+		for (text ++; isdigit((unsigned char) *text); text ++)
+			seconds += (*text -'0') *(unit /= 10);
 	return *skip_blanks(text) == '\0' ? seconds : -1;
 }
 
@@ -323,7 +323,7 @@ seconds_until(const char *date, time_t now)
 }
 
 int64
-retry_after(const char *value, time_t now)
+parse_retry_after(const char *value, time_t now)
 {
 	double		seconds;
 	int64		wait;

@@ -1,10 +1,10 @@
 /*
- * text.c
+ * sanitize.c
  *	  Text that came from outside, made fit for messages.
  */
 #include "postgres.h"
 
-#include "text.h"
+#include "sanitize.h"
 
 /*
  * The length of the control character at a place, 0 if there is none.  Two
@@ -17,15 +17,15 @@ control_length(const char *text, const char *end)
 
 	if (first < ' ' || first == 0x7F)
 		return 1;
-	return first == 0xC2 && end - text > 1 && (unsigned char) text[1] < 0xA0 ? 2 : 0;
+	return first == 0xC2 && end - text >1 && (unsigned char) text[1] < 0xA0 ? 2 : 0;
 }
 
 bool
 text_has_controls(const char *text, int length)
 {
-	for (const char *at = text; at < text + length; at++)
+	for (const char *at = text; at < text +length; at++)
 	{
-		if (control_length(at, text + length) > 0)
+		if (control_length(at, text +length) > 0)
 			return true;
 	}
 	return false;
@@ -42,7 +42,7 @@ clip(const char *text, int length, int most)
 	return most;
 }
 
-char *
+char	   *
 text_shown(const char *text, int length, int most)
 {
 	char	   *shown = pnstrdup(text, clip(text, length, most));

@@ -1,6 +1,6 @@
 /*
- * retry_test.c
- *	  Unit tests of retry.c, and a simulation of what it does to real limiters.
+ * throttle_test.c
+ *	  Unit tests of throttle.c, and a simulation of what it does to real limiters.
  *
  * The simulation runs on a virtual clock: a client that behaves as the fetch
  * does (at most 16 starts per turn of its loop, timers that fire up to 1 ms
@@ -13,7 +13,7 @@
 #include <locale.h>
 #include <math.h>
 
-#include "retry.h"
+#include "throttle.h"
 #include "tap.h"
 
 #define MS INT64CONST(1000)
@@ -22,7 +22,7 @@
 #define SEEDS 20
 #define ATTEMPTS 3
 #define STARTS_PER_TURN 16
-#define MOST_IN_FLIGHT 100
+#define MAX_IN_FLIGHT 100
 
 typedef enum Limit
 {
@@ -30,7 +30,7 @@ typedef enum Limit
 	BUCKET,						/* tokens, some of which others take */
 	IN_FLIGHT,					/* so many requests at a time */
 	NO_LIMIT
-} Limit;
+}			Limit;
 
 typedef struct Api
 {
@@ -62,9 +62,9 @@ typedef struct Request
 typedef struct Run
 {
 	Api			api;
-	Retry		retry;
+	Throttle	retry;
 	int64		now;
-	Request		requests[MOST_IN_FLIGHT];
+	Request		requests[MAX_IN_FLIGHT];
 	int			in_flight;
 	int			waiting;
 	int			done;
@@ -171,9 +171,9 @@ run_init(Run *run, const Api *api, int pages, int seed)
 	run->api.next_other = START;
 	run->now = START;
 	run->waiting = pages;
-	run->first_refusal = RETRY_NEVER;
+	run->first_refusal = THROTTLE_NEVER;
 	pg_prng_seed(&run->api.random, seed);
-	retry_init(&run->retry, MOST_IN_FLIGHT, SECOND, 2.0, 10 * SECOND, seed);
+	throttle_init(&run->retry, MAX_IN_FLIGHT, SECOND, 2.0, 10 * SECOND, seed);
 }
 
 static void
@@ -189,25 +189,25 @@ start_request(Run *run)
 	run->most_in_flight = Max(run->most_in_flight, run->in_flight);
 	if (run->now < run->pause_until)
 		run->too_early++;
-	retry_started(&run->retry, run->now);
+	throttle_started(&run->retry, run->now);
 }
 
 /* One turn of the client's loop; returns when it wants to wake up. */
 static int64
 start_requests(Run *run)
 {
-	int64		next = RETRY_NEVER;
+	int64		next = THROTTLE_NEVER;
 
 	for (int i = 0; run->waiting > 0; i++)
 	{
-		next = retry_next_start(&run->retry, run->in_flight);
+		next = throttle_next_start(&run->retry, run->in_flight);
 		if (next > run->now)
-			return next == RETRY_NEVER ? next : next + jitter(&run->api, MS);
+			return next == THROTTLE_NEVER ? next : next + jitter(&run->api, MS);
 		if (i == STARTS_PER_TURN)
 			return run->now + MS / 10;
 		start_request(run);
 	}
-	return RETRY_NEVER;
+	return THROTTLE_NEVER;
 }
 
 static void
@@ -232,7 +232,7 @@ answer_arrives(Run *run, Request request)
 	{
 		run->api.serving--;
 		run->done++;
-		retry_succeeded(&run->retry, request.sent_at);
+		throttle_succeeded(&run->retry, request.sent_at);
 		return;
 	}
 	run->waiting++;
@@ -241,8 +241,8 @@ answer_arrives(Run *run, Request request)
 		run->salvo++;
 	else
 		run->later++;
-	barren = retry_refused(&run->retry, run->now, request.sent_at,
-						   run->in_flight, run->api.retry_after);
+	barren = throttle_refused(&run->retry, run->now, request.sent_at,
+							  run->in_flight, run->api.retry_after);
 	run->barren = Max(run->barren, barren);
 	run->failed = run->failed || barren >= ATTEMPTS;
 	if (run->api.retry_after > 0)
@@ -303,7 +303,7 @@ typedef struct Worst
 	double		share;			/* of the later refusals among all answers */
 	int			failed;
 	int			too_early;
-} Worst;
+}			Worst;
 
 static Worst
 simulate_all(const Api *api, int pages)
@@ -397,7 +397,7 @@ test_twenty_per_second(void)
 }
 
 /*
- * Finding a pace far from the first one takes some round trips and refusals.
+ * CallbackError a pace far from the first one takes some round trips and refusals.
  * Where each refusal costs a second, the pace is not raised in a hurry: a fast
  * API then takes no longer than one that allows 20/s.
  */
@@ -502,7 +502,7 @@ test_no_limit(void)
 	simulate(&run, &api, 96, 1);
 	tap_ok(seconds(&run) < 0.51, "without a limit, 96 pages take a round trip");
 	simulate(&run, &api, 1000, 1);
-	tap_is_int(run.most_in_flight, MOST_IN_FLIGHT, "the window is kept");
+	tap_is_int(run.most_in_flight, MAX_IN_FLIGHT, "the window is kept");
 	tap_ok(seconds(&run) < 5.2, "and kept full");
 }
 
@@ -537,19 +537,19 @@ test_all_refused(void)
 static void
 test_backoff(void)
 {
-	Retry		retry;
-	int64		least = RETRY_NEVER;
+	Throttle	retry;
+	int64		least = THROTTLE_NEVER;
 	int64		most = 0;
 	bool		in_bounds = true;
 
-	retry_init(&retry, 10, SECOND, 2.0, 10 * SECOND, 42);
+	throttle_init(&retry, 10, SECOND, 2.0, 10 * SECOND, 42);
 	for (int attempt = 1; attempt <= 10; attempt++)
 	{
 		int64		bound = Min(SECOND << (attempt - 1), 10 * SECOND);
 
 		for (int i = 0; i < 1000; i++)
 		{
-			int64		wait = retry_backoff(&retry, attempt);
+			int64		wait = throttle_backoff(&retry, attempt);
 
 			in_bounds = in_bounds && wait >= 0 && wait <= bound;
 			if (attempt == 10)
@@ -562,132 +562,132 @@ test_backoff(void)
 	tap_ok(in_bounds, "backoff stays between nothing and its bound");
 	tap_ok(least < SECOND / 2 && most > 9 * SECOND, "with full jitter");
 
-	retry_init(&retry, 10, 3600 * SECOND, 100.0, 7200 * SECOND, 42);
+	throttle_init(&retry, 10, 3600 * SECOND, 100.0, 7200 * SECOND, 42);
 	in_bounds = true;
 	for (int i = 0; i < 1000; i++)
 	{
-		int64		wait = retry_backoff(&retry, 10);
+		int64		wait = throttle_backoff(&retry, 10);
 
 		in_bounds = in_bounds && wait >= 0 && wait <= 7200 * SECOND;
 	}
 	tap_ok(in_bounds, "a large factor does not overflow");
 
-	retry_init(&retry, 10, 0, 100.0, 10 * SECOND, 42);
-	tap_is_int(retry_backoff(&retry, 10), 0, "no delay stays none");
-	retry_init(&retry, 10, 5 * SECOND, 2.0, SECOND, 42);
-	tap_ok(retry_backoff(&retry, 1) <= SECOND, "the cap holds for the first");
+	throttle_init(&retry, 10, 0, 100.0, 10 * SECOND, 42);
+	tap_is_int(throttle_backoff(&retry, 10), 0, "no delay stays none");
+	throttle_init(&retry, 10, 5 * SECOND, 2.0, SECOND, 42);
+	tap_ok(throttle_backoff(&retry, 1) <= SECOND, "the cap holds for the first");
 }
 
 static void
 test_window(void)
 {
-	Retry		retry;
+	Throttle	retry;
 
-	retry_init(&retry, 8, SECOND, 2.0, 10 * SECOND, 1);
-	tap_ok(retry_next_start(&retry, 7) <= 0, "a start below the window");
-	tap_ok(retry_next_start(&retry, 8) == RETRY_NEVER, "none above it");
+	throttle_init(&retry, 8, SECOND, 2.0, 10 * SECOND, 1);
+	tap_ok(throttle_next_start(&retry, 7) <= 0, "a start below the window");
+	tap_ok(throttle_next_start(&retry, 8) == THROTTLE_NEVER, "none above it");
 
 	for (int i = 0; i < 8; i++)
-		retry_started(&retry, START);
-	tap_is_int(retry_refused(&retry, START + MS, START, 7, -1), 1,
+		throttle_started(&retry, START);
+	tap_is_int(throttle_refused(&retry, START + MS, START, 7, -1), 1,
 			   "a wave without success is barren");
-	tap_ok(retry_next_start(&retry, 2) < RETRY_NEVER &&
-		   retry_next_start(&retry, 3) == RETRY_NEVER, "the window is halved");
+	tap_ok(throttle_next_start(&retry, 2) < THROTTLE_NEVER &&
+		   throttle_next_start(&retry, 3) == THROTTLE_NEVER, "the window is halved");
 	for (int i = 6; i > 0; i--)
-		retry_refused(&retry, START + 2 * MS, START, i, -1);
-	tap_ok(retry_next_start(&retry, 2) < RETRY_NEVER, "once for a wave");
-	tap_ok(retry_next_start(&retry, 0) >= START + SECOND / 2,
+		throttle_refused(&retry, START + 2 * MS, START, i, -1);
+	tap_ok(throttle_next_start(&retry, 2) < THROTTLE_NEVER, "once for a wave");
+	tap_ok(throttle_next_start(&retry, 0) >= START + SECOND / 2,
 		   "nothing starts before the backoff is over");
-	tap_is_int(retry_refused(&retry, START + 2 * SECOND, START + SECOND, 0, -1),
+	tap_is_int(throttle_refused(&retry, START + 2 * SECOND, START + SECOND, 0, -1),
 			   2, "the next wave");
 
-	retry_succeeded(&retry, START);
-	tap_ok(retry_next_start(&retry, 0) <= START + 2 * SECOND,
+	throttle_succeeded(&retry, START);
+	tap_ok(throttle_next_start(&retry, 0) <= START + 2 * SECOND,
 		   "a success ends our own backoff");
-	tap_is_int(retry_refused(&retry, START + 4 * SECOND, START + 3 * SECOND,
-							 0, -1), 0, "and starts the count again");
+	tap_is_int(throttle_refused(&retry, START + 4 * SECOND, START + 3 * SECOND,
+								0, -1), 0, "and starts the count again");
 	for (int i = 0; i < 20; i++)
-		retry_succeeded(&retry, START + 4 * SECOND);
-	tap_ok(retry_next_start(&retry, 7) < RETRY_NEVER &&
-		   retry_next_start(&retry, 8) == RETRY_NEVER,
+		throttle_succeeded(&retry, START + 4 * SECOND);
+	tap_ok(throttle_next_start(&retry, 7) < THROTTLE_NEVER &&
+		   throttle_next_start(&retry, 8) == THROTTLE_NEVER,
 		   "successes open the window again, no further than before");
-	tap_is_int(retry_refused(&retry, START + 60 * SECOND, START + 59 * SECOND,
-							 0, -1), 1, "a success long ago does not count");
+	tap_is_int(throttle_refused(&retry, START + 60 * SECOND, START + 59 * SECOND,
+								0, -1), 1, "a success long ago does not count");
 }
 
 static void
 test_paces(void)
 {
-	Retry		retry;
+	Throttle	retry;
 	int64		now = START;
 
 	/* Where every other request is refused at any pace, there is a slowest */
-	retry_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
+	throttle_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
 	for (int i = 0; i < 100; i++, now += 5 * SECOND)
 	{
-		retry_started(&retry, now);
-		retry_succeeded(&retry, now);
-		retry_started(&retry, now + SECOND);
-		retry_refused(&retry, now + SECOND + MS, now + SECOND, 0, -1);
+		throttle_started(&retry, now);
+		throttle_succeeded(&retry, now);
+		throttle_started(&retry, now + SECOND);
+		throttle_refused(&retry, now + SECOND + MS, now + SECOND, 0, -1);
 	}
-	tap_ok(retry_next_start(&retry, 0) <= now - 3 * SECOND + MS,
+	tap_ok(throttle_next_start(&retry, 0) <= now - 3 * SECOND + MS,
 		   "never less than a start a second");
 
 	for (int i = 0; i < 10000; i++, now += SECOND)
 	{
-		retry_started(&retry, now);
-		retry_succeeded(&retry, now);
+		throttle_started(&retry, now);
+		throttle_succeeded(&retry, now);
 	}
-	tap_is_int(retry_next_start(&retry, 0), now - SECOND + MS,
+	tap_is_int(throttle_next_start(&retry, 0), now - SECOND + MS,
 			   "nor, after a refusal, more than a thousand");
 }
 
 static void
 test_limit(void)
 {
-	Retry		retry;
+	Throttle	retry;
 
-	retry_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
-	retry_limit(&retry, 5);
-	tap_ok(retry_next_start(&retry, 4) <= 0 &&
-		   retry_next_start(&retry, 5) == RETRY_NEVER, "fewer sockets");
+	throttle_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
+	throttle_limit(&retry, 5);
+	tap_ok(throttle_next_start(&retry, 4) <= 0 &&
+		   throttle_next_start(&retry, 5) == THROTTLE_NEVER, "fewer sockets");
 	for (int i = 0; i < 10; i++)
-		retry_succeeded(&retry, START);
-	tap_ok(retry_next_start(&retry, 5) == RETRY_NEVER,
+		throttle_succeeded(&retry, START);
+	tap_ok(throttle_next_start(&retry, 5) == THROTTLE_NEVER,
 		   "successes do not bring more");
-	retry_limit(&retry, 0);
-	tap_ok(retry_next_start(&retry, 0) <= 0, "one is always left");
+	throttle_limit(&retry, 0);
+	tap_ok(throttle_next_start(&retry, 0) <= 0, "one is always left");
 }
 
 static void
 test_hold(void)
 {
-	Retry		retry;
+	Throttle	retry;
 	int64		until = START + 5 * SECOND;
 
-	retry_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
-	retry_started(&retry, START);
-	retry_hold(&retry, until);
-	tap_is_int(retry_next_start(&retry, 0), until, "a pause is kept");
-	tap_ok(retry_next_start(&retry, 49) == until &&
-		   retry_next_start(&retry, 50) == RETRY_NEVER, "the window is halved");
-	retry_hold(&retry, until - SECOND);
-	tap_is_int(retry_next_start(&retry, 0), until, "a shorter one ends no other");
-	retry_hold(&retry, until + SECOND);
-	tap_is_int(retry_next_start(&retry, 49), until + SECOND,
+	throttle_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
+	throttle_started(&retry, START);
+	throttle_hold(&retry, until);
+	tap_is_int(throttle_next_start(&retry, 0), until, "a pause is kept");
+	tap_ok(throttle_next_start(&retry, 49) == until &&
+		   throttle_next_start(&retry, 50) == THROTTLE_NEVER, "the window is halved");
+	throttle_hold(&retry, until - SECOND);
+	tap_is_int(throttle_next_start(&retry, 0), until, "a shorter one ends no other");
+	throttle_hold(&retry, until + SECOND);
+	tap_is_int(throttle_next_start(&retry, 49), until + SECOND,
 			   "a longer one counts, and halves nothing again");
-	retry_succeeded(&retry, START);
-	tap_is_int(retry_next_start(&retry, 0), until + SECOND,
+	throttle_succeeded(&retry, START);
+	tap_is_int(throttle_next_start(&retry, 0), until + SECOND,
 			   "a success does not end what the API asked for");
-	retry_started(&retry, until + SECOND);
-	tap_ok(retry_next_start(&retry, 1) > until + SECOND,
+	throttle_started(&retry, until + SECOND);
+	tap_ok(throttle_next_start(&retry, 1) > until + SECOND,
 		   "held-back pages do not start at once");
 
-	retry_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
-	retry_started(&retry, START);
-	retry_refused(&retry, START + MS, START, 0, 3 * SECOND);
-	retry_succeeded(&retry, START);
-	tap_is_int(retry_next_start(&retry, 0), START + MS + 3 * SECOND,
+	throttle_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
+	throttle_started(&retry, START);
+	throttle_refused(&retry, START + MS, START, 0, 3 * SECOND);
+	throttle_succeeded(&retry, START);
+	tap_is_int(throttle_next_start(&retry, 0), START + MS + 3 * SECOND,
 			   "a refusal's Retry-After holds back everything");
 }
 
@@ -748,18 +748,18 @@ test_retry_after(void)
 	char		digits[10001];
 
 	for (size_t i = 0; i < lengthof(cases); i++)
-		tap_is_int(retry_after(cases[i].value, NOW), cases[i].wait,
+		tap_is_int(parse_retry_after(cases[i].value, NOW), cases[i].wait,
 				   "Retry-After: %s",
 				   cases[i].value ? cases[i].value : "(none)");
 
 	memset(digits, '9', sizeof(digits) - 1);
 	digits[sizeof(digits) - 1] = '\0';
-	tap_is_int(retry_after(digits, NOW), INT64CONST(315360000) * SECOND,
+	tap_is_int(parse_retry_after(digits, NOW), INT64CONST(315360000) * SECOND,
 			   "10,000 digits");
 
 	/* A decimal comma must not matter, should LC_NUMERIC ever not be "C" */
 	if (setlocale(LC_NUMERIC, "de_DE.UTF-8") != NULL)
-		tap_is_int(retry_after("1.5", NOW), 1500 * MS, "under LC_NUMERIC de_DE");
+		tap_is_int(parse_retry_after("1.5", NOW), 1500 * MS, "under LC_NUMERIC de_DE");
 	setlocale(LC_NUMERIC, "C");
 }
 

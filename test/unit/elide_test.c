@@ -1,13 +1,13 @@
 /*
- * shorten_test.c
- *	  Pages without the programs whose text is known.
+ * elide_test.c
+ *	  Paginator without the programs whose text is known.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 
-#include "shorten.h"
+#include "elide.h"
 #include "tap.h"
 
 #define A "{\"program_id\":\"a\",\"note\":\"x\\\"}{\\\\\",\"in\":[{\"deep\":[]}]}"
@@ -48,17 +48,17 @@ static void
 test_page(void)
 {
 	const char *text = PAGE(A ", " C "\n," B);
-	Shortened	shortened;
+	Elided		elided;
 	ProgramPage page;
-	PageProblem problem;
+	PageError	problem;
 
-	tap_ok(shorten(&shortened, text, strlen(text), lookup, a_and_b), "a page is shortened");
-	tap_is_text(shortened.text,
+	tap_ok(elide(&elided, text, strlen(text), lookup, a_and_b), "a page is elided");
+	tap_is_text(elided.text,
 				PAGE("{\"program_id\":\"a\"}, " C "\n,{\"program_id\":\"b\"}"),
 				"to the ids of what is known");
-	tap_is_int(shortened.length, strlen(shortened.text), "its length");
-	tap_ok(page_read(&page, shortened.text, shortened.length, &problem), "it is a page");
-	shorten_mark(&shortened, &page);
+	tap_is_int(elided.length, strlen(elided.text), "its length");
+	tap_ok(program_page_read(&page, elided.text, elided.length, &problem), "it is a page");
+	elide_mark(&elided, &page);
 	tap_is_int(page.count, 3, "with all programs");
 	tap_is_text(page.programs[0].id, "a", "the first by id");
 	tap_ok(page.programs[0].document == NULL, "and without document");
@@ -77,14 +77,14 @@ test_unknown(void)
 	static const char *const texts[] = {
 		PAGE(A "," B), PAGE(""), "", "{", "}}}}", "]]{[{", "\"", "{\"a\":[\"\\", "nothing",
 	};
-	Shortened	shortened;
+	Elided		elided;
 
 	for (int i = 0; i < (int) lengthof(texts); i++)
-		tap_ok(!shorten(&shortened, texts[i], strlen(texts[i]), lookup, none),
+		tap_ok(!elide(&elided, texts[i], strlen(texts[i]), lookup, none),
 			   "nothing is known of: %s", texts[i]);
-	tap_ok(!shorten(&shortened, A, strlen(A), lookup, a_and_b),
+	tap_ok(!elide(&elided, A, strlen(A), lookup, a_and_b),
 		   "a program that is no element of a list stays");
-	tap_ok(!shorten(&shortened, PAGE("\"" B "\""), strlen(PAGE("\"" B "\"")), lookup, a_and_b),
+	tap_ok(!elide(&elided, PAGE("\"" B "\""), strlen(PAGE("\"" B "\"")), lookup, a_and_b),
 		   "so does one in a string");
 }
 
@@ -97,20 +97,20 @@ test_broken(void)
 		PAGE(A) "x", "{\"a\":[" A "]", "{\"a\" [" A "]}", "{[" A "]}", "{\"\\x\":[" A "]}",
 		"{\"total\":1,\"payment_programs\":[" A "],\"payment_programs\":[}",
 	};
-	Shortened	shortened;
+	Elided		elided;
 	ProgramPage page;
-	PageProblem problem;
+	PageError	problem;
 
 	for (int i = 0; i < (int) lengthof(texts); i++)
 	{
-		tap_ok(!page_read(&page, texts[i], strlen(texts[i]), &problem), "no page: %s", texts[i]);
-		tap_ok(!shorten(&shortened, texts[i], strlen(texts[i]), lookup, a_and_b) ||
-			   !page_read(&page, shortened.text, shortened.length, &problem),
-			   "nor when it is shortened");
+		tap_ok(!program_page_read(&page, texts[i], strlen(texts[i]), &problem), "no page: %s", texts[i]);
+		tap_ok(!elide(&elided, texts[i], strlen(texts[i]), lookup, a_and_b) ||
+			   !program_page_read(&page, elided.text, elided.length, &problem),
+			   "nor when it is elided");
 	}
 }
 
-/* A page with some bytes changed is read alike, shortened or not. */
+/* A page with some bytes changed is read alike, elided or not. */
 static void
 test_random(int rounds)
 {
@@ -126,21 +126,22 @@ test_random(int rounds)
 		char	   *text = pstrdup(original);
 		ProgramPage whole;
 		ProgramPage page;
-		PageProblem problem;
-		Shortened	shortened;
+		PageError	problem;
+		Elided		elided;
 		bool		fine;
 
 		for (int i = 0; i <= round % 3; i++)
-			text[pg_prng_uint64_range(&random, 0, length - 1)] =
-				bytes[pg_prng_uint64_range(&random, 0, sizeof(bytes) - 2)];
-		fine = page_read(&whole, text, length, &problem);
-		if (!shorten(&shortened, text, length, lookup, a_and_b))
+			text[		pg_prng_uint64_range(&random, 0, length - 1)] =
+			bytes[pg_prng_uint64_range(&random, 0, sizeof(bytes) - 2)];
+
+		fine = program_page_read(&whole, text, length, &problem);
+		if (!elide(&elided, text, length, lookup, a_and_b))
 			continue;
-		if (page_read(&page, shortened.text, shortened.length, &problem) != fine)
+		if (program_page_read(&page, elided.text, elided.length, &problem) != fine)
 			unlike++;
 		else if (fine)
 		{
-			shorten_mark(&shortened, &page);
+			elide_mark(&elided, &page);
 			unlike += page.count != whole.count;
 			for (int i = 0; i < page.count && i < whole.count; i++)
 				unlike += strcmp(page.programs[i].id, whole.programs[i].id) != 0 ||

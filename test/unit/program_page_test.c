@@ -1,10 +1,10 @@
 /*
- * page_test.c
+ * program_page_test.c
  *	  What counts as a page, and what is said of a text that is none.
  */
 #include "postgres.h"
 
-#include "page.h"
+#include "program_page.h"
 
 #include "common/hashfn.h"
 
@@ -22,7 +22,7 @@
 #define PROGRAM(members) PAGE("{\"program_id\":\"" ID "\"" members "}")
 
 static const char *
-kind_name(PageProblemKind kind)
+kind_name(PageErrorKind kind)
 {
 	switch (kind)
 	{
@@ -42,8 +42,8 @@ kind_name(PageProblemKind kind)
 static bool
 read_fine(ProgramPage *page, const char *text, size_t length, const char *name)
 {
-	PageProblem problem;
-	bool		fine = page_read(page, text, length, &problem);
+	PageError	problem;
+	bool		fine = program_page_read(page, text, length, &problem);
 
 	return tap_ok(fine, "%s: a page%s%s", name, fine ? "" : ", but ",
 				  fine ? "" : problem.message);
@@ -59,13 +59,13 @@ fine(const char *text, size_t length, const char *name)
 
 /* The text is refused for the reason given, which is the whole message. */
 static void
-refused(const char *text, size_t length, PageProblemKind kind,
+refused(const char *text, size_t length, PageErrorKind kind,
 		const char *program_id, const char *message)
 {
 	ProgramPage page;
-	PageProblem problem;
+	PageError	problem;
 
-	if (!tap_ok(!page_read(&page, text, length, &problem),
+	if (!tap_ok(!program_page_read(&page, text, length, &problem),
 				"refused: %s", message))
 		return;
 	tap_is_text(kind_name(problem.kind), kind_name(kind), "is %s",
@@ -370,7 +370,7 @@ test_total(void)
 	static const struct
 	{
 		const char *value;
-		PageProblemKind kind;
+		PageErrorKind kind;
 		const char *why;
 	}			cases[] = {
 		{"null", PAGE_NOT_A_PAGE, "field \"total\" is not an integer"},
@@ -609,12 +609,16 @@ test_other_numbers(void)
 	bad_program(TEXT(PROGRAM(",\"a\":[{\"b\":-1.5E+99999}]")), why);
 	bad_program(TEXT(PROGRAM(",\"a\":1e-99999")), why);
 	text = page_with(",\"a\":%s", digits);
+
 	bad_program(text, strlen(text), why);
 	text = page_with(",\"a\":0.%s", digits);
+
 	bad_program(text, strlen(text), why);
 	text = page_with(",\"a\":\"1e99999 %s\"", digits);
+
 	fine(text, strlen(text), "a string like a large number");
 	text = page_with(",\"a\":[1e9999,%s]", digits + 1);
+
 	fine(text, strlen(text), "the largest numbers");
 	fine(TEXT("{\"total\":0,\"payment_programs\":[],\"x\":1e99999}"),
 		 "a large number outside of programs");
@@ -725,7 +729,7 @@ error_is(const char *text, size_t length, const char *want_id,
 	char	   *id;
 	char	   *description;
 
-	page_read_error(text, length, &id, &description);
+	program_page_read_error(text, length, &id, &description);
 	tap_is_text(id, want_id, "id %s", want_id ? want_id : "is not there");
 	tap_is_text(description, want_description, "description %s",
 				want_description ? want_description : "is not there");

@@ -1,15 +1,15 @@
 /*
- * rows.h
+ * staging.h
  *	  The fetched programs as rows that spill to disk.
  */
-#ifndef YELP_SYNC_ROWS_H
-#define YELP_SYNC_ROWS_H
+#ifndef YELP_SYNC_STAGING_H
+#define YELP_SYNC_STAGING_H
 
 #include "access/tupdesc.h"
 #include "utils/tuplesort.h"
 #include "utils/tuplestore.h"
 
-#include "page.h"
+#include "program_page.h"
 
 /* The columns */
 enum RowColumn
@@ -22,7 +22,7 @@ enum RowColumn
 };
 #define ROW_COLUMNS 5
 
-typedef struct Rows
+typedef struct Staging
 {
 	Tuplestorestate *store;
 	TupleDesc	desc;
@@ -32,7 +32,7 @@ typedef struct Rows
 	int			pass;			/* 1 for the first */
 	Tuplesortstate *ids;		/* hashes of its program ids */
 	uint64		content;		/* of its rows, as in a ProgramSet */
-} Rows;
+} Staging;
 
 /* A set of programs, as far as it takes to tell it from another. */
 typedef struct ProgramSet
@@ -44,33 +44,33 @@ typedef struct ProgramSet
 } ProgramSet;
 
 static inline bool
-rows_same_set(ProgramSet a, ProgramSet b)
+program_set_equal(ProgramSet a, ProgramSet b)
 {
 	return a.count == b.count && a.digest == b.digest;
 }
 
 static inline bool
-rows_same_content(ProgramSet a, ProgramSet b)
+program_set_same_content(ProgramSet a, ProgramSet b)
 {
-	return rows_same_set(a, b) && a.content == b.content;
+	return program_set_equal(a, b) && a.content == b.content;
 }
 
 /* Adds a program that is not yet in the set. */
-extern void rows_count_program(ProgramSet *set, text *id, int64 fingerprint);
+extern void program_set_add(ProgramSet *set, text *id, int64 fingerprint);
 
 /* In the current memory context; work_mem bounds what is not on disk. */
-extern void rows_init(Rows *rows);
-extern void rows_free(Rows *rows);
+extern void staging_init(Staging *staging);
+extern void staging_free(Staging *staging);
 
 /* A pass begins, and ends with the set of its programs. */
-extern void rows_begin_pass(Rows *rows);
-extern ProgramSet rows_end_pass(Rows *rows);
+extern void staging_begin_pass(Staging *staging);
+extern ProgramSet staging_end_pass(Staging *staging);
 
 /*
  * Adds the programs of a page.  Raises 22P05 for a character that the server's
  * encoding does not have; the username is for that message.
  */
-extern void rows_add_page(Rows *rows, const ProgramPage *page, int64 offset,
-						  const char *username);
+extern void staging_add_page(Staging *staging, const ProgramPage *page, int64 offset,
+							 const char *username);
 
-#endif							/* YELP_SYNC_ROWS_H */
+#endif							/* YELP_SYNC_STAGING_H */

@@ -1,9 +1,9 @@
 /*
- * handle.h
+ * http_easy.h
  *	  What libcurl is told of each request.  Only http.c needs to know.
  */
-#ifndef YELP_SYNC_HANDLE_H
-#define YELP_SYNC_HANDLE_H
+#ifndef YELP_SYNC_HTTP_EASY_H
+#define YELP_SYNC_HTTP_EASY_H
 
 #include <curl/curl.h>
 
@@ -13,6 +13,6 @@
  * An easy handle with all settings and no callbacks, which the caller frees.
  * Raises 53200 where there is no memory.
  */
-extern CURL *handle_create(const HttpSettings *settings);
+extern CURL *http_easy_create(const HttpSettings *settings);
 
-#endif							/* YELP_SYNC_HANDLE_H */
+#endif							/* YELP_SYNC_HTTP_EASY_H */

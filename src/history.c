@@ -1,10 +1,10 @@
 /*
- * runs.c
+ * history.c
  *	  The history of syncs, yelp_sync_runs.
  */
 #include "postgres.h"
 
-#include "runs.h"
+#include "history.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -12,7 +12,7 @@
 #include "utils/timestamp.h"
 
 int64
-runs_last_total(const char *schema, const char *username, const char *server)
+history_last_total(const char *schema, const char *username, const char *server)
 {
 	Oid			types[] = {TEXTOID, TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(username), CStringGetTextDatum(server)};
@@ -40,8 +40,8 @@ interval_datum(int64 microseconds)
 }
 
 void
-runs_add(const char *schema, const Run *run, const Fetched *fetched,
-		 const Merge *merge)
+history_add(const char *schema, const SyncRun * run, const Fetched *fetched,
+			const Merge *merge)
 {
 	struct
 	{

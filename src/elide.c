@@ -1,5 +1,5 @@
 /*
- * shorten.c
+ * elide.c
  *	  A page without the programs whose text is known.
  *
  * Most programs are the same as last time, to the byte.  Their text was checked
@@ -13,7 +13,7 @@
  */
 #include "postgres.h"
 
-#include "shorten.h"
+#include "elide.h"
 
 #include "common/hashfn.h"
 
@@ -42,34 +42,34 @@ skip_string(const char *at)
 }
 
 static void
-append(Shortened *shortened, const char *text, size_t length)
+append(Elided *elided, const char *text, size_t length)
 {
-	memcpy(shortened->text +shortened->length, text, length);
-	shortened->length += length;
+	memcpy(elided->text +elided->length, text, length);
+	elided->length += length;
 }
 
 static void
-note_program(Shortened *shortened, uint64 fingerprint)
+note_program(Elided *elided, uint64 fingerprint)
 {
-	ShortenedProgram *program;
+	ElidedProgram *program;
 
-	if (shortened->count == shortened->max_count)
+	if (elided->count == elided->max_count)
 	{
-		shortened->max_count *= 2;
-		shortened->programs = repalloc(shortened->programs,
-									   shortened->max_count * sizeof(ShortenedProgram));
+		elided->max_count *= 2;
+		elided->programs = repalloc(elided->programs,
+									elided->max_count * sizeof(ElidedProgram));
 	}
-	program = &shortened->programs[shortened->count++];
-	program->position = shortened->length;
+	program = &elided->programs[elided->count++];
+	program->position = elided->length;
 	program->fingerprint = fingerprint;
 }
 
 static void
-append_stub(Shortened *shortened, const char *id)
+append_stub(Elided *elided, const char *id)
 {
-	append(shortened, STUB_START, strlen(STUB_START));
-	append(shortened, id, strlen(id));
-	append(shortened, STUB_END, strlen(STUB_END));
+	append(elided, STUB_START, strlen(STUB_START));
+	append(elided, id, strlen(id));
+	append(elided, STUB_END, strlen(STUB_END));
 }
 
 /* The end of the next object at the programs' depth, and its start. */
@@ -96,25 +96,25 @@ next_program(const char *at, int *depth, const char **start)
 }
 
 static void
-begin(Shortened *shortened, size_t length)
+begin(Elided *elided, size_t length)
 {
-	shortened->text = palloc(length + 1);
-	shortened->length = 0;
-	shortened->count = 0;
-	shortened->max_count = 64;
-	shortened->programs = palloc(shortened->max_count * sizeof(ShortenedProgram));
+	elided->text = palloc(length + 1);
+	elided->length = 0;
+	elided->count = 0;
+	elided->max_count = 64;
+	elided->programs = palloc(elided->max_count * sizeof(ElidedProgram));
 }
 
 bool
-shorten(Shortened *shortened, const char *text, size_t length,
-		ShortenLookup lookup, const void *arg)
+elide(Elided *elided, const char *text, size_t length,
+	  ElideLookup lookup, const void *arg)
 {
 	const char *copied = text;
 	const char *start = NULL;
 	const char *end = text;
 	int			depth = 0;
 
-	begin(shortened, length);
+	begin(elided, length);
 	while ((end = next_program(end, &depth, &start)) != NULL)
 	{
 		uint64		fingerprint = hash_bytes_extended((const unsigned char *) start,
@@ -124,31 +124,31 @@ shorten(Shortened *shortened, const char *text, size_t length,
 
 		if (id && strlen(STUB_START) + strlen(id) + strlen(STUB_END) <= (size_t) (end - start))
 		{
-			append(shortened, copied, start - copied);
-			note_program(shortened, fingerprint);
-			append_stub(shortened, id);
+			append(elided, copied, start - copied);
+			note_program(elided, fingerprint);
+			append_stub(elided, id);
 			copied = end;
 		}
 		start = NULL;
 	}
-	append(shortened, copied, text +length - copied);
-	shortened->text[shortened->length] = '\0';
-	return shortened->count > 0;
+	append(elided, copied, text +length - copied);
+	elided->text[elided->length] = '\0';
+	return elided->count > 0;
 }
 
 void
-shorten_mark(const Shortened *shortened, ProgramPage *page)
+elide_mark(const Elided *elided, ProgramPage *page)
 {
 	int			next = 0;
 
-	for (int i = 0; i < page->count && next < shortened->count; i++)
+	for (int i = 0; i < page->count && next < elided->count; i++)
 	{
 		PageProgram *program = &page->programs[i];
 
 		if (program->document !=
-			shortened->text +shortened->programs[next].position)
+			elided->text +elided->programs[next].position)
 			continue;
-		program->fingerprint = shortened->programs[next++].fingerprint;
+		program->fingerprint = elided->programs[next++].fingerprint;
 		program->document = NULL;
 		program->length = 0;
 	}

@@ -1,5 +1,5 @@
 /*
- * page.c
+ * program_page.c
  *	  From the text of a page to the programs on it.
  *
  * Every member of a program that the extension reads has its line in a table
@@ -8,14 +8,14 @@
  */
 #include "postgres.h"
 
-#include "page.h"
+#include "program_page.h"
 
 #include <errno.h>
 
 #include "common/hashfn.h"
 
 #include "json.h"
-#include "text.h"
+#include "sanitize.h"
 
 /* Amounts in cents go to numeric(14,2), so they stay below this. */
 #define CENTS_BOUND INT64CONST(100000000000000)
@@ -60,7 +60,7 @@ static const char out_of_range[] = "is out of range";
 
 /* Takes over the message; false for the caller to return. */
 static bool
-set_problem(PageProblem *problem, PageProblemKind kind, char *message)
+set_problem(PageError *problem, PageErrorKind kind, char *message)
 {
 	problem->kind = kind;
 	problem->message = message;
@@ -68,7 +68,7 @@ set_problem(PageProblem *problem, PageProblemKind kind, char *message)
 }
 
 static bool
-bad_field(PageProblem *problem, const char *prefix, const char *name,
+bad_field(PageError *problem, const char *prefix, const char *name,
 		  const char *complaint)
 {
 	return set_problem(problem, PAGE_NOT_A_PAGE,
@@ -148,7 +148,7 @@ read_integer(const JsonToken *value, int64 *integer)
 		return not_integer;
 	errno = 0;
 	*integer = strtoll(value->text, &end, 10);
-	if (end != value->text + value->length)
+	if (end != value->text +value->length)
 		return not_integer;
 	return errno == ERANGE ? out_of_range : NULL;
 }
@@ -306,7 +306,7 @@ static const Shape program_shape = {
  */
 static bool
 check_fields(const JsonToken *object, const Shape *shape,
-			 PageProblem *problem)
+			 PageError *problem)
 {
 	const JsonToken *values[MAX_FIELDS];
 
@@ -337,7 +337,7 @@ check_fields(const JsonToken *object, const Shape *shape,
 
 /* Can jsonb store each member?  Most often a single look will tell. */
 static bool
-check_members(const JsonToken *object, PageProblem *problem)
+check_members(const JsonToken *object, PageError *problem)
 {
 	const JsonToken *end = object + object->size;
 
@@ -388,7 +388,7 @@ read_id(const JsonToken *value, char **id)
 /* The object is at this position in the list, counted from 0. */
 static bool
 read_program(PageProgram *program, const JsonToken *object, int position,
-			 PageProblem *problem)
+			 PageError *problem)
 {
 	const char *complaint;
 
@@ -416,7 +416,7 @@ read_program(PageProgram *program, const JsonToken *object, int position,
 }
 
 static bool
-read_programs(ProgramPage *page, const JsonToken *array, PageProblem *problem)
+read_programs(ProgramPage *page, const JsonToken *array, PageError *problem)
 {
 	const JsonToken *end = array + array->size;
 	int			count = 0;
@@ -442,7 +442,7 @@ read_programs(ProgramPage *page, const JsonToken *array, PageProblem *problem)
  */
 
 static bool
-read_total(ProgramPage *page, const JsonToken *value, PageProblem *problem)
+read_total(ProgramPage *page, const JsonToken *value, PageError *problem)
 {
 	if (value == NULL)
 		return bad_field(problem, "", "total", "is missing");
@@ -480,7 +480,7 @@ read_word(const JsonToken *value)
 }
 
 static bool
-read_page(ProgramPage *page, const JsonToken *object, PageProblem *problem)
+read_page(ProgramPage *page, const JsonToken *object, PageError *problem)
 {
 	const JsonToken *programs = find_value(object, "payment_programs");
 
@@ -509,20 +509,20 @@ clear_page(ProgramPage *page)
 }
 
 bool
-page_read(ProgramPage *page, const char *text, size_t length,
-		  PageProblem *problem)
+program_page_read(ProgramPage *page, const char *text, size_t length,
+				  PageError *problem)
 {
-	static const PageProblemKind kinds[] = {
+	static const PageErrorKind kinds[] = {
 		[JSON_BROKEN] = PAGE_NOT_JSON,
 		[JSON_UNFIT] = PAGE_NOT_A_PAGE,
 		[JSON_TOO_LONG] = PAGE_IMPLAUSIBLE
 	};
-	JsonFault	fault;
+	JsonError	fault;
 	JsonToken  *json;
 	bool		success;
 
 	memset(page, 0, sizeof(ProgramPage));
-	memset(problem, 0, sizeof(PageProblem));
+	memset(problem, 0, sizeof(PageError));
 	json = json_read(text, length, &fault);
 	if (json == NULL)
 		return set_problem(problem, kinds[fault.kind], fault.message);
@@ -573,9 +573,9 @@ error_text(const JsonToken *value)
 }
 
 void
-page_read_error(const char *text, size_t length, char **id, char **description)
+program_page_read_error(const char *text, size_t length, char **id, char **description)
 {
-	JsonFault	fault;
+	JsonError	fault;
 	JsonToken  *json = json_read(text, length, &fault);
 	const JsonToken *error;
 

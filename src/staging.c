@@ -1,10 +1,10 @@
 /*
- * rows.c
+ * staging.c
  *	  The fetched programs as rows that spill to disk.
  */
 #include "postgres.h"
 
-#include "rows.h"
+#include "staging.h"
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
@@ -67,7 +67,7 @@ hash_id(text *id, uint64 seed)
 }
 
 void
-rows_count_program(ProgramSet *set, text *id, int64 fingerprint)
+program_set_add(ProgramSet *set, text *id, int64 fingerprint)
 {
 	set->count++;
 	set->digest ^= hash_id(id, 0);
@@ -75,7 +75,7 @@ rows_count_program(ProgramSet *set, text *id, int64 fingerprint)
 }
 
 static void
-add_program(Rows *rows, const PageProgram *program, ProgramPlace *place)
+add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
 {
 	ErrorContextCallback callback = {error_context_stack, add_program_context, place};
 	Datum		values[ROW_COLUMNS];
@@ -89,49 +89,49 @@ add_program(Rows *rows, const PageProgram *program, ProgramPlace *place)
 	if (program->document)
 		values[ROW_DOCUMENT - 1] = text_datum(program->document, program->length);
 	values[ROW_PAGE_OFFSET - 1] = Int64GetDatum(place->offset);
-	values[ROW_PASS - 1] = Int32GetDatum(rows->pass);
+	values[ROW_PASS - 1] = Int32GetDatum(staging->pass);
 	error_context_stack = callback.previous;
 
-	tuplestore_putvalues(rows->store, rows->desc, values, nulls);
+	tuplestore_putvalues(staging->store, staging->desc, values, nulls);
 	id = DatumGetTextPP(values[ROW_PROGRAM_ID - 1]);
-	tuplesort_putdatum(rows->ids, Int64GetDatum((int64) hash_id(id, 0)), false);
-	rows->content ^= hash_id(id, program->fingerprint);
-	rows->count++;
+	tuplesort_putdatum(staging->ids, Int64GetDatum((int64) hash_id(id, 0)), false);
+	staging->content ^= hash_id(id, program->fingerprint);
+	staging->count++;
 }
 
 void
-rows_add_page(Rows *rows, const ProgramPage *page, int64 offset,
-			  const char *username)
+staging_add_page(Staging *staging, const ProgramPage *page, int64 offset,
+				 const char *username)
 {
 	for (int i = 0; i < page->count; i++)
 	{
 		ProgramPlace place = {page->programs[i].id, offset, username};
 
-		add_program(rows, &page->programs[i], &place);
+		add_program(staging, &page->programs[i], &place);
 	}
 }
 
 void
-rows_init(Rows *rows)
+staging_init(Staging *staging)
 {
-	memset(rows, 0, sizeof(Rows));
-	rows->desc = make_desc();
-	rows->store = tuplestore_begin_heap(true, false, work_mem);
+	memset(staging, 0, sizeof(Staging));
+	staging->desc = make_desc();
+	staging->store = tuplestore_begin_heap(true, false, work_mem);
 }
 
 void
-rows_free(Rows *rows)
+staging_free(Staging *staging)
 {
-	tuplestore_end(rows->store);
+	tuplestore_end(staging->store);
 }
 
 void
-rows_begin_pass(Rows *rows)
+staging_begin_pass(Staging *staging)
 {
-	rows->pass++;
-	rows->content = 0;
-	rows->ids = tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid,
-									  false, work_mem, NULL, TUPLESORT_NONE);
+	staging->pass++;
+	staging->content = 0;
+	staging->ids = tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid,
+										 false, work_mem, NULL, TUPLESORT_NONE);
 }
 
 /*
@@ -140,15 +140,15 @@ rows_begin_pass(Rows *rows)
  * nothing, and nothing is deleted.
  */
 ProgramSet
-rows_end_pass(Rows *rows)
+staging_end_pass(Staging *staging)
 {
 	ProgramSet	set = {0};
 	uint64		last = 0;
 	Datum		value;
 	bool		isnull;
 
-	tuplesort_performsort(rows->ids);
-	while (compat_tuplesort_getdatum(rows->ids, &value, &isnull))
+	tuplesort_performsort(staging->ids);
+	while (compat_tuplesort_getdatum(staging->ids, &value, &isnull))
 	{
 		uint64		hash = (uint64) DatumGetInt64(value);
 
@@ -159,7 +159,7 @@ rows_end_pass(Rows *rows)
 		}
 		last = hash;
 	}
-	tuplesort_end(rows->ids);
-	set.content = rows->content;
+	tuplesort_end(staging->ids);
+	set.content = staging->content;
 	return set;
 }

@@ -1,5 +1,5 @@
 /*
- * session.c
+ * http_pool.c
  *	  What is kept of libcurl from one sync to the next: connections, TLS
  *	  sessions and sockets.
  *
@@ -11,29 +11,29 @@
 
 #include <signal.h>
 
-#include "session.h"
+#include "http_pool.h"
 
 #include "miscadmin.h"
 
 #include "clock.h"
 
-Session		session;
+HttpPool	http_pool;
 
 void
-session_destroy(void)
+http_pool_destroy(void)
 {
-	if (session.multi)
-		curl_multi_cleanup(session.multi);
-	if (session.share)
-		curl_share_cleanup(session.share);
-	if (session.sockets)
-		sockets_free(session.sockets);
-	free(session.endpoint);
-	memset(&session, 0, sizeof(session));
+	if (http_pool.multi)
+		curl_multi_cleanup(http_pool.multi);
+	if (http_pool.share)
+		curl_share_cleanup(http_pool.share);
+	if (http_pool.sockets)
+		http_socket_free(http_pool.sockets);
+	free(http_pool.endpoint);
+	memset(&http_pool, 0, sizeof(http_pool));
 }
 
 void
-session_reject_memory(void)
+http_pool_reject_memory(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -42,24 +42,24 @@ session_reject_memory(void)
 }
 
 static void
-create_session(const char *endpoint)
+create_pool(const char *endpoint)
 {
 	static bool initialized = false;
 
 	if (!initialized && curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
-		session_reject_memory();
+		http_pool_reject_memory();
 	initialized = true;
 
-	session.endpoint = strdup(endpoint);
-	session.sockets = sockets_create();
-	session.share = curl_share_init();
-	session.multi = curl_multi_init();
-	if (!session.endpoint || !session.sockets || !session.share || !session.multi)
+	http_pool.endpoint = strdup(endpoint);
+	http_pool.sockets = http_socket_create();
+	http_pool.share = curl_share_init();
+	http_pool.multi = curl_multi_init();
+	if (!http_pool.endpoint || !http_pool.sockets || !http_pool.share || !http_pool.multi)
 	{
-		session_destroy();
-		session_reject_memory();
+		http_pool_destroy();
+		http_pool_reject_memory();
 	}
-	curl_share_setopt(session.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+	curl_share_setopt(http_pool.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
 }
 
 /*
@@ -67,15 +67,15 @@ create_session(const char *endpoint)
  * sockets that this one may have.
  */
 void
-session_prepare(const char *endpoint, int max_connections,
-				curl_socket_callback watch_socket)
+http_pool_prepare(const char *endpoint, int max_connections,
+				  curl_socket_callback watch_socket)
 {
-	if (session.multi && strcmp(session.endpoint, endpoint) != 0)
-		session_destroy();
-	if (session.multi == NULL)
-		create_session(endpoint);
-	curl_multi_setopt(session.multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
-	curl_multi_setopt(session.multi, CURLMOPT_MAXCONNECTS,
+	if (http_pool.multi && strcmp(http_pool.endpoint, endpoint) != 0)
+		http_pool_destroy();
+	if (http_pool.multi == NULL)
+		create_pool(endpoint);
+	curl_multi_setopt(http_pool.multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+	curl_multi_setopt(http_pool.multi, CURLMOPT_MAXCONNECTS,
 					  (long) max_connections);
 }
 
@@ -85,7 +85,7 @@ curl_timer(void)
 {
 	long		timeout = -1;
 
-	curl_multi_timeout(session.multi, &timeout);
+	curl_multi_timeout(http_pool.multi, &timeout);
 	return timeout;
 }
 
@@ -100,7 +100,7 @@ run_action(curl_socket_t fd, int what)
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
-	code = curl_multi_socket_action(session.multi, fd, what, &running);
+	code = curl_multi_socket_action(http_pool.multi, fd, what, &running);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	return code;
 }
@@ -111,7 +111,7 @@ run_action(curl_socket_t fd, int what)
  * will be told again.
  */
 static CURLMcode
-run_curl(const SocketEvent *events, int nevents)
+run_curl(const HttpSocketEvent *events, int nevents)
 {
 	CURLMcode	code = CURLM_OK;
 
@@ -131,18 +131,18 @@ run_curl(const SocketEvent *events, int nevents)
 }
 
 static void
-pump_events(const SocketEvent *events, int nevents)
+pump_events(const HttpSocketEvent *events, int nevents)
 {
 	CURLMcode	code = run_curl(events, nevents);
 
-	if (session.out_of_memory)
-		session_reject_memory();
+	if (http_pool.out_of_memory)
+		http_pool_reject_memory();
 	if (code != CURLM_OK)
 		elog(ERROR, "libcurl failed: %s", curl_multi_strerror(code));
 }
 
 void
-session_pump(void)
+http_pool_pump(void)
 {
 	pump_events(NULL, 0);
 }
@@ -159,11 +159,11 @@ wait_time(int64 deadline)
 }
 
 void
-session_wait(int64 deadline)
+http_pool_wait(int64 deadline)
 {
-	SocketEvent events[64];
-	int			nevents = sockets_wait(session.sockets, wait_time(deadline),
-									   events, lengthof(events));
+	HttpSocketEvent events[64];
+	int			nevents = http_socket_wait(http_pool.sockets, wait_time(deadline),
+										   events, lengthof(events));
 
 	pump_events(events, nevents);
 }

@@ -1,12 +1,12 @@
 /*
- * page.h
+ * program_page.h
  *	  From the text of a page to the programs on it.
  *
  * Needs no server: memory is palloc'd in the current context, problems are
  * returned and never raised.
  */
-#ifndef YELP_SYNC_PAGE_H
-#define YELP_SYNC_PAGE_H
+#ifndef YELP_SYNC_PROGRAM_PAGE_H
+#define YELP_SYNC_PROGRAM_PAGE_H
 
 /* The longest program_id that is accepted, in bytes; Yelp's have 22. */
 #define PAGE_MAX_ID_BYTES	256
@@ -14,7 +14,7 @@
 /* The largest total, and the most programs on a page, that are believed. */
 #define PAGE_MAX_TOTAL		10000000
 
-/* The longest text that page_read_error() hands out, in bytes. */
+/* The longest text that program_page_read_error() hands out, in bytes. */
 #define PAGE_MAX_ERROR_BYTES	200
 
 /*
@@ -23,20 +23,20 @@
  */
 #define PAGE_FINGERPRINT_SEED	1
 
-typedef enum PageProblemKind
+typedef enum PageErrorKind
 {
 	PAGE_FINE = 0,
 	PAGE_NOT_JSON,				/* no JSON text: broken on its way, perhaps */
 	PAGE_NOT_A_PAGE,			/* JSON, but no page of programs */
 	PAGE_IMPLAUSIBLE			/* a total or a size that cannot be */
-} PageProblemKind;
+} PageErrorKind;
 
-typedef struct PageProblem
+typedef struct PageError
 {
-	PageProblemKind kind;
+	PageErrorKind kind;
 	char	   *message;		/* what is wrong, lower case, no period */
 	char	   *program_id;		/* of the program it was found in, or NULL */
-} PageProblem;
+} PageError;
 
 typedef struct PageProgram
 {
@@ -62,8 +62,8 @@ typedef struct ProgramPage
  * where it is none: the problem says why, and the page holds nothing.  The
  * page points into the text and lives no longer.
  */
-extern bool page_read(ProgramPage *page, const char *text, size_t length,
-					  PageProblem *problem);
+extern bool program_page_read(ProgramPage *page, const char *text, size_t length,
+							  PageError *problem);
 
 /*
  * What the API says of an error in the body of its answer, which is likewise
@@ -71,7 +71,7 @@ extern bool page_read(ProgramPage *page, const char *text, size_t length,
  * Any text will do.  They come as UTF-8 of at most PAGE_MAX_ERROR_BYTES without
  * control characters.
  */
-extern void page_read_error(const char *text, size_t length,
-							char **id, char **description);
+extern void program_page_read_error(const char *text, size_t length,
+									char **id, char **description);
 
-#endif							/* YELP_SYNC_PAGE_H */
+#endif							/* YELP_SYNC_PROGRAM_PAGE_H */

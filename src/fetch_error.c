@@ -1,5 +1,5 @@
 /*
- * failure.c
+ * fetch_error.c
  *	  What went wrong with a page, and what that means for the sync.
  *
  * The one place where the failures of libcurl, of HTTP and of a page's text
@@ -7,7 +7,7 @@
  */
 #include "postgres.h"
 
-#include "failure.h"
+#include "fetch_error.h"
 
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -75,7 +75,7 @@ api_detail(const HttpResponse *response)
 	char	   *description;
 	StringInfoData detail;
 
-	page_read_error(response->body, response->length, &id, &description);
+	program_page_read_error(response->body, response->length, &id, &description);
 	initStringInfo(&detail);
 	appendStringInfo(&detail, "The API answered with HTTP status %d",
 					 response->status);
@@ -91,7 +91,7 @@ api_detail(const HttpResponse *response)
 /* What it means that no answer came, or none that could be read to its end */
 typedef struct Transport
 {
-	FailureKind kind;
+	FetchErrorKind kind;
 	int			sqlstate;
 	const char *message;		/* NULL: timed out, or connection failed */
 	bool		quoted;			/* is libcurl's message the detail? */
@@ -100,154 +100,154 @@ typedef struct Transport
 
 static const Transport transports[] = {
 	[HTTP_UNREACHABLE] = {
-		FAILURE_RETRY, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+		FETCH_ERROR_RETRY, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 		NULL, true, NULL
 	},
 	[HTTP_BAD_CA_FILE] = {
-		FAILURE_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 		"could not use the certificate authorities", true, HINT_CA_FILE
 	},
 	[HTTP_UNTRUSTED] = {
-		FAILURE_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 		"API's certificate is not trusted", true, HINT_CERTIFICATE
 	},
 	[HTTP_WRONG_HOST] = {
-		FAILURE_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 		"API's certificate is for another host", true, HINT_HOST
 	},
 	[HTTP_BROKEN] = {
-		FAILURE_RETRY, ERRCODE_CONNECTION_FAILURE,
+		FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE,
 		NULL, true, NULL
 	},
 	[HTTP_LARGE_BODY] = {
-		FAILURE_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+		FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
 		"body is larger than max_page_bytes", false, HINT_BYTES
 	},
 	[HTTP_LARGE_HEADERS] = {
-		FAILURE_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+		FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
 		"headers have no end", false, NULL
 	},
 	[HTTP_NO_ROOM] = {
-		FAILURE_NO_ROOM, ERRCODE_INSUFFICIENT_RESOURCES,
+		FETCH_ERROR_NO_ROOM, ERRCODE_INSUFFICIENT_RESOURCES,
 		"server has no file descriptor to spare", false, HINT_FILES
 	},
 };
 
 static void
-describe_transport(Failure *failure, const HttpResponse *response)
+describe_transport(FetchError *error, const HttpResponse *response)
 {
 	const Transport *transport = &transports[response->failure];
 
-	failure->kind = transport->kind;
-	failure->sqlstate = transport->sqlstate;
-	failure->message = transport->message;
-	if (failure->message == NULL)
-		failure->message = response->timed_out ? "timed out" : "connection failed";
+	error->kind = transport->kind;
+	error->sqlstate = transport->sqlstate;
+	error->message = transport->message;
+	if (error->message == NULL)
+		error->message = response->timed_out ? "timed out" : "connection failed";
 	if (transport->quoted)
-		failure->detail = psprintf("%s%s%s.", printable(response->message),
-								   response->os_error ? ": " : "",
-								   response->os_error ? strerror(response->os_error) : "");
-	failure->hint = transport->hint;
+		error->detail = psprintf("%s%s%s.", printable(response->message),
+								 response->os_error ? ": " : "",
+								 response->os_error ? strerror(response->os_error) : "");
+	error->hint = transport->hint;
 }
 
 /* An answer with a status that brings no page. */
 static void
-describe_status(Failure *failure, const HttpResponse *response)
+describe_status(FetchError *error, const HttpResponse *response)
 {
 	int			status = response->status;
 
-	failure->kind = FAILURE_FINAL;
-	failure->sqlstate = ERRCODE_FDW_ERROR;
-	failure->message = psprintf("HTTP status %d", status);
-	failure->detail = api_detail(response);
+	error->kind = FETCH_ERROR_FINAL;
+	error->sqlstate = ERRCODE_FDW_ERROR;
+	error->message = psprintf("HTTP status %d", status);
+	error->detail = api_detail(response);
 	if (status == 401 || status == 403)
 	{
-		failure->kind = FAILURE_FATAL;
-		failure->sqlstate = ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
-		failure->message = "API refused the credentials";
-		failure->hint = HINT_CREDENTIALS;
+		error->kind = FETCH_ERROR_FATAL;
+		error->sqlstate = ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
+		error->message = "API refused the credentials";
+		error->hint = HINT_CREDENTIALS;
 	}
 	else if (status == 429)
 	{
-		failure->kind = FAILURE_RATE;
-		failure->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-		failure->message = "API refuses so many requests";
-		failure->hint = HINT_RATE;
+		error->kind = FETCH_ERROR_RATE;
+		error->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+		error->message = "API refuses so many requests";
+		error->hint = HINT_RATE;
 	}
 	else if (status == 408 || status >= 500)
-		failure->kind = FAILURE_RETRY;
+		error->kind = FETCH_ERROR_RETRY;
 	else if (status >= 300 && status < 400)
-		failure->hint = HINT_REDIRECT;
+		error->hint = HINT_REDIRECT;
 }
 
 bool
-failure_of_response(Failure *failure, const HttpResponse *response)
+fetch_error_of_response(FetchError *error, const HttpResponse *response)
 {
-	memset(failure, 0, sizeof(Failure));
-	failure->stage = stage_names[response->stage];
+	memset(error, 0, sizeof(FetchError));
+	error->stage = stage_names[response->stage];
 	if (response->failure != HTTP_ANSWERED)
-		describe_transport(failure, response);
+		describe_transport(error, response);
 	else if (response->status != 200)
-		describe_status(failure, response);
+		describe_status(error, response);
 	else
 		return false;
 	return true;
 }
 
 void
-failure_of_page(Failure *failure, const PageProblem *problem,
-				const HttpResponse *response)
+fetch_error_of_page(FetchError *error, const PageError *problem,
+					const HttpResponse *response)
 {
-	memset(failure, 0, sizeof(Failure));
-	failure->stage = stage_names[response->stage];
-	failure->message = to_server(problem->message);
-	failure->detail = psprintf("The API answered with HTTP status %d and %zu bytes.",
-							   response->status, response->length);
+	memset(error, 0, sizeof(FetchError));
+	error->stage = stage_names[response->stage];
+	error->message = to_server(problem->message);
+	error->detail = psprintf("The API answered with HTTP status %d and %zu bytes.",
+							 response->status, response->length);
 	if (problem->program_id)
-		failure->message = psprintf("program \"%s\": %s",
-									to_server(problem->program_id),
-									failure->message);
-	failure->kind = FAILURE_FINAL;
+		error->message = psprintf("program \"%s\": %s",
+								  to_server(problem->program_id),
+								  error->message);
+	error->kind = FETCH_ERROR_FINAL;
 	switch (problem->kind)
 	{
 		case PAGE_NOT_JSON:
-			failure->kind = FAILURE_RETRY;
-			failure->sqlstate = ERRCODE_INVALID_JSON_TEXT;
+			error->kind = FETCH_ERROR_RETRY;
+			error->sqlstate = ERRCODE_INVALID_JSON_TEXT;
 			break;
 		case PAGE_IMPLAUSIBLE:
-			failure->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+			error->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 			break;
 		default:
-			failure->sqlstate = ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION;
+			error->sqlstate = ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION;
 			break;
 	}
 }
 
 void
-failure_of_wait(Failure *failure, int64 wait, int64 max_wait)
+fetch_error_of_wait(FetchError *error, int64 wait, int64 max_wait)
 {
-	failure->kind = FAILURE_FATAL;
-	failure->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-	failure->message = psprintf("API asks for a wait of %.15g s, max_retry_after is %.15g s",
-								wait / 1000.0, max_wait / 1000.0);
-	failure->hint = HINT_RATE;
+	error->kind = FETCH_ERROR_FATAL;
+	error->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+	error->message = psprintf("API asks for a wait of %.15g s, max_retry_after is %.15g s",
+							  wait / 1000.0, max_wait / 1000.0);
+	error->hint = HINT_RATE;
 }
 
-char *
-failure_message(const Failure *failure, const FailurePlace *place)
+char	   *
+fetch_error_message(const FetchError *error, const FetchErrorPlace *place)
 {
 	return psprintf("could not fetch the page at offset " INT64_FORMAT
 					" of account \"%s\": %s (attempt %d of %d, stage %s)",
-					place->offset, place->username, failure->message,
-					place->attempt, place->attempts, failure->stage);
+					place->offset, place->username, error->message,
+					place->attempt, place->attempts, error->stage);
 }
 
 void
-failure_raise(const Failure *failure, const FailurePlace *place)
+fetch_error_raise(const FetchError *error, const FetchErrorPlace *place)
 {
 	ereport(ERROR,
-			(errcode(failure->sqlstate),
-			 errmsg_internal("%s", failure_message(failure, place)),
-			 failure->detail ? errdetail_internal("%s", failure->detail) : 0,
-			 failure->hint ? errhint("%s", failure->hint) : 0));
+			(errcode(error->sqlstate),
+			 errmsg_internal("%s", fetch_error_message(error, place)),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
 }

@@ -1,13 +1,13 @@
 /*
- * handle.c
+ * http_easy.c
  *	  What libcurl is told of each request: limits, connection, credentials.
  */
 #include "postgres.h"
 
-#include "handle.h"
+#include "http_easy.h"
 
 #include "compat.h"
-#include "session.h"
+#include "http_pool.h"
 
 #define USER_AGENT "yelp_sync/1.0"
 
@@ -33,7 +33,7 @@ set_connection(CURL *easy, const HttpSettings *settings)
 	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-	curl_easy_setopt(easy, CURLOPT_SHARE, session.share);
+	curl_easy_setopt(easy, CURLOPT_SHARE, http_pool.share);
 	if (settings->ca_file)
 		curl_easy_setopt(easy, CURLOPT_CAINFO, settings->ca_file);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
@@ -54,13 +54,13 @@ set_credentials(CURL *easy, const HttpSettings *settings)
 	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
 }
 
-CURL *
-handle_create(const HttpSettings *settings)
+CURL	   *
+http_easy_create(const HttpSettings *settings)
 {
 	CURL	   *easy = curl_easy_init();
 
 	if (easy == NULL)
-		session_reject_memory();
+		http_pool_reject_memory();
 	set_limits(easy, settings);
 	set_connection(easy, settings);
 	set_credentials(easy, settings);

@@ -1,6 +1,6 @@
 /*
- * page_fuzz.c
- *	  Any text at all to page_read() and page_read_error().
+ * program_page_fuzz.c
+ *	  Any text at all to program_page_read() and program_page_read_error().
  *
  * A fuzz target for libFuzzer (clang -fsanitize=fuzzer,address,undefined).
  * Built with -DPAGE_FUZZ_MAIN it reads the files that it is given, or standard
@@ -8,11 +8,11 @@
  */
 #include "postgres.h"
 
-#include "page.h"
+#include "program_page.h"
 
 #include "mb/pg_wchar.h"
 
-extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+extern int	LLVMFuzzerTestOneInput(const uint8_t * data, size_t size);
 
 /* What a sanitizer does not see: stop, so that the fuzzer keeps the input. */
 static void
@@ -20,7 +20,7 @@ check(bool condition, const char *what)
 {
 	if (condition)
 		return;
-	fprintf(stderr, "page_fuzz: %s\n", what);
+	fprintf(stderr, "program_page_fuzz: %s\n", what);
 	abort();
 }
 
@@ -48,7 +48,7 @@ check_page(ProgramPage *page, const char *text, size_t size)
 		check_string(program->id, PAGE_MAX_ID_BYTES);
 		check(program->document > behind, "a document out of place");
 		behind = program->document + program->length;
-		check(behind < text + size, "a document beyond the page");
+		check(behind < text +size, "a document beyond the page");
 		check(program->document[0] == '{' && behind[-1] == '}',
 			  "a document that is no object");
 		pfree(program->id);
@@ -57,7 +57,7 @@ check_page(ProgramPage *page, const char *text, size_t size)
 }
 
 static void
-check_problem(PageProblem *problem)
+check_problem(PageError *problem)
 {
 	check(problem->kind != PAGE_FINE, "a problem of no kind");
 	check_string(problem->message, 1024);
@@ -81,23 +81,23 @@ check_error_text(char *text)
 }
 
 int
-LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 {
 	char	   *text = palloc(size + 1);
 	ProgramPage page;
-	PageProblem problem;
+	PageError	problem;
 	char	   *id;
 	char	   *description;
 
 	memcpy(text, data, size);
-	text[size] = '\0';
+	text[		size] = '\0';
 
-	if (page_read(&page, text, size, &problem))
+	if (program_page_read(&page, text, size, &problem))
 		check_page(&page, text, size);
 	else
 		check_problem(&problem);
 
-	page_read_error(text, size, &id, &description);
+	program_page_read_error(text, size, &id, &description);
 	check_error_text(id);
 	check_error_text(description);
 

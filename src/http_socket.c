@@ -1,5 +1,5 @@
 /*
- * sockets.c
+ * http_socket.c
  *	  The sockets of a session: opened with the server's knowledge, and waited
  *	  for together with the latch.
  *
@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sockets.h"
+#include "http_socket.h"
 
 #include "miscadmin.h"
 #include "storage/fd.h"
@@ -31,24 +31,24 @@
 /* The latch and the postmaster's death */
 #define FIXED_EVENTS 2
 
-#define LEAST_CAPACITY 64
+#define MIN_CAPACITY 64
 
 /* Files that the server may open beside our sockets */
 #define HEADROOM 2
 
-typedef struct Socket
+typedef struct HttpSocket
 {
-	bool		owned;			/* opened by sockets_open, counted */
+	bool		owned;			/* opened by http_socket_open, counted */
 	ino_t		inode;			/* tells it from another of the same number */
 	int			wanted;			/* events to wait for */
 	int			told;			/* events that the set waits for */
 	int			position;		/* in the set, where told is not 0 */
-} Socket;
+} HttpSocket;
 
-struct Sockets
+struct HttpSockets
 {
 	/* Indexed by file descriptor */
-	Socket	   *table;
+	HttpSocket *table;
 	int			size;
 
 	/* Those whose wanted events changed since the last wait */
@@ -63,14 +63,14 @@ struct Sockets
 	bool		stale;			/* it holds sockets that must leave */
 };
 
-Sockets *
-sockets_create(void)
+HttpSockets *
+http_socket_create(void)
 {
-	return calloc(1, sizeof(Sockets));
+	return calloc(1, sizeof(HttpSockets));
 }
 
 void
-sockets_free(Sockets *sockets)
+http_socket_free(HttpSockets *sockets)
 {
 	if (sockets->set)
 		FreeWaitEventSet(sockets->set);
@@ -85,19 +85,19 @@ sockets_free(Sockets *sockets)
 }
 
 static bool
-make_room(Sockets *sockets, int fd)
+make_room(HttpSockets *sockets, int fd)
 {
-	int			size = Max(sockets->size, LEAST_CAPACITY);
-	Socket	   *table;
+	int			size = Max(sockets->size, MIN_CAPACITY);
+	HttpSocket *table;
 
 	if (fd < sockets->size)
 		return true;
 	while (size <= fd)
 		size *= 2;
-	table = realloc(sockets->table, size * sizeof(Socket));
+	table = realloc(sockets->table, size * sizeof(HttpSocket));
 	if (table == NULL)
 		return false;
-	memset(table + sockets->size, 0, (size - sockets->size) * sizeof(Socket));
+	memset(table + sockets->size, 0, (size - sockets->size) * sizeof(HttpSocket));
 	sockets->table = table;
 	sockets->size = size;
 	return true;
@@ -105,16 +105,16 @@ make_room(Sockets *sockets, int fd)
 
 /* The socket is about to be closed, or may be at any time. */
 static void
-forget(Sockets *sockets, int fd)
+forget(HttpSockets *sockets, int fd)
 {
 	if (sockets->table[fd].told != 0)
 		sockets->stale = true;
-	memset(&sockets->table[fd], 0, sizeof(Socket));
+	memset(&sockets->table[fd], 0, sizeof(HttpSocket));
 }
 
 /* Is the socket that we opened under this number still open? */
 static bool
-is_open(Sockets *sockets, int fd)
+is_open(HttpSockets *sockets, int fd)
 {
 	struct stat status;
 
@@ -123,7 +123,7 @@ is_open(Sockets *sockets, int fd)
 
 /* Takes back the count of a socket that was closed behind our back. */
 static void
-release_if_lost(Sockets *sockets, int fd)
+release_if_lost(HttpSockets *sockets, int fd)
 {
 	if (!sockets->table[fd].owned || is_open(sockets, fd))
 		return;
@@ -150,7 +150,7 @@ acquire_with_headroom(void)
 }
 
 static bool
-acquire_count(Sockets *sockets)
+acquire_count(HttpSockets *sockets)
 {
 	if (acquire_with_headroom())
 		return true;
@@ -164,9 +164,9 @@ acquire_count(Sockets *sockets)
  * the new socket for the old one, and not say again what it waits for.
  */
 static void
-note_open(Sockets *sockets, int fd)
+note_open(HttpSockets *sockets, int fd)
 {
-	Socket	   *sock = &sockets->table[fd];
+	HttpSocket *sock = &sockets->table[fd];
 	struct stat status;
 
 	if (sock->owned)
@@ -179,7 +179,7 @@ note_open(Sockets *sockets, int fd)
 }
 
 int
-sockets_open(Sockets *sockets, int domain, int type, int protocol)
+http_socket_open(HttpSockets *sockets, int domain, int type, int protocol)
 {
 	int			fd;
 
@@ -199,9 +199,9 @@ sockets_open(Sockets *sockets, int domain, int type, int protocol)
 }
 
 int
-sockets_close(Sockets *sockets, int fd)
+http_socket_close(HttpSockets *sockets, int fd)
 {
-	if (sockets_owns(sockets, fd))
+	if (http_socket_owns(sockets, fd))
 		ReleaseExternalFD();
 	if (fd < sockets->size)
 		forget(sockets, fd);
@@ -209,17 +209,17 @@ sockets_close(Sockets *sockets, int fd)
 }
 
 bool
-sockets_owns(Sockets *sockets, int fd)
+http_socket_owns(HttpSockets *sockets, int fd)
 {
 	return fd < sockets->size && sockets->table[fd].owned;
 }
 
 static bool
-note_change(Sockets *sockets, int fd)
+note_change(HttpSockets *sockets, int fd)
 {
 	if (sockets->nchanged == sockets->changed_size)
 	{
-		int			size = Max(sockets->changed_size * 2, LEAST_CAPACITY);
+		int			size = Max(sockets->changed_size * 2, MIN_CAPACITY);
 		int		   *changed = realloc(sockets->changed, size * sizeof(int));
 
 		if (changed == NULL)
@@ -232,7 +232,7 @@ note_change(Sockets *sockets, int fd)
 }
 
 bool
-sockets_watch(Sockets *sockets, int fd, int events)
+http_socket_watch(HttpSockets *sockets, int fd, int events)
 {
 	if (!make_room(sockets, fd))
 		return false;
@@ -248,9 +248,9 @@ sockets_watch(Sockets *sockets, int fd, int events)
 }
 
 static void
-add_to_set(Sockets *sockets, int fd)
+add_to_set(HttpSockets *sockets, int fd)
 {
-	Socket	   *sock = &sockets->table[fd];
+	HttpSocket *sock = &sockets->table[fd];
 
 	sock->position = AddWaitEventToSet(sockets->set, sock->wanted, fd, NULL, NULL);
 	sock->told = sock->wanted;
@@ -258,7 +258,7 @@ add_to_set(Sockets *sockets, int fd)
 }
 
 static int
-count_wanted(Sockets *sockets)
+count_wanted(HttpSockets *sockets)
 {
 	int			count = 0;
 
@@ -268,13 +268,13 @@ count_wanted(Sockets *sockets)
 }
 
 static void
-make_set(Sockets *sockets)
+make_set(HttpSockets *sockets)
 {
 	if (sockets->set)
 		FreeWaitEventSet(sockets->set);
 	sockets->set = NULL;
 	sockets->capacity = Max(2 * (count_wanted(sockets) + FIXED_EVENTS),
-							LEAST_CAPACITY);
+							MIN_CAPACITY);
 	sockets->set = compat_create_wait_event_set(sockets->capacity);
 	sockets->used = FIXED_EVENTS;
 	sockets->stale = false;
@@ -290,12 +290,12 @@ make_set(Sockets *sockets)
 
 /* Tells the set what changed; false when it has no room for it. */
 static bool
-update_set(Sockets *sockets)
+update_set(HttpSockets *sockets)
 {
 	for (int i = 0; i < sockets->nchanged; i++)
 	{
 		int			fd = sockets->changed[i];
-		Socket	   *sock = &sockets->table[fd];
+		HttpSocket *sock = &sockets->table[fd];
 
 		if (sock->wanted == 0 || sock->wanted == sock->told)
 			continue;
@@ -313,7 +313,7 @@ update_set(Sockets *sockets)
 }
 
 static void
-prepare_set(Sockets *sockets)
+prepare_set(HttpSockets *sockets)
 {
 	if (sockets->set == NULL || sockets->stale || !update_set(sockets))
 		make_set(sockets);
@@ -321,7 +321,7 @@ prepare_set(Sockets *sockets)
 }
 
 int
-sockets_wait(Sockets *sockets, long timeout, SocketEvent *events, int max_events)
+http_socket_wait(HttpSockets *sockets, long timeout, HttpSocketEvent *events, int max_events)
 {
 	WaitEvent	occurred[64];
 	int			noccurred;

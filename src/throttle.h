@@ -1,21 +1,21 @@
 /*
- * retry.h
+ * throttle.h
  *	  When a request may go out, and when it may be tried again.
  *
  * Pure: the clock is an argument, nothing is allocated and nothing is raised.
  * All times are microseconds on one clock that only goes forward; "forever"
- * is RETRY_NEVER.
+ * is THROTTLE_NEVER.
  */
-#ifndef YELP_SYNC_RETRY_H
-#define YELP_SYNC_RETRY_H
+#ifndef YELP_SYNC_THROTTLE_H
+#define YELP_SYNC_THROTTLE_H
 
 #include <time.h>
 
 #include "common/pg_prng.h"
 
-#define RETRY_NEVER PG_INT64_MAX
+#define THROTTLE_NEVER PG_INT64_MAX
 
-typedef struct Retry
+typedef struct Throttle
 {
 	/* Settings */
 	int			max_in_flight;
@@ -47,25 +47,25 @@ typedef struct Retry
 	double		last_round;		/* the interval before that */
 
 	pg_prng_state random;
-} Retry;
+} Throttle;
 
 /* Delays in microseconds; the seed decides over the jitter. */
-extern void retry_init(Retry *retry, int max_in_flight, int64 delay,
-					   double factor, int64 max_delay, uint64 seed);
+extern void throttle_init(Throttle *throttle, int max_in_flight, int64 delay,
+						  double factor, int64 max_delay, uint64 seed);
 
 /*
  * How long to wait after a page's failed attempt (1 for the first):
  * exponential with full jitter, so that pages which failed together do not
  * return together.
  */
-extern int64 retry_backoff(Retry *retry, int attempt);
+extern int64 throttle_backoff(Throttle *throttle, int attempt);
 
 /* When the next request may go out: now or earlier means at once. */
-extern int64 retry_next_start(const Retry *retry, int in_flight);
+extern int64 throttle_next_start(const Throttle *throttle, int in_flight);
 
 /* A request went out; one sent at sent_at brought an answer of any use. */
-extern void retry_started(Retry *retry, int64 now);
-extern void retry_succeeded(Retry *retry, int64 sent_at);
+extern void throttle_started(Throttle *throttle, int64 now);
+extern void throttle_succeeded(Throttle *throttle, int64 sent_at);
 
 /*
  * A request sent at sent_at was refused for the rate; in_flight others are
@@ -76,23 +76,23 @@ extern void retry_succeeded(Retry *retry, int64 sent_at);
  * Returns how many waves in a row were barren: 0 while pages arrive, that is,
  * from the first success on until none has come for as long as max_delay.
  */
-extern int	retry_refused(Retry *retry, int64 now, int64 sent_at,
-						  int in_flight, int64 retry_after);
+extern int	throttle_refused(Throttle *throttle, int64 now, int64 sent_at,
+							 int in_flight, int64 retry_after);
 
 /*
  * The API asked for a pause without refusing for the rate (a 503, say): holds
  * back all requests, halves the window, and spaces the starts afterwards.
  */
-extern void retry_hold(Retry *retry, int64 until);
+extern void throttle_hold(Throttle *throttle, int64 until);
 
 /* The server has no more sockets to give than these. */
-extern void retry_limit(Retry *retry, int max_in_flight);
+extern void throttle_limit(Throttle *throttle, int max_in_flight);
 
 /*
  * The wait that a Retry-After header asks for (RFC 9110, section 10.2.3:
  * seconds, or a date in any of three formats), or -1 where it is absent,
  * unreadable or not in the future.  At most ten years; now is the time of day.
  */
-extern int64 retry_after(const char *value, time_t now);
+extern int64 parse_retry_after(const char *value, time_t now);
 
-#endif							/* YELP_SYNC_RETRY_H */
+#endif							/* YELP_SYNC_THROTTLE_H */

@@ -1,15 +1,15 @@
 /*
- * stored.c
+ * known.c
  *	  What is stored of an account, as far as it takes to know it again.
  *
  * The ids and fingerprints are read from the primary key's index, without the
  * rows.  Their digest tells in the end whether anything changed at all; and as
- * many as MOST_KNOWN are remembered, so that a program which comes with the same
+ * many as MAX_KNOWN are remembered, so that a program which comes with the same
  * text need not be parsed.
  */
 #include "postgres.h"
 
-#include "stored.h"
+#include "known.h"
 
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -19,7 +19,7 @@
 #include "utils/memutils.h"
 
 /* About 13 MB */
-#define MOST_KNOWN 131072
+#define MAX_KNOWN 131072
 
 typedef struct KnownProgram
 {
@@ -28,7 +28,7 @@ typedef struct KnownProgram
 	char		status;			/* of the entry in the table */
 } KnownProgram;
 
-#define SH_PREFIX known
+#define SH_PREFIX known_table
 #define SH_ELEMENT_TYPE KnownProgram
 #define SH_KEY_TYPE uint64
 #define SH_KEY fingerprint
@@ -39,19 +39,19 @@ typedef struct KnownProgram
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-struct Stored
+struct Known
 {
 	ProgramSet	set;
-	known_hash *known;
+	known_table_hash *table;
 	MemoryContext context;
 };
 
 /* Receives the rows of the query. */
-typedef struct StoredReceiver
+typedef struct KnownReceiver
 {
 	DestReceiver pub;
-	Stored	   *stored;
-} StoredReceiver;
+	Known	   *known;
+} KnownReceiver;
 
 /* An id that needs no escapes in JSON; Yelp's do not. */
 static bool
@@ -61,37 +61,37 @@ is_plain(const char *id)
 }
 
 static void
-remember(Stored *stored, uint64 fingerprint, text *id)
+remember(Known *known, uint64 fingerprint, text *id)
 {
-	MemoryContext caller = MemoryContextSwitchTo(stored->context);
+	MemoryContext caller = MemoryContextSwitchTo(known->context);
 	char	   *copy = text_to_cstring(id);
 	bool		found;
 
 	if (is_plain(copy))
-		known_insert(stored->known, fingerprint, &found)->id = copy;
+		known_table_insert(known->table, fingerprint, &found)->id = copy;
 	MemoryContextSwitchTo(caller);
 }
 
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
-	Stored	   *stored = ((StoredReceiver *) self)->stored;
+	Known	   *known = ((KnownReceiver *) self)->known;
 	bool		isnull;
 	text	   *id = DatumGetTextPP(slot_getattr(slot, 1, &isnull));
 	Datum		fingerprint = slot_getattr(slot, 2, &isnull);
 
-	rows_count_program(&stored->set, id, isnull ? 0 : DatumGetInt64(fingerprint));
-	if (!isnull && stored->known->members < MOST_KNOWN)
-		remember(stored, (uint64) DatumGetInt64(fingerprint), id);
+	program_set_add(&known->set, id, isnull ? 0 : DatumGetInt64(fingerprint));
+	if (!isnull && known->table->members < MAX_KNOWN)
+		remember(known, (uint64) DatumGetInt64(fingerprint), id);
 	return true;
 }
 
 static void
-read_rows(Stored *stored, const char *schema, const char *username)
+read_rows(Known *known, const char *schema, const char *username)
 {
-	StoredReceiver receiver = {
+	KnownReceiver receiver = {
 		.pub = *None_Receiver,
-		.stored = stored,
+		.known = known,
 	};
 	SPIExecuteOptions options = {.dest = &receiver.pub,.read_only = false};
 	ParamListInfo params = makeParamList(1);
@@ -109,36 +109,36 @@ read_rows(Stored *stored, const char *schema, const char *username)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
 }
 
-Stored *
-stored_read(const char *schema, const char *username)
+Known	   *
+known_read(const char *schema, const char *username)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "yelp_sync known programs",
 												  ALLOCSET_DEFAULT_SIZES);
-	Stored	   *stored = MemoryContextAllocZero(context, sizeof(Stored));
+	Known	   *known = MemoryContextAllocZero(context, sizeof(Known));
 
-	stored->context = context;
-	stored->known = known_create(context, 1024, NULL);
-	read_rows(stored, schema, username);
-	return stored;
+	known->context = context;
+	known->table = known_table_create(context, 1024, NULL);
+	read_rows(known, schema, username);
+	return known;
 }
 
 void
-stored_free(Stored *stored)
+known_free(Known *known)
 {
-	MemoryContextDelete(stored->context);
+	MemoryContextDelete(known->context);
 }
 
 ProgramSet
-stored_set(const Stored *stored)
+known_set(const Known *known)
 {
-	return stored->set;
+	return known->set;
 }
 
 const char *
-stored_lookup(const void *arg, uint64 fingerprint)
+known_lookup(const void *arg, uint64 fingerprint)
 {
-	KnownProgram *known = known_lookup(((const Stored *) arg)->known, fingerprint);
+	KnownProgram *program = known_table_lookup(((const Known *) arg)->table, fingerprint);
 
-	return known ? known->id : NULL;
+	return program ? program->id : NULL;
 }

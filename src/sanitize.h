@@ -1,9 +1,9 @@
 /*
- * text.h
+ * sanitize.h
  *	  Text that came from outside, made fit for messages.
  */
-#ifndef YELP_SYNC_TEXT_H
-#define YELP_SYNC_TEXT_H
+#ifndef YELP_SYNC_SANITIZE_H
+#define YELP_SYNC_SANITIZE_H
 
 /* Is there a control character in UTF-8 of this length in bytes? */
 extern bool text_has_controls(const char *text, int length);
@@ -14,4 +14,4 @@ extern bool text_has_controls(const char *text, int length);
  */
 extern char *text_shown(const char *text, int length, int most);
 
-#endif							/* YELP_SYNC_TEXT_H */
+#endif							/* YELP_SYNC_SANITIZE_H */

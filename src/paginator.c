@@ -1,0 +1,547 @@
+/*
+ * paginator.c
+ *	  All pages of an account's listing, once.
+ *
+ * As many pages as are expected go out together, page 0 among them; each page
+ * tells the total, and what that adds is asked for as well, while what lies
+ * beyond it is given up.  Each page is read as soon as it has come, its programs
+ * are added to the rows, and its text is freed.
+ *
+ * A page occupies a slot from its first attempt to its last.  A failed attempt
+ * that may be repeated waits in its slot, for its own backoff and for whatever
+ * holds back all requests (throttle.c).
+ */
+#include "postgres.h"
+
+#include "paginator.h"
+
+#include "common/pg_prng.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "fetch_error.h"
+#include "http.h"
+#include "program_page.h"
+#include "throttle.h"
+#include "elide.h"
+
+/*
+ * Requests started between two looks at what has come, so that an API which
+ * refuses them can be heard before all have gone out.
+ */
+#define STARTS_PER_TURN 16
+
+typedef enum SlotState
+{
+	SLOT_IDLE = 0,
+	SLOT_IN_FLIGHT,
+	SLOT_WAITING				/* for its next attempt */
+} SlotState;
+
+typedef struct Slot
+{
+	SlotState	state;
+	int64		offset;
+	int			limit;
+	int			attempt;		/* 1 for the first */
+	int64		not_before;		/* THROTTLE_NEVER: until the total is known */
+	int64		sent_at;
+} Slot;
+
+struct Paginator
+{
+	/* What to fetch */
+	const Account *account;
+	const Known *known;
+	HttpSettings settings;
+	Progress   *progress;
+
+	/* Which page is asked for when */
+	Listing		listing;
+	Throttle	throttle;
+	Slot	   *slots;
+	int			nslots;
+	int			in_flight;
+	bool		total_told;
+
+	/* What came */
+	HttpClient *http;
+	Staging    *staging;
+	PaginatorCounts counts;
+	MemoryContext page_context;
+};
+
+/* ---- asking ---- */
+
+static char *
+page_url(const Paginator *paginator, const Slot *slot)
+{
+	return psprintf("%s?offset=" INT64_FORMAT "&limit=%d&program_status=%s",
+					paginator->account->endpoint, slot->offset, slot->limit,
+					paginator->account->program_status);
+}
+
+static void
+send_attempt(Paginator *paginator, Slot *slot, int64 now)
+{
+	char	   *url = page_url(paginator, slot);
+
+	http_start(paginator->http, slot - paginator->slots, url);
+	pfree(url);
+	throttle_started(&paginator->throttle, now);
+	slot->state = SLOT_IN_FLIGHT;
+	slot->sent_at = now;
+	paginator->in_flight++;
+	paginator->counts.requests++;
+}
+
+static Slot *
+find_slot(Paginator *paginator, SlotState state, int64 now)
+{
+	for (int i = 0; i < paginator->nslots; i++)
+	{
+		Slot	   *slot = &paginator->slots[i];
+
+		if (slot->state == state && slot->not_before <= now)
+			return slot;
+	}
+	return NULL;
+}
+
+/* A slot with a page that may be sent now, or NULL: first what was held back. */
+static Slot *
+next_page(Paginator *paginator, int64 now)
+{
+	Slot	   *slot = find_slot(paginator, SLOT_WAITING, now);
+
+	if (slot)
+		return slot;
+	slot = find_slot(paginator, SLOT_IDLE, now);
+	if (slot == NULL || !listing_next(&paginator->listing, &slot->offset, &slot->limit))
+		return NULL;
+	slot->attempt = 1;
+	return slot;
+}
+
+/* Sends what may be sent; true when there is more that may. */
+static bool
+send_pages(Paginator *paginator, int64 now)
+{
+	for (int i = 0; i < STARTS_PER_TURN; i++)
+	{
+		Slot	   *slot;
+
+		if (throttle_next_start(&paginator->throttle, paginator->in_flight) > now)
+			return false;
+		slot = next_page(paginator, now);
+		if (slot == NULL)
+			return false;
+		send_attempt(paginator, slot, now);
+	}
+	return true;
+}
+
+static void
+wait_until(Slot *slot, int64 when)
+{
+	slot->state = SLOT_WAITING;
+	slot->not_before = when;
+}
+
+static void
+free_slot(Slot *slot)
+{
+	slot->state = SLOT_IDLE;
+	slot->not_before = 0;
+}
+
+static bool
+has_waiting(const Paginator *paginator)
+{
+	for (int i = 0; i < paginator->nslots; i++)
+	{
+		if (paginator->slots[i].state == SLOT_WAITING)
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_done(const Paginator *paginator)
+{
+	return paginator->in_flight == 0 && !has_waiting(paginator) &&
+		listing_pages_left(&paginator->listing) == 0;
+}
+
+/* When there will be something to do even if nothing comes. */
+static int64
+next_deadline(const Paginator *paginator)
+{
+	int64		deadline = progress_due(paginator->progress);
+	int64		next_start = throttle_next_start(&paginator->throttle, paginator->in_flight);
+	bool		can_start = listing_pages_left(&paginator->listing) > 0;
+
+	for (int i = 0; i < paginator->nslots; i++)
+	{
+		const Slot *slot = &paginator->slots[i];
+
+		if (slot->state == SLOT_WAITING)
+			deadline = Min(deadline, Max(slot->not_before, next_start));
+	}
+	if (can_start && paginator->in_flight < paginator->nslots)
+		deadline = Min(deadline, next_start);
+	return deadline;
+}
+
+/* ---- answers ---- */
+
+static void
+abandon_page(Paginator *paginator, Slot *slot)
+{
+	listing_abandon(&paginator->listing, slot->offset, slot->limit);
+	free_slot(slot);
+}
+
+/*
+ * The pages beyond the end need not come, and those that were refused before
+ * the total was known are worth another attempt after all.
+ */
+static void
+settle_slots(Paginator *paginator)
+{
+	for (int i = 0; i < paginator->nslots; i++)
+	{
+		Slot	   *slot = &paginator->slots[i];
+
+		if (slot->state == SLOT_IDLE)
+			continue;
+		if (slot->state == SLOT_IN_FLIGHT &&
+			listing_is_beyond(&paginator->listing, slot->offset))
+		{
+			http_abandon(paginator->http, i);
+			paginator->in_flight--;
+			abandon_page(paginator, slot);
+		}
+		else if (slot->not_before == THROTTLE_NEVER)
+		{
+			if (listing_is_beyond(&paginator->listing, slot->offset))
+				abandon_page(paginator, slot);
+			else
+				wait_until(slot, 0);
+		}
+	}
+}
+
+static int64
+count_open_pages(const Paginator *paginator)
+{
+	int64		count = listing_pages_left(&paginator->listing);
+
+	for (int i = 0; i < paginator->nslots; i++)
+		count += paginator->slots[i].state != SLOT_IDLE;
+	return count;
+}
+
+static void
+tell_total(Paginator *paginator)
+{
+	if (paginator->total_told)
+		return;
+	paginator->total_told = true;
+	progress_total(paginator->progress, paginator->listing.total,
+				   paginator->listing.pages + count_open_pages(paginator),
+				   paginator->listing.stride);
+}
+
+/* Does the page say that it answers what was asked?  It need not say anything. */
+static bool
+answers(const Paginator *paginator, const Slot *slot, const ProgramPage *page)
+{
+	return (page->offset < 0 || page->offset == slot->offset) &&
+		(page->status == NULL ||
+		 strcmp(page->status, paginator->account->program_status) == 0);
+}
+
+static void
+take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
+{
+	ListingPage seen = {
+		.offset = slot->offset,
+		.asked = slot->limit,
+		.count = page->count,
+		.total = page->total,
+		.limit = page->limit,
+	};
+
+	staging_add_page(paginator->staging, page, slot->offset,
+					 paginator->account->username);
+	if (!answers(paginator, slot, page))
+		paginator->listing.holes++;
+	free_slot(slot);
+	listing_add_page(&paginator->listing, &seen);
+	settle_slots(paginator);
+	throttle_succeeded(&paginator->throttle, slot->sent_at);
+	tell_total(paginator);
+}
+
+static FetchErrorPlace
+place_of(const Paginator *paginator, const Slot *slot)
+{
+	FetchErrorPlace place = {
+		.username = paginator->account->username,
+		.offset = slot->offset,
+		.attempt = slot->attempt,
+		.attempts = paginator->account->attempts,
+	};
+
+	return place;
+}
+
+/* Without its first page a listing has no known end, so that is never skipped. */
+static void
+give_up_page(Paginator *paginator, Slot *slot, const FetchError *error)
+{
+	FetchErrorPlace place = place_of(paginator, slot);
+
+	if (!paginator->account->partial || slot->offset == 0 ||
+		error->kind == FETCH_ERROR_FATAL)
+		fetch_error_raise(error, &place);
+	progress_warning(error->sqlstate, fetch_error_message(error, &place),
+					 error->detail,
+					 "The page is skipped, and nothing is deleted, because of the server's option partial.");
+	paginator->listing.failed++;
+	free_slot(slot);
+}
+
+/* While the total is unknown, a page that fails may be one beyond the end. */
+static void
+fail_page(Paginator *paginator, Slot *slot, const FetchError *error)
+{
+	if (error->kind != FETCH_ERROR_FATAL && slot->offset > 0 &&
+		!paginator->listing.total_known)
+		wait_until(slot, THROTTLE_NEVER);
+	else
+		give_up_page(paginator, slot, error);
+}
+
+static void
+try_again(Paginator *paginator, Slot *slot, const FetchError *error, int64 wait)
+{
+	int64		now = clock_us();
+
+	if (slot->attempt >= paginator->account->attempts)
+	{
+		fail_page(paginator, slot, error);
+		return;
+	}
+	if (wait >= 0)
+		throttle_hold(&paginator->throttle, now + wait);
+	wait_until(slot, now + throttle_backoff(&paginator->throttle, slot->attempt));
+	slot->attempt++;
+	paginator->counts.retries++;
+}
+
+/* Refused for the rate: no attempt is used up while any page gets through. */
+static void
+slow_down(Paginator *paginator, Slot *slot, FetchError *error, int64 wait)
+{
+	int			refused = throttle_refused(&paginator->throttle, clock_us(), slot->sent_at,
+										   paginator->in_flight, wait);
+
+	if (refused >= paginator->account->attempts)
+	{
+		slot->attempt = refused;
+		error->kind = FETCH_ERROR_FATAL;
+		give_up_page(paginator, slot, error);
+	}
+	wait_until(slot, 0);
+	paginator->counts.retries++;
+}
+
+/*
+ * With fewer sockets, or less memory, fewer requests are in flight; where there
+ * is not enough for one it is an error.
+ */
+static void
+use_less_room(Paginator *paginator, Slot *slot, const FetchError *error)
+{
+	FetchErrorPlace place = place_of(paginator, slot);
+
+	if (paginator->in_flight == 0)
+		fetch_error_raise(error, &place);
+	throttle_limit(&paginator->throttle, paginator->in_flight);
+	wait_until(slot, 0);
+	paginator->counts.requests--;
+}
+
+static void
+take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResponse *response)
+{
+	int64		wait = parse_retry_after(response->retry_after, time(NULL));
+	int64		max_wait = paginator->account->max_retry_after;
+
+	if (listing_is_beyond(&paginator->listing, slot->offset))
+	{
+		abandon_page(paginator, slot);
+		return;
+	}
+	if ((error->kind == FETCH_ERROR_RETRY || error->kind == FETCH_ERROR_RATE) &&
+		wait > max_wait * USECS_PER_MSEC)
+		fetch_error_of_wait(error, wait / USECS_PER_MSEC, max_wait);
+
+	switch (error->kind)
+	{
+		case FETCH_ERROR_RETRY:
+			try_again(paginator, slot, error, wait);
+			break;
+		case FETCH_ERROR_RATE:
+			slow_down(paginator, slot, error, wait);
+			break;
+		case FETCH_ERROR_NO_ROOM:
+			use_less_room(paginator, slot, error);
+			break;
+		case FETCH_ERROR_FINAL:
+		case FETCH_ERROR_FATAL:
+			fail_page(paginator, slot, error);
+			break;
+	}
+}
+
+/*
+ * Reads a page without the programs that are known.  What is wrong with it is
+ * told by the whole text.
+ */
+static bool
+read_body(const Paginator *paginator, const HttpResponse *response, ProgramPage *page,
+		  PageError *problem)
+{
+	Elided		elided;
+
+	if (known_set(paginator->known).count > 0 &&
+		elide(&elided, response->body, response->length, known_lookup,
+			  paginator->known) &&
+		program_page_read(page, elided.text, elided.length, problem))
+	{
+		elide_mark(&elided, page);
+		return true;
+	}
+	return program_page_read(page, response->body, response->length, problem);
+}
+
+static void
+take_response(Paginator *paginator, const HttpResponse *response)
+{
+	Slot	   *slot = &paginator->slots[response->slot];
+	MemoryContext caller = MemoryContextSwitchTo(paginator->page_context);
+	ProgramPage page;
+	PageError	problem;
+	FetchError	error;
+
+	paginator->in_flight--;
+	if (fetch_error_of_response(&error, response))
+		take_failure(paginator, slot, &error, response);
+	else if (read_body(paginator, response, &page, &problem))
+		take_page(paginator, slot, &page);
+	else
+	{
+		fetch_error_of_page(&error, &problem, response);
+		take_failure(paginator, slot, &error, response);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(paginator->page_context);
+}
+
+/* ---- a pass ---- */
+
+static void
+tell_progress(Paginator *paginator)
+{
+	Listing    *listing = &paginator->listing;
+	int64		done = listing->pages + listing->failed;
+
+	progress_fetched(paginator->progress, done,
+					 paginator->total_told ? done + count_open_pages(paginator) : 0,
+					 listing->rows);
+}
+
+const Listing *
+paginator_fetch(Paginator *paginator, int64 expected)
+{
+	HttpResponse response;
+
+	listing_init(&paginator->listing, paginator->account->page_size, expected);
+	paginator->http = http_open(&paginator->settings);
+	while (!is_done(paginator))
+	{
+		int64		now = clock_us();
+
+		http_wait(paginator->http, send_pages(paginator, now) ? now : next_deadline(paginator));
+		while (http_next(paginator->http, &response))
+		{
+			take_response(paginator, &response);
+			CHECK_FOR_INTERRUPTS();
+		}
+		tell_progress(paginator);
+	}
+	paginator->counts.received_bytes += http_received_bytes(paginator->http);
+	http_close(paginator->http);
+	return &paginator->listing;
+}
+
+/* ---- one sync's pages ---- */
+
+static char *
+to_utf8(const char *text)
+{
+	return pg_server_to_any(text, strlen(text), PG_UTF8);
+}
+
+static HttpSettings
+http_settings(const Account *account)
+{
+	HttpSettings settings = {
+		.endpoint = account->endpoint,
+		.username = to_utf8(account->username),
+		.password = to_utf8(account->password),
+		.ca_file = account->ca_file,
+		.proxy = account->proxy,
+		.http2 = strcmp(account->http_version, "2") == 0,
+		.concurrency = account->concurrency,
+		.connect_timeout = account->connect_timeout,
+		.timeout = account->timeout,
+		.max_body = account->max_page_bytes,
+	};
+
+	return settings;
+}
+
+Paginator  *
+paginator_create(const Account *account, const Known *known, Staging *staging,
+				 Progress *progress)
+{
+	Paginator  *paginator = palloc0(sizeof(Paginator));
+
+	paginator->account = account;
+	paginator->known = known;
+	paginator->staging = staging;
+	paginator->progress = progress;
+	paginator->settings = http_settings(account);
+	paginator->nslots = account->concurrency;
+	paginator->slots = palloc0(paginator->nslots * sizeof(Slot));
+	throttle_init(&paginator->throttle, account->concurrency,
+				  account->retry_delay * USECS_PER_MSEC, account->retry_factor,
+				  account->retry_max_delay * USECS_PER_MSEC,
+				  pg_prng_uint64(&pg_global_prng_state));
+	paginator->page_context = AllocSetContextCreate(CurrentMemoryContext,
+													"yelp_sync page",
+													ALLOCSET_DEFAULT_SIZES);
+	return paginator;
+}
+
+PaginatorCounts
+paginator_counts(const Paginator *paginator)
+{
+	return paginator->counts;
+}
