@@ -106,9 +106,13 @@ CREATE TABLE @extschema@.yelp_sync_runs (
 	run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	username text COLLATE "C" NOT NULL,
 	server text NOT NULL,
+	synced_by text NOT NULL,
+	status text NOT NULL,
+	program_status text NOT NULL,
 	started_at timestamptz NOT NULL,
 	finished_at timestamptz NOT NULL,
 	programs bigint NOT NULL,
+	listed bigint NOT NULL,
 	pages bigint NOT NULL,
 	requests bigint NOT NULL,
 	retries bigint NOT NULL,
@@ -117,6 +121,7 @@ CREATE TABLE @extschema@.yelp_sync_runs (
 	updated bigint NOT NULL,
 	unchanged bigint NOT NULL,
 	deleted bigint NOT NULL,
+	missing bigint NOT NULL,
 	failed_pages bigint NOT NULL,
 	fetch_time interval NOT NULL,
 	merge_time interval NOT NULL
@@ -129,9 +134,14 @@ COMMENT ON TABLE @extschema@.yelp_sync_runs IS 'one row for each sync that finis
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.run_id IS 'number of the sync';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.username IS 'account that was synced';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.server IS 'foreign server that it was synced from';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.synced_by IS 'role that synced';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.status IS
+'synced, or partial where something was skipped or could not be proved';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.program_status IS 'filter that was asked for';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.started_at IS 'when the sync began';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.finished_at IS 'when the merge was done';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.programs IS 'total that the API told';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.programs IS 'total that the API reported';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.listed IS 'distinct programs that arrived';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.pages IS 'pages that came';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.requests IS 'requests sent';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.retries IS 'attempts that were repeated';
@@ -140,6 +150,8 @@ COMMENT ON COLUMN @extschema@.yelp_sync_runs.added IS 'programs that were new';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.updated IS 'programs that had changed';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.unchanged IS 'programs that had not';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.deleted IS 'programs that were gone';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.missing IS
+'programs that were not listed and not proved to be gone';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.failed_pages IS 'pages skipped, with the option partial';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.fetch_time IS 'time that the pages took';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.merge_time IS 'time that the merge took';

@@ -41,6 +41,7 @@ typedef enum OptionType
 	OPTION_BOOL,
 	OPTION_INT,
 	OPTION_REAL,
+	OPTION_PERCENT,				/* with or without a sign */
 	OPTION_BYTES,				/* stored as bytes */
 	OPTION_DURATION				/* stored as milliseconds */
 } OptionType;
@@ -120,6 +121,10 @@ static const OptionRule rules[] =
 	"16MB", KILOBYTE, 256 * MEGABYTE, "1kB to 256MB", NULL},
 	{ON_SERVER(partial), OPTION_BOOL, INTO(partial),
 	"off", 0, 0, "on, off", NULL},
+	{ON_SERVER(trust_total), OPTION_BOOL, INTO(trust_total),
+	"on", 0, 0, "on, off", NULL},
+	{ON_SERVER(max_deleted), OPTION_PERCENT, INTO(max_deleted),
+	"50%", 0, 100, "0% to 100%", NULL},
 	{ON_MAPPING(username), OPTION_TEXT, INTO(username),
 	NULL, 0, 0, NULL, check_username},
 	{ON_MAPPING(password), OPTION_TEXT, INTO(password),
@@ -179,7 +184,18 @@ is_choice(const char *value, const char *choices)
 	return false;
 }
 
-/* A number in the option's own unit: bytes, milliseconds or none. */
+/* A percentage without its sign. */
+static char *
+without_percent_sign(const char *value)
+{
+	size_t		length = strlen(value);
+
+	if (length > 1 && value[length - 1] == '%')
+		length--;
+	return pnstrdup(value, length);
+}
+
+/* A number in the option's own unit: bytes, milliseconds, percent or none. */
 static double
 parse_number(const OptionRule *rule, const char *value)
 {
@@ -198,6 +214,9 @@ parse_number(const OptionRule *rule, const char *value)
 		case OPTION_BYTES:
 			valid = parse_int(value, &integer, GUC_UNIT_BYTE, &hint);
 			real = integer;
+			break;
+		case OPTION_PERCENT:
+			valid = parse_real(without_percent_sign(value), &real, 0, &hint);
 			break;
 		case OPTION_INT:
 			valid = parse_int(value, &integer, 0, &hint);
@@ -237,6 +256,7 @@ set_option(Account *account, const OptionRule *rule, const char *value)
 				reject_range(rule, value, NULL);
 			break;
 		case OPTION_REAL:
+		case OPTION_PERCENT:
 			*ACCOUNT_FIELD(account, rule, double) = parse_number(rule, value);
 			break;
 		case OPTION_INT:

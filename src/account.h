@@ -36,6 +36,10 @@ typedef struct Account
 	int			retry_max_delay;
 	int			max_retry_after;
 	bool		partial;
+
+	/* When to believe that programs are gone */
+	bool		trust_total;
+	double		max_deleted;	/* percent of the stored programs */
 } Account;
 
 /*

@@ -11,11 +11,15 @@
 #include <curl/curl.h>
 
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_proc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 #include "access/tupdesc.h"
-#include "utils/tuplesort.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000
@@ -32,6 +36,18 @@ compat_server_usage(Oid serverid, Oid roleid)
 #else
 	return pg_foreign_server_aclcheck(serverid, roleid,
 									  ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+/* May the role call the function? */
+static inline bool
+compat_function_execute(Oid function, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, roleid,
+						   ACL_EXECUTE) == ACLCHECK_OK;
+#else
+	return pg_proc_aclcheck(function, roleid, ACL_EXECUTE) == ACLCHECK_OK;
 #endif
 }
 
@@ -64,14 +80,22 @@ compat_wait_event(void)
 #endif
 }
 
-static inline bool
-compat_tuplesort_getdatum(Tuplesortstate *state, Datum *value, bool *isnull)
+/* The process that holds a lock which conflicts with ours, or 0. */
+static inline int
+compat_lock_holder(const LOCKTAG *tag, LOCKMODE mode)
 {
-#if PG_VERSION_NUM >= 160000
-	return tuplesort_getdatum(state, true, false, value, isnull, NULL);
+	int			count;
+	VirtualTransactionId *holders = GetLockConflicts(tag, mode, &count);
+	PGPROC	   *proc;
+
+	if (count == 0)
+		return 0;
+#if PG_VERSION_NUM >= 170000
+	proc = ProcNumberGetProc(holders[0].procNumber);
 #else
-	return tuplesort_getdatum(state, true, value, isnull, NULL);
+	proc = BackendIdGetProc(holders[0].backendId);
 #endif
+	return proc ? proc->pid : 0;
 }
 
 /* PostgreSQL 19 wants to be told when a descriptor is complete. */

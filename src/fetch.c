@@ -2,15 +2,17 @@
  * fetch.c
  *	  All programs of an account, as rows, and whether they are all.
  *
- * The listing can move while it is read: it has no cursor.  A pass proves what
- * it shows when every page came, all told the same total, and as many distinct
- * programs came as that.  A pass that does not is followed by a second one.
+ * The listing can move while it is read: it has no cursor.  A reading shows all
+ * that is listed when every page arrived and answered what was asked, the end
+ * was seen, all pages reported the same total, and as many distinct programs
+ * arrived as that.  A reading that leaves a doubt which another one may settle
+ * is followed by a second one.
  *
- * Even a proof can err: when one program vanishes and another appears while
- * the pages in between are read, the total stays, and the program that slipped
- * to an earlier page is missed.  So where programs seem to be gone the caller
- * has the listing fetched again, until two passes in a row brought the same
- * programs: that confirms them, and only then is anything deleted.
+ * Even a reading without doubt can err: when one program vanishes and another
+ * appears while the pages in between are read, the total stays, and the program
+ * that slipped to an earlier page is missed.  So where stored programs are not
+ * listed the listing is read again, until two readings in a row brought the same
+ * programs.  Only then is anything deleted.
  */
 #include "postgres.h"
 
@@ -19,93 +21,101 @@
 #include "clock.h"
 #include "paginator.h"
 
+/* Give up after so many readings of a listing that keeps changing */
+#define MAX_READINGS 3
+
 struct Fetch
 {
 	Paginator  *paginator;
 	Progress   *progress;
+	bool		trust_total;
 	int64		started;
-	const Listing *listing;		/* of the last pass */
 	Fetched		fetched;
 };
 
-/* Fetches the whole listing once; returns the programs that it showed. */
-static ProgramSet
-fetch_pass(Fetch *fetch, int64 expected)
+/* What keeps a reading from showing all that is listed. */
+static FetchDoubt
+doubt_of(const Fetch *fetch, const Reading *reading, ProgramSet programs)
 {
-	Fetched    *fetched = &fetch->fetched;
-
-	staging_begin_pass(&fetched->staging);
-	fetch->listing = paginator_fetch(fetch->paginator, expected);
-	fetched->pages += fetch->listing->pages;
-	fetched->failed_pages += fetch->listing->failed;
-	return staging_end_pass(&fetched->staging);
-}
-
-static bool
-is_proven(const Fetch *fetch, ProgramSet programs)
-{
-	return listing_is_whole(fetch->listing) &&
-		programs.count == fetch->listing->total;
-}
-
-/*
- * Do the programs that two passes brought alike prove that there are no others?
- * Not if a page stayed away or empty, if fewer came than the total, or if the
- * total was wrong and the end not seen.
- */
-static bool
-is_believable(const Fetch *fetch, ProgramSet programs)
-{
-	const Listing *listing = fetch->listing;
-
-	return listing->failed == 0 && listing->holes == 0 &&
-		programs.count >= listing->total &&
-		(!listing->moved || listing->end_seen);
+	if (reading->failed_pages > 0)
+		return DOUBT_FAILED_PAGES;
+	if (!reading->end_seen)
+		return DOUBT_END;
+	if (reading->mismatch)
+		return DOUBT_MISMATCH;
+	if (reading->gap >= 0)
+		return DOUBT_GAP;
+	if (fetch->trust_total && programs.count < reading->total)
+		return DOUBT_FEWER;
+	if (reading->total_moved)
+		return DOUBT_MOVING;
+	return DOUBT_NONE;
 }
 
 /*
- * Notes what a pass brought, and which rows count: those of the last pass where
- * it brought what the one before it did, else those of all.
+ * Reads the listing once.  If it brought what the reading before did, the two
+ * confirm each other, and the rows of the last one count; else those of all.
  */
 static void
-note_pass(Fetch *fetch, ProgramSet programs, bool confirmed)
-{
-	Fetched    *fetched = &fetch->fetched;
-
-	fetched->first_pass = confirmed ? fetched->staging.pass : 1;
-	fetched->repeats = fetched->first_pass < fetched->staging.pass ||
-		fetch->listing->rows > programs.count;
-	fetched->programs = programs;
-	fetched->last_pages = fetch->listing->pages;
-	fetched->total = fetch->listing->total;
-	fetched->proven = is_proven(fetch, programs);
-	fetched->confirmed = confirmed;
-}
-
-Fetched    *
-fetch_programs(Fetch *fetch, int64 expected)
-{
-	Fetched    *fetched = &fetch->fetched;
-
-	note_pass(fetch, fetch_pass(fetch, expected), false);
-	if (!fetched->proven && fetched->failed_pages == 0 &&
-		!listing_is_vain(fetch->listing))
-		fetch_again(fetch, "it does not show what it tells of");
-	return fetched;
-}
-
-void
-fetch_again(Fetch *fetch, const char *why)
+read_listing(Fetch *fetch, int64 expected)
 {
 	Fetched    *fetched = &fetch->fetched;
 	ProgramSet	before = fetched->programs;
-	ProgramSet	now;
 
+	staging_begin_pass(&fetched->staging);
+	fetched->reading = paginator_fetch(fetch->paginator, expected);
+	fetched->programs = staging_end_pass(&fetched->staging);
+	fetched->pages += fetched->reading.pages;
+	fetched->failed_pages += fetched->reading.failed_pages;
+
+	fetched->confirmed = fetched->staging.pass > 1 &&
+		program_set_equal(before, fetched->programs);
+	fetched->first_pass = fetched->confirmed ? fetched->staging.pass : 1;
+	fetched->repeats = fetched->first_pass < fetched->staging.pass ||
+		fetched->staging.pass_rows > fetched->programs.count;
+	fetched->doubt = doubt_of(fetch, &fetched->reading, fetched->programs);
+	if (fetched->doubt == DOUBT_MOVING && fetched->confirmed)
+		fetched->doubt = DOUBT_NONE;
+}
+
+static void
+read_again(Fetch *fetch, const char *why)
+{
 	progress_again(why);
-	now = fetch_pass(fetch, Max(fetched->total, before.count));
-	note_pass(fetch, now, program_set_equal(before, now));
-	if (fetched->confirmed && is_believable(fetch, now))
-		fetched->proven = true;
+	read_listing(fetch, Max(fetch->fetched.reading.total,
+							fetch->fetched.programs.count));
+}
+
+/* May another reading show more than this one? */
+static bool
+is_worth_another(FetchDoubt doubt)
+{
+	return doubt == DOUBT_MISMATCH || doubt == DOUBT_GAP ||
+		doubt == DOUBT_FEWER || doubt == DOUBT_MOVING;
+}
+
+Fetched    *
+fetch_programs(Fetch *fetch, int64 expected, FetchLacks lacks, void *arg)
+{
+	Fetched    *fetched = &fetch->fetched;
+
+	read_listing(fetch, expected);
+	if (is_worth_another(fetched->doubt))
+		read_again(fetch, "it does not show what it reports");
+	while (fetched->doubt == DOUBT_NONE && !fetched->confirmed &&
+		   lacks(arg, fetched))
+	{
+		if (fetched->staging.pass < MAX_READINGS)
+			read_again(fetch, "programs seem to be gone");
+		else
+			fetched->doubt = DOUBT_MOVING;
+	}
+	fetched->counts = paginator_counts(fetch->paginator);
+	fetched->elapsed = clock_us() - fetch->started;
+	progress_fetch_done(fetch->progress, fetched->reading.pages,
+						fetched->programs.count, fetched->counts.retries,
+						fetched->elapsed);
+	return fetched;
 }
 
 Fetch	   *
@@ -114,20 +124,10 @@ fetch_create(const Account *account, const Known *known, Progress *progress)
 	Fetch	   *fetch = palloc0(sizeof(Fetch));
 
 	fetch->progress = progress;
+	fetch->trust_total = account->trust_total;
 	fetch->started = clock_us();
 	staging_init(&fetch->fetched.staging);
-	fetch->paginator = paginator_create(account, known, &fetch->fetched.staging, progress);
+	fetch->paginator = paginator_create(account, known,
+										&fetch->fetched.staging, progress);
 	return fetch;
-}
-
-void
-fetch_end(Fetch *fetch)
-{
-	Fetched    *fetched = &fetch->fetched;
-
-	fetched->counts = paginator_counts(fetch->paginator);
-	fetched->elapsed = clock_us() - fetch->started;
-	progress_fetch_done(fetch->progress, fetched->last_pages,
-						fetched->programs.count, fetched->counts.retries,
-						fetched->elapsed);
 }

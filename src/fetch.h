@@ -12,46 +12,57 @@
 
 typedef struct Fetch Fetch;
 
+/* Why what did not arrive may be listed all the same. */
+typedef enum FetchDoubt
+{
+	DOUBT_NONE = 0,				/* all that is listed arrived */
+	DOUBT_FAILED_PAGES,			/* pages were skipped */
+	DOUBT_END,					/* what is behind the last program is unknown */
+	DOUBT_MISMATCH,				/* a page did not answer what was asked */
+	DOUBT_GAP,					/* a page was empty, and later ones were not */
+	DOUBT_FEWER,				/* fewer programs arrived than the total */
+	DOUBT_MOVING				/* the listing kept changing */
+} FetchDoubt;
+
 /* What has been fetched so far. */
 typedef struct Fetched
 {
 	/* The programs */
 	Staging		staging;
-	int			first_pass;		/* rows of earlier passes do not count */
-	bool		repeats;		/* a program may have come more than once */
-	ProgramSet	programs;		/* of the last pass */
+	int			first_pass;		/* rows of earlier readings do not count */
+	bool		repeats;		/* a program may have arrived more than once */
+	ProgramSet	programs;		/* of the last reading */
 
-	/* What they are worth */
-	int64		total;			/* of programs, says the API */
-	bool		proven;			/* what did not come seems to be gone */
-	bool		confirmed;		/* the last two passes brought the same */
+	/* How far they can be trusted */
+	Reading		reading;		/* the last one */
+	FetchDoubt	doubt;
+	bool		confirmed;		/* the last two readings brought the same */
 
 	/* Statistics */
 	int64		pages;
-	int64		last_pages;		/* of the last pass */
 	int64		failed_pages;
-	PaginatorCounts counts;		/* known in the end */
-	int64		elapsed;		/* microseconds; known in the end */
+	PaginatorCounts counts;
+	int64		elapsed;		/* microseconds */
 } Fetched;
+
+/* Are programs stored that the last reading did not bring? */
+typedef bool (*FetchLacks) (void *arg, const Fetched *fetched);
 
 /* Makes ready to fetch, in the current memory context. */
 extern Fetch *fetch_create(const Account *account, const Known *known,
 						   Progress *progress);
 
 /*
- * Fetches all programs, once or, where that proves nothing, twice.  The number
- * that is expected, 0 for none, decides how many pages are asked for before
- * the first has come; a wrong one costs requests and nothing else.
+ * Fetches all programs: once, or as often as it takes to prove what is gone.
+ * The number that is expected, 0 for unknown, decides how many pages are asked
+ * for before the first has arrived; a wrong one costs requests and nothing else.
  *
- * The result lives as long as the memory context.  Raises the errors of
- * fetch_error.c and what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
+ * What did not arrive is proved to be gone where there is no doubt and the
+ * programs are confirmed.  The result lives as long as the memory context.
+ * Raises the errors of fetch_error.c and what CHECK_FOR_INTERRUPTS raises;
+ * nothing is left behind then.
  */
-extern Fetched *fetch_programs(Fetch *fetch, int64 expected);
-
-/* Fetches them once more; why is the end of a sentence. */
-extern void fetch_again(Fetch *fetch, const char *why);
-
-/* Completes the statistics. */
-extern void fetch_end(Fetch *fetch);
+extern Fetched *fetch_programs(Fetch *fetch, int64 expected,
+							   FetchLacks lacks, void *arg);
 
 #endif							/* YELP_SYNC_FETCH_H */

@@ -8,26 +8,28 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 int64
-history_last_total(const char *schema, const char *username, const char *server)
+history_last_listed(const char *schema, const char *username, const char *server)
 {
 	Oid			types[] = {TEXTOID, TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(username), CStringGetTextDatum(server)};
-	char	   *sql = psprintf("SELECT programs FROM %s.yelp_sync_runs"
-							   " WHERE username OPERATOR(pg_catalog.=) $1"
-							   "  AND server OPERATOR(pg_catalog.=) $2"
+	char	   *sql = psprintf("SELECT listed::pg_catalog.int8 FROM %s.yelp_sync_runs"
+							   " WHERE username::pg_catalog.text OPERATOR(pg_catalog.=) $1"
+							   "  AND server::pg_catalog.text OPERATOR(pg_catalog.=) $2"
 							   " ORDER BY run_id DESC LIMIT 1", schema);
+	Datum		listed;
 	bool		isnull;
 
 	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
 	if (SPI_processed == 0)
 		return -1;
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-									   SPI_tuptable->tupdesc, 1, &isnull));
+	listed = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return isnull ? -1 : DatumGetInt64(listed);
 }
 
 static Datum
@@ -40,7 +42,7 @@ interval_datum(int64 microseconds)
 }
 
 void
-history_add(const char *schema, const SyncRun * run, const Fetched *fetched,
+history_add(const char *schema, const SyncRun *run, const Fetched *fetched,
 			const Merge *merge)
 {
 	struct
@@ -52,9 +54,13 @@ history_add(const char *schema, const SyncRun * run, const Fetched *fetched,
 	{
 		{"username", TEXTOID, CStringGetTextDatum(run->username)},
 		{"server", TEXTOID, CStringGetTextDatum(run->server)},
+		{"synced_by", TEXTOID, CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))},
+		{"status", TEXTOID, CStringGetTextDatum(merge->status)},
+		{"program_status", TEXTOID, CStringGetTextDatum(run->program_status)},
 		{"started_at", TIMESTAMPTZOID, TimestampTzGetDatum(run->started_at)},
 		{"finished_at", TIMESTAMPTZOID, TimestampTzGetDatum(run->finished_at)},
-		{"programs", INT8OID, Int64GetDatum(fetched->total)},
+		{"programs", INT8OID, Int64GetDatum(fetched->reading.total)},
+		{"listed", INT8OID, Int64GetDatum(merge->programs)},
 		{"pages", INT8OID, Int64GetDatum(fetched->pages)},
 		{"requests", INT8OID, Int64GetDatum(fetched->counts.requests)},
 		{"retries", INT8OID, Int64GetDatum(fetched->counts.retries)},
@@ -63,6 +69,7 @@ history_add(const char *schema, const SyncRun * run, const Fetched *fetched,
 		{"updated", INT8OID, Int64GetDatum(merge->updated)},
 		{"unchanged", INT8OID, Int64GetDatum(merge->unchanged)},
 		{"deleted", INT8OID, Int64GetDatum(merge->deleted)},
+		{"missing", INT8OID, Int64GetDatum(merge->show_missing ? merge->unlisted : 0)},
 		{"failed_pages", INT8OID, Int64GetDatum(fetched->failed_pages)},
 		{"fetch_time", INTERVALOID, interval_datum(fetched->elapsed)},
 		{"merge_time", INTERVALOID, interval_datum(run->merge_us)},

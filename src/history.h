@@ -15,20 +15,21 @@ typedef struct SyncRun
 {
 	const char *username;
 	const char *server;
+	const char *program_status; /* the filter */
 	TimestampTz started_at;
 	TimestampTz finished_at;
 	int64		merge_us;
-}			SyncRun;
+} SyncRun;
 
 /*
- * How many programs the API told of last time, or -1.  Needs an SPI connection;
- * the schema is quoted.
+ * How many programs were listed last time, or -1.  Needs an SPI connection; the
+ * schema is quoted.
  */
-extern int64 history_last_total(const char *schema, const char *username,
-								const char *server);
+extern int64 history_last_listed(const char *schema, const char *username,
+								 const char *server);
 
 /* Adds a row.  Needs an SPI connection. */
-extern void history_add(const char *schema, const SyncRun * run, const Fetched *fetched,
+extern void history_add(const char *schema, const SyncRun *run, const Fetched *fetched,
 						const Merge *merge);
 
 #endif							/* YELP_SYNC_HISTORY_H */

@@ -283,6 +283,13 @@ clean_up(void *arg)
 	http_pool_destroy();
 }
 
+void
+http_release(void)
+{
+	if (open_client)
+		clean_up(open_client);
+}
+
 HttpClient *
 http_open(const HttpSettings *settings)
 {

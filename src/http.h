@@ -70,6 +70,9 @@ extern HttpClient *http_open(const HttpSettings *settings);
 /* Gives everything back but the connections: the session's next client takes them. */
 extern void http_close(HttpClient *client);
 
+/* Gives back what an error left open, if anything; never raises. */
+extern void http_release(void);
+
 /*
  * Starts a request.  The slot, 0 to concurrency - 1, is the caller's name for
  * it, free until then.

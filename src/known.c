@@ -53,11 +53,16 @@ typedef struct KnownReceiver
 	Known	   *known;
 } KnownReceiver;
 
-/* An id that needs no escapes in JSON; Yelp's do not. */
+/* An id that is spelled in JSON as it is stored; Yelp's are. */
 static bool
 is_plain(const char *id)
 {
-	return strpbrk(id, "\"\\") == NULL;
+	for (; *id; id++)
+	{
+		if (*id == '"' || *id == '\\' || IS_HIGHBIT_SET(*id))
+			return false;
+	}
+	return true;
 }
 
 static void
@@ -87,7 +92,8 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 }
 
 static void
-read_rows(Known *known, const char *schema, const char *username)
+read_rows(Known *known, const char *schema, bool partitioned,
+		  const char *username)
 {
 	KnownReceiver receiver = {
 		.pub = *None_Receiver,
@@ -103,14 +109,17 @@ read_rows(Known *known, const char *schema, const char *username)
 	params->params[0].pflags = PARAM_FLAG_CONST;
 	params->params[0].ptype = TEXTOID;
 	options.params = params;
-	if (SPI_execute_extended(psprintf("SELECT program_id, fingerprint FROM %s.yelp_programs"
-									  " WHERE username OPERATOR(pg_catalog.=) $1", schema),
+	if (SPI_execute_extended(psprintf("SELECT program_id::pg_catalog.text, fingerprint::pg_catalog.int8"
+									  " FROM %s%s.yelp_programs"
+									  " WHERE username OPERATOR(pg_catalog.=) $1",
+									  partitioned ? "" : "ONLY ", schema),
 							 &options) != SPI_OK_SELECT)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
 }
 
 Known	   *
-known_read(const char *schema, const char *username)
+known_read(const char *schema, bool partitioned,
+		   const char *username)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "yelp_sync known programs",
@@ -119,7 +128,7 @@ known_read(const char *schema, const char *username)
 
 	known->context = context;
 	known->table = known_table_create(context, 1024, NULL);
-	read_rows(known, schema, username);
+	read_rows(known, schema, partitioned, username);
 	return known;
 }
 

@@ -11,9 +11,11 @@ typedef struct Known Known;
 
 /*
  * Reads the ids and fingerprints of the account's rows.  Needs an SPI
- * connection; the schema is quoted.  The result is in the current context.
+ * connection; the schema is quoted.  Rows of tables that inherit from yelp_programs
+ * count only where it is partitioned.  The result is in the current context.
  */
-extern Known *known_read(const char *schema, const char *username);
+extern Known *known_read(const char *schema, bool partitioned,
+						 const char *username);
 
 extern void known_free(Known *known);
 

@@ -1,20 +1,29 @@
 /*
  * listing.c
- *	  Which parts of a listing have been asked for, and what came of them.
+ *	  Which parts of a listing were asked for, where it ends, and whether all
+ *	  of it arrived.
  *
- * The API lists programs by offset and limit, and tells the total with each
- * page.  What nobody has asked for yet is kept as ranges of positions: at
- * first as many as are expected, then what the told total adds, and what a
- * page that was shorter than asked for left out.  So an API that serves
- * smaller pages, at first or from some page on, is followed without a gap.
- * Ranges beyond the total stay, in case that a later page tells a larger one.
+ * The API lists programs by offset and limit, and reports a total with each
+ * page.  What has not been asked for yet is kept as ranges of positions: at
+ * first as many as are expected, then what the total adds, and what a page that
+ * was shorter than asked for left out.  So an API that serves smaller pages, at
+ * first or from some page on, is followed without a gap.
  *
- * An API may also list more than the total that it tells: then the end is
- * where a page is not full.
+ * The total is a hint for what to ask for: it may be cached, capped or
+ * miscounted.  Where the listing ends is looked at.  The end is seen
  *
- * A page that is empty where there should be programs is a hole: asking again
- * from the same place would not end.  A listing with a hole, or whose pages
- * told different totals, proves nothing about what it does not show.
+ * - behind a page that is shorter than the API's pages are, or
+ * - where a look behind the last program brought nothing new: an empty page,
+ *	 an answer that there is no such page, or programs that came before.
+ *
+ * Where the total is a multiple of the page size, and where all programs fit on
+ * one page, whose size shows nothing, the look goes out together with the other
+ * pages.  Otherwise it follows when all else has arrived and the end has not
+ * been seen; and where more and more programs lie behind the total, more and
+ * more pages are asked for at once.
+ *
+ * A page without programs that has others behind it is a gap.  Whoever lists
+ * like that proves nothing about what does not arrive.
  */
 #include "postgres.h"
 
@@ -22,15 +31,11 @@
 
 #define FIRST_RANGES 16
 
-/* So many empty pages in the end, and no more are asked for */
+/* After so many pages without programs at the end, asking on is pointless */
 #define MAX_EMPTY 100
 
-/*
- * An API is believed to list more than its total, but not more than twice as
- * much, and some pages: one that never stops must not keep us for ever.
- */
-#define MAX_OVERFLOW 2
-#define MAX_OVERFLOW_PAGES 10
+/* Pages asked for at once behind the total */
+#define MAX_LOOKAHEAD 64
 
 static void
 add_range(Listing *listing, int64 from, int64 to)
@@ -50,11 +55,11 @@ add_range(Listing *listing, int64 from, int64 to)
 	range->to = to;
 }
 
-/* Plans whole pages, up to the one that holds the last of the total. */
+/* Plans whole pages, up to the one that holds the last of so many programs. */
 static void
-plan_until(Listing *listing, int64 total)
+plan_until(Listing *listing, int64 end)
 {
-	int64		missing = total - listing->planned;
+	int64		missing = end - listing->planned;
 	int64		npages = (missing + listing->stride - 1) / listing->stride;
 
 	if (missing <= 0)
@@ -71,63 +76,141 @@ listing_init(Listing *listing, int page_size, int64 expected)
 	listing->stride = page_size;
 	listing->max_ranges = FIRST_RANGES;
 	listing->ranges = palloc(FIRST_RANGES * sizeof(ListingRange));
+	listing->closed_at = listing->short_end = listing->first_empty = -1;
+	listing->look_at = expected > 0 && expected < page_size ? expected : -1;
+	listing->lookahead = 1;
 	plan_until(listing, Max(expected, 1));
+	if (expected > 0 && expected % page_size == 0)
+		plan_until(listing, expected + 1);
+}
+
+/* Is the page behind which the programs end shorter than the API's are? */
+static bool
+ends_with_short_page(const Listing *listing)
+{
+	return listing->short_end == listing->last_end &&
+		listing->short_count < listing->max_count;
 }
 
 bool
-listing_is_vain(const Listing *listing)
+listing_end_is_seen(const Listing *listing)
+{
+	if (!listing->total_known)
+		return false;
+	if (ends_with_short_page(listing))
+		return true;
+	if (listing->closed_at < listing->last_end)
+		return false;
+	for (int i = 0; i < listing->nranges; i++)
+	{
+		const ListingRange *range = &listing->ranges[i];
+
+		if (range->from < range->to && range->from < listing->closed_at &&
+			range->to > listing->last_end)
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_pointless(const Listing *listing)
 {
 	return listing->empty_tail >= MAX_EMPTY;
 }
 
-/* Up to where programs are to be asked for, as far as is known. */
+/* Where programs are to be expected up to, as far as is known. */
 static int64
 known_end(const Listing *listing)
 {
 	if (!listing->total_known)
 		return PG_INT64_MAX;
-	return listing_is_vain(listing) ? listing->last_end : listing->end;
+	if (listing->end_unknown)
+		return listing->last_end;
+	if (is_pointless(listing))
+		return Max(listing->last_end, listing->closed_at);
+	return Max(Max(listing->total, listing->last_end), listing->closed_at);
 }
 
+/* Up to where to ask: a bit further as long as the end has not been seen. */
+static int64
+ask_end(const Listing *listing)
+{
+	int64		end = known_end(listing);
+
+	if (listing->end_unknown || is_pointless(listing) ||
+		listing_end_is_seen(listing))
+		return end;
+	return Max(end, listing->look_end);
+}
+
+/* Has all arrived that was asked for, but not the end? */
 static bool
-is_after_end(const Listing *listing, int64 position)
+needs_look(const Listing *listing)
 {
-	return position >= known_end(listing);
+	return listing->total_known && listing->outstanding == 0 &&
+		listing->postponed == 0 && !listing->end_unknown && !is_pointless(listing) &&
+		!listing_end_is_seen(listing);
 }
 
-bool
-listing_is_beyond(const Listing *listing, int64 offset)
+static void
+plan_look(Listing *listing)
 {
-	return offset > 0 && listing->total_known && offset >= listing->end;
+	listing->look_end = Max(listing->last_end, listing->total) + 1 +
+		(int64) (listing->lookahead - 1) * listing->stride;
+	plan_until(listing, listing->look_end);
+	listing->lookahead = Min(listing->lookahead * 2, MAX_LOOKAHEAD);
 }
 
-/* The first range that lies before the end, or NULL; empty ones are dropped. */
+/* The lowest range that begins before a position, or NULL; drops empty ones. */
 static ListingRange *
-first_range(Listing *listing)
+first_range(Listing *listing, int64 end)
 {
+	ListingRange *first = NULL;
+
 	for (int i = 0; i < listing->nranges;)
 	{
 		ListingRange *range = &listing->ranges[i];
 
 		if (range->from >= range->to)
+		{
 			*range = listing->ranges[--listing->nranges];
-		else if (is_after_end(listing, range->from))
-			i++;
-		else
-			return range;
+			continue;
+		}
+		if (range->from < end && (first == NULL || range->from < first->from))
+			first = range;
+		i++;
 	}
-	return NULL;
+	return first;
+}
+
+static ListingRange *
+next_range(Listing *listing)
+{
+	ListingRange *range = first_range(listing, ask_end(listing));
+
+	if (range || !needs_look(listing))
+		return range;
+	plan_look(listing);
+	return first_range(listing, listing->look_end);
 }
 
 /*
  * The last page is asked for at full length, so that all requests look alike;
- * a part of a page at its own length, so that nothing comes twice.
+ * a part of a page at its own length, so that nothing arrives twice.
  */
 bool
 listing_next(Listing *listing, int64 *offset, int *limit)
 {
-	ListingRange *range = first_range(listing);
+	ListingRange *range = next_range(listing);
 
+	if (range == NULL && listing->look_at >= 0)
+	{
+		*offset = listing->look_at;
+		*limit = listing->stride;
+		listing->look_at = -1;
+		listing->outstanding++;
+		return true;
+	}
 	if (range == NULL)
 		return false;
 	*offset = range->from;
@@ -135,76 +218,60 @@ listing_next(Listing *listing, int64 *offset, int *limit)
 	if (range->to < listing->planned)
 		*limit = (int) Min(*limit, range->to - range->from);
 	range->from += *limit;
+	listing->outstanding++;
 	return true;
 }
 
 void
-listing_abandon(Listing *listing, int64 offset, int limit)
+listing_abandon_page(Listing *listing, int64 offset, int limit)
 {
+	listing->outstanding--;
 	add_range(listing, offset, offset + limit);
 }
 
-/*
- * Where a page or more than the total was expected, the first page behind it
- * is asked for too: it shows that the listing did become shorter.
- */
+bool
+listing_is_tail(const Listing *listing, int64 offset)
+{
+	return offset > 0 && offset >= listing->last_end;
+}
+
+bool
+listing_is_behind_end(const Listing *listing, int64 offset)
+{
+	return offset > 0 && listing_end_is_seen(listing) &&
+		offset >= Max(known_end(listing), listing->last_end);
+}
+
 static void
 follow_total(Listing *listing, int64 total)
 {
-	bool		known = listing->total_known;
+	bool		first = !listing->total_known;
 
-	if (listing->total_known && listing->total != total)
-		listing->moved = true;
-	listing->total = listing->total_known ? Max(listing->total, total) : total;
+	if (!first && listing->total != total)
+		listing->total_moved = true;
+	listing->total = first ? total : Max(listing->total, total);
 	listing->total_known = true;
-	listing->end = Max(listing->end, listing->total);
-	if (!known && listing->planned >= total + listing->stride)
-		listing->end = Max(listing->end, total + 1);
-	plan_until(listing, listing->end);
+	plan_until(listing, listing->total);
+	if (first && total > 0 && total % listing->stride == 0)
+	{
+		listing->look_end = total + 1;
+		plan_until(listing, listing->look_end);
+	}
 }
 
-/*
- * Programs lie beyond the total.  Where a page there was full, others may
- * follow it: look, until a page is not full.
- */
+/* Nothing new lies at the offset, which is behind all programs. */
 static void
-follow_overflow(Listing *listing, const ListingPage *page)
+close_at(Listing *listing, int64 offset)
 {
-	int64		end = page->offset + page->count;
-
-	listing->moved = true;
-	if (page->count < Min(page->asked, listing->stride))
-		return;
-	if (end > MAX_OVERFLOW * listing->total + MAX_OVERFLOW_PAGES * page->asked)
-		listing->holes++;		/* what is behind it will not be known */
-	else
-		listing->end = Max(listing->end, end + 1);
-	plan_until(listing, listing->end);
-}
-
-/* The listing ended here, beyond or at the total. */
-static void
-stop_at(Listing *listing, int64 end)
-{
-	listing->end = Max(listing->total, Min(listing->end, end));
-	listing->end_seen = true;
+	if (listing->closed_at < listing->last_end || offset < listing->closed_at)
+		listing->closed_at = offset;
 }
 
 static void
-note_hole(Listing *listing, int64 offset)
+note_empty(Listing *listing, int64 offset)
 {
-	listing->holes++;
-	if (offset >= listing->last_end)
-		listing->empty_tail++;
-}
-
-static void
-note_programs(Listing *listing, int64 end)
-{
-	if (end <= listing->last_end)
-		return;
-	listing->last_end = end;
-	listing->empty_tail = 0;
+	if (listing->first_empty < 0 || offset < listing->first_empty)
+		listing->first_empty = offset;
 }
 
 /*
@@ -220,7 +287,7 @@ follow_stride(Listing *listing, const ListingPage *page)
 	listing->last_short = page->count;
 }
 
-/* A page longer than asked for brings what others need not bring again. */
+/* A page longer than asked for holds what others need not bring again. */
 static void
 leave_out(Listing *listing, int64 from, int64 to)
 {
@@ -237,6 +304,7 @@ leave_out(Listing *listing, int64 from, int64 to)
 	}
 }
 
+/* What a short page left out is asked for, unless the listing ends with it. */
 static void
 note_short_page(Listing *listing, const ListingPage *page)
 {
@@ -244,58 +312,109 @@ note_short_page(Listing *listing, const ListingPage *page)
 
 	if (end < page->total)
 		follow_stride(listing, page);
-	else if (page->count < listing->stride)
-		stop_at(listing, end);
+	if (end > listing->short_end)
+	{
+		listing->short_end = end;
+		listing->short_count = page->count;
+	}
 	add_range(listing, end, page->offset + page->asked);
+}
+
+static void
+note_programs(Listing *listing, const ListingPage *page)
+{
+	int64		end = page->offset + page->count;
+
+	listing->rows += page->count;
+	listing->max_count = Max(listing->max_count, page->count);
+	if (page->fresh > 0 && end > listing->last_end)
+	{
+		listing->last_end = end;
+		listing->empty_tail = 0;
+	}
+	if (page->count > page->asked)
+		leave_out(listing, page->offset, end);
+	else if (page->count < page->asked)
+		note_short_page(listing, page);
 }
 
 void
 listing_add_page(Listing *listing, const ListingPage *page)
 {
-	int64		end = page->offset + page->count;
+	bool		nothing_new = page->fresh == 0 &&
+	page->offset >= listing->last_end;
 
-	follow_total(listing, page->total);
-	if (page->count == 0 && page->offset > 0 && page->offset >= listing->total)
-	{
-		stop_at(listing, page->offset);
-		listing_abandon(listing, page->offset, page->asked);
-		return;
-	}
-
+	listing->outstanding--;
 	listing->pages++;
-	listing->rows += page->count;
-	if (end > page->total)
-		follow_overflow(listing, page);
-	if (page->count == 0 && page->offset < listing->total)
-		note_hole(listing, page->offset);
-	else
-		note_programs(listing, end);
-	if (page->count > page->asked)
-		leave_out(listing, page->offset, end);
-	else if (page->count > 0 && page->count < page->asked)
-		note_short_page(listing, page);
+	follow_total(listing, page->total);
+	if (page->count == 0 && page->asked >= listing->stride)
+		note_empty(listing, page->offset);
+	if (nothing_new)
+	{
+		listing->empty_tail++;
+		close_at(listing, page->offset);
+	}
+	else if (page->count > 0)
+		note_programs(listing, page);
+}
+
+void
+listing_postpone_page(Listing *listing, int64 offset)
+{
+	listing->outstanding--;
+	listing->postponed++;
+	if (listing_is_tail(listing, offset))
+		listing->empty_tail++;
+}
+
+void
+listing_settle(Listing *listing)
+{
+	listing->postponed = 0;
+}
+
+void
+listing_refuse_page(Listing *listing, int64 offset)
+{
+	note_empty(listing, offset);
+	close_at(listing, offset);
+}
+
+void
+listing_lose_end(Listing *listing)
+{
+	listing->end_unknown = true;
+}
+
+void
+listing_fail_page(Listing *listing)
+{
+	listing->failed++;
 }
 
 int64
 listing_pages_left(const Listing *listing)
 {
+	int64		end = ask_end(listing);
 	int64		pages = 0;
 
 	for (int i = 0; i < listing->nranges; i++)
 	{
 		ListingRange range = listing->ranges[i];
 
-		range.to = Min(range.to, known_end(listing));
+		range.to = Min(range.to, end);
 		if (range.from < range.to)
 			pages += (range.to - range.from + listing->stride - 1) /
 				listing->stride;
 	}
-	return pages;
+	if (pages == 0 && needs_look(listing))
+		pages = 1;
+	return pages + (listing->look_at >= 0);
 }
 
-bool
-listing_is_whole(const Listing *listing)
+int64
+listing_gap(const Listing *listing)
 {
-	return listing->total_known && !listing->moved &&
-		listing->holes == 0 && listing->failed == 0;
+	return listing->first_empty >= 0 && listing->first_empty < listing->last_end ?
+		listing->first_empty : -1;
 }

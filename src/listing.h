@@ -1,6 +1,7 @@
 /*
  * listing.h
- *	  Which parts of a listing have been asked for, and what came of them.
+ *	  Which parts of a listing were asked for, where it ends, and whether all
+ *	  of it arrived.
  *
  * Pure: knows neither requests nor rows.  Memory is palloc'd in the current
  * context.
@@ -8,13 +9,14 @@
 #ifndef YELP_SYNC_LISTING_H
 #define YELP_SYNC_LISTING_H
 
-/* Programs from .. to - 1 of the listing, that nobody has asked for yet. */
+/* Positions from .. to - 1 of the listing that have not been asked for yet. */
 typedef struct ListingRange
 {
 	int64		from;
 	int64		to;
 } ListingRange;
 
+/* Callers use the functions below; nothing in here is theirs to change. */
 typedef struct Listing
 {
 	/* What to ask for */
@@ -22,63 +24,99 @@ typedef struct Listing
 	ListingRange *ranges;
 	int			nranges;
 	int			max_ranges;
-	int64		planned;		/* all before has been asked for or is a range */
+	int64		planned;		/* all before was asked for or is a range */
+	int64		look_at;		/* where to look for the end, or -1 */
+	int64		look_end;		/* up to where to look for it */
+	int			lookahead;		/* pages to ask for in the next look */
+	int			outstanding;	/* pages asked for and not yet answered */
+	int			postponed;		/* pages of which it is yet to be decided */
 
-	/* What the pages said */
+	/* The totals that the pages report */
 	bool		total_known;
-	int64		total;			/* the largest that was told */
-	int64		end;			/* of what is asked for: it, or a page more */
-	bool		moved;			/* pages contradicted each other */
-	bool		end_seen;		/* a page was shorter than the API's are */
-	int			holes;			/* pages that were empty and should not be */
-	int			empty_tail;		/* of these, behind the last program */
-	int64		last_end;		/* of the pages that were not empty */
-	int			failed;			/* pages that could not be had */
-	int			last_short;		/* programs on the last page that was too
-								 * short */
+	int64		total;			/* the largest of them */
+	bool		total_moved;	/* they differ */
 
-	/* What came */
+	/* Where the listing ends */
+	int64		last_end;		/* behind the last program that was new */
+	int64		closed_at;		/* a look from here brought nothing new, or -1 */
+	int64		short_end;		/* behind the last page that was short, or -1 */
+	int			short_count;	/* programs on it */
+	int			max_count;		/* programs on the longest page */
+	int			last_short;		/* programs on the latest short page */
+	int			empty_tail;		/* pages behind last_end without programs */
+	int64		first_empty;	/* offset of the first empty page behind the
+								 * programs known then, or -1 */
+	bool		end_unknown;	/* what lies behind last_end cannot be had */
+	int			failed;			/* pages that could not be had and are skipped */
+
+	/* What arrived */
 	int64		pages;
 	int64		rows;
 } Listing;
 
-/* What a page said and brought. */
+/* What a page reports and holds. */
 typedef struct ListingPage
 {
 	int64		offset;
 	int			asked;			/* programs asked for */
 	int			count;			/* programs on it */
+	int			fresh;			/* of these, new in this reading */
 	int64		total;
 	int64		limit;			/* the API's echo, or -1 */
 } ListingPage;
 
 /*
- * A listing that is expected to have so many programs, 0 for unknown: at
- * least the first page is asked for.
+ * Begins a reading of a listing that is expected to have so many programs, 0
+ * for unknown: at least the first page is asked for.
  */
 extern void listing_init(Listing *listing, int page_size, int64 expected);
 
-/* The next page to ask for; false when there is none, for now. */
+/*
+ * The next page to ask for; false when there is none, for now.  Each page that
+ * is handed out is answered by one of the next three functions.
+ */
 extern bool listing_next(Listing *listing, int64 *offset, int *limit);
 
-/* A page was asked for, and its answer is not waited for. */
-extern void listing_abandon(Listing *listing, int64 offset, int limit);
-
+/* The page arrived. */
 extern void listing_add_page(Listing *listing, const ListingPage *page);
 
-/* Paginator that are still to be asked for. */
-extern int64 listing_pages_left(const Listing *listing);
+/* Its answer is no longer waited for. */
+extern void listing_abandon_page(Listing *listing, int64 offset, int limit);
 
 /*
- * Is this offset, as far as is known, beyond the end?  Nothing need come from
- * there; what does shows that the end is not the end.
+ * The page did not arrive, and only when all others are answered will it show
+ * what that means.  Then one of these says it.
  */
-extern bool listing_is_beyond(const Listing *listing, int64 offset);
+extern void listing_postpone_page(Listing *listing, int64 offset);
 
-/* Is the end of the programs so far from the total that reading on is vain? */
-extern bool listing_is_vain(const Listing *listing);
+/* All others are answered: now it is said of each postponed page. */
+extern void listing_settle(Listing *listing);
 
-/* Did every page come, and none contradict another? */
-extern bool listing_is_whole(const Listing *listing);
+/* The API says that there is no such page: nothing lies there. */
+extern void listing_refuse_page(Listing *listing, int64 offset);
+
+/* What lies behind the programs that arrived cannot be had. */
+extern void listing_lose_end(Listing *listing);
+
+/* The page cannot be had and is skipped. */
+extern void listing_fail_page(Listing *listing);
+
+/* Pages that are still to be asked for, by what is known now. */
+extern int64 listing_pages_left(const Listing *listing);
+
+/* Is this offset behind all programs that arrived so far? */
+extern bool listing_is_tail(const Listing *listing, int64 offset);
+
+/* Is this offset behind the end, which was seen?  Then no answer is needed. */
+extern bool listing_is_behind_end(const Listing *listing, int64 offset);
+
+/* Was it seen where the listing ends? */
+extern bool listing_end_is_seen(const Listing *listing);
+
+/*
+ * Is there a page without programs with others behind it?  The offset of the
+ * first one, or -1.
+ */
+extern int64 listing_gap(const Listing *listing);
 
 #endif							/* YELP_SYNC_LISTING_H */

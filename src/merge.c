@@ -36,7 +36,10 @@
 
 #define FETCHED "fetched"
 
-/* Names in a statement: %1$s is the extension's schema, %2$s the fetched rows. */
+/*
+ * Names in a statement: %1$s is the extension's schema, %2$s the fetched rows,
+ * %3$s "ONLY " unless the table is partitioned.
+ */
 #define EQ "OPERATOR(pg_catalog.=)"
 
 /* The columns that yelp_sync_columns() fills, each with a prefix */
@@ -67,59 +70,95 @@
  * A row is altered, too, when only the spelling of its document changed: it
  * gets the new fingerprint and keeps its time, and is not reported.
  */
-#define MERGE_STATEMENT \
-	"WITH difference AS MATERIALIZED (" \
+/* What differs from the stored rows, and what is stored and did not arrive */
+#define DIFFERENCE_CTE \
+	"difference AS MATERIALIZED (" \
 	" SELECT f.program_id AS fetched_id, p.program_id AS stored_id," \
 	"  f.fingerprint, f.document, f.page_offset" \
 	" FROM %2$s f FULL JOIN" \
-	"  (SELECT p.program_id, p.fingerprint FROM %1$s.yelp_programs p" \
+	"  (SELECT p.program_id, p.fingerprint FROM %3$s%1$s.yelp_programs p" \
 	"   WHERE p.username " EQ " $1) p" \
 	" ON f.program_id " EQ " p.program_id" \
 	" WHERE NOT COALESCE(f.fingerprint " EQ " p.fingerprint, false)" \
 	"  AND (f.program_id IS NULL OR f.document IS NOT NULL)" \
-	"), mapped AS (" \
+	")"
+
+/* Of these, what arrived, as jsonb */
+#define MAPPED_CTE \
+	"mapped AS (" \
 	" SELECT d.fetched_id, d.stored_id, d.fingerprint," \
 	"  %1$s.yelp_sync_document(d.document, d.fetched_id, d.page_offset) AS data" \
 	" FROM difference d WHERE d.fetched_id IS NOT NULL OFFSET 0" \
-	"), added AS (" \
+	")"
+
+/* Programs that are proved to be gone */
+#define DELETED_CTE \
+	"deleted AS (" \
+	" DELETE FROM %3$s%1$s.yelp_programs t USING difference d" \
+	" WHERE $2 AND d.fetched_id IS NULL" \
+	"  AND t.username " EQ " $1 AND t.program_id " EQ " d.stored_id" \
+	" RETURNING t.program_id" \
+	")"
+
+/* Stored programs of another text, with the columns that changed */
+#define ALTERED_CTE \
+	"altered AS MATERIALIZED (" \
+	" SELECT m.fetched_id, m.fingerprint, m.data, a.*, c.changed" \
+	" FROM mapped m" \
+	" CROSS JOIN LATERAL (SELECT p.data," \
+	"   ROW(" COLUMNS_OF("p.") ")::%1$s.yelp_sync_values AS columns" \
+	"  FROM %3$s%1$s.yelp_programs p" \
+	"  WHERE p.username " EQ " $1 AND p.program_id " EQ " m.stored_id OFFSET 0) s" \
+	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
+	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(s.columns, s.data, m.data) c(changed)" \
+	" WHERE m.stored_id IS NOT NULL" \
+	")"
+
+/* These programs updated, as far as a condition on "a", an altered one, holds */
+#define UPDATED_CTE(name, condition) \
+	name " AS (" \
+	" UPDATE %3$s%1$s.yelp_programs t" \
+	" SET (" COLUMNS_OF("") ", data, fingerprint, updated_at) =" \
+	"  ROW(" COLUMNS_OF("a.") ", a.data, a.fingerprint," \
+	"   CASE WHEN pg_catalog.cardinality(a.changed) " EQ " 0 THEN t.updated_at ELSE $3 END)" \
+	" FROM altered a" \
+	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.fetched_id AND " condition \
+	" RETURNING t.program_id, a.changed" \
+	")"
+
+#define IS_ACTIVE "COALESCE(a.program_status " EQ " 'ACTIVE', false)"
+
+/* Programs that were not stored */
+#define ADDED_CTE \
+	"added AS (" \
 	" INSERT INTO %1$s.yelp_programs AS t" \
 	"  (username, program_id, " COLUMNS_OF("") ", data, fingerprint, created_at, updated_at)" \
 	" SELECT $1, m.fetched_id, a.*, m.data, m.fingerprint, $3, $3" \
 	" FROM mapped m CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
 	" WHERE m.stored_id IS NULL" \
 	" RETURNING t.program_id" \
-	"), altered AS MATERIALIZED (" \
-	" SELECT m.fetched_id, m.fingerprint, m.data, a.*, c.changed" \
-	" FROM mapped m" \
-	" CROSS JOIN LATERAL (SELECT p.data," \
-	"   ROW(" COLUMNS_OF("p.") ")::%1$s.yelp_sync_values AS columns" \
-	"  FROM %1$s.yelp_programs p" \
-	"  WHERE p.username " EQ " $1 AND p.program_id " EQ " m.stored_id OFFSET 0) s" \
-	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
-	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(s.columns, s.data, m.data) c(changed)" \
-	" WHERE m.stored_id IS NOT NULL" \
-	"), updated AS (" \
-	" UPDATE %1$s.yelp_programs t" \
-	" SET (" COLUMNS_OF("") ", data, fingerprint, updated_at) =" \
-	"  ROW(" COLUMNS_OF("a.") ", a.data, a.fingerprint," \
-	"   CASE WHEN pg_catalog.cardinality(a.changed) " EQ " 0 THEN t.updated_at ELSE $3 END)" \
-	" FROM altered a" \
-	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.fetched_id" \
-	" RETURNING t.program_id, a.changed" \
-	"), deleted AS (" \
-	" DELETE FROM %1$s.yelp_programs t USING difference d" \
-	" WHERE $2 AND d.fetched_id IS NULL" \
-	"  AND t.username " EQ " $1 AND t.program_id " EQ " d.stored_id" \
-	" RETURNING t.program_id" \
-	") " \
-	"SELECT 'added'::pg_catalog.text, program_id, NULL::pg_catalog.text[] FROM added " \
-	"UNION ALL " \
+	")"
+
+#define UPDATED_ROWS(name) \
 	"SELECT CASE WHEN pg_catalog.cardinality(changed) " EQ " 0 THEN 'respelled' ELSE 'updated' END," \
-	" program_id, changed FROM updated " \
-	"UNION ALL " \
-	"SELECT 'deleted', program_id, NULL FROM deleted " \
-	"UNION ALL " \
-	"SELECT 'gone', stored_id, NULL FROM difference WHERE NOT $2 AND fetched_id IS NULL"
+	" program_id::pg_catalog.text, changed FROM " name
+
+/*
+ * The last query reads one result after the other, and so decides in which
+ * order the rows are written: what makes room before what takes it, so that a
+ * unique index of the user's is met by a program that succeeds another one.
+ */
+#define MERGE_STATEMENT \
+	"WITH " DIFFERENCE_CTE ", " MAPPED_CTE ", " DELETED_CTE ", " ALTERED_CTE ", " \
+	UPDATED_CTE("ended", "NOT " IS_ACTIVE) ", " UPDATED_CTE("updated", IS_ACTIVE) ", " \
+	ADDED_CTE \
+	" SELECT 'deleted'::pg_catalog.text, program_id::pg_catalog.text," \
+	" NULL::pg_catalog.text[] FROM deleted" \
+	" UNION ALL " UPDATED_ROWS("ended") \
+	" UNION ALL " UPDATED_ROWS("updated") \
+	" UNION ALL SELECT 'added', program_id::pg_catalog.text, NULL FROM added" \
+	" UNION ALL SELECT 'missing', stored_id::pg_catalog.text, NULL FROM difference" \
+	" WHERE NOT $2 AND fetched_id IS NULL"
 
 #define WORK_MEM_SHARES 8
 #define MIN_WORK_MEM 64			/* kB: the least that PostgreSQL allows */
@@ -151,11 +190,13 @@ count_action(Merge *merge, Datum action)
 		merge->updated++;
 	else if (text_is(action, "deleted"))
 		merge->deleted++;
-	else
+	else if (text_is(action, "missing"))
 	{
-		merge->gone += text_is(action, "gone");
-		return false;
+		merge->unlisted++;
+		return merge->show_missing;
 	}
+	else
+		return false;
 	return true;
 }
 
@@ -259,6 +300,10 @@ share_work_mem(void)
 
 	(void) set_config_option("work_mem", share, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	/* Else the statement would be planned anew, under the user's settings */
+	if (plan_cache_mode == PLAN_CACHE_MODE_FORCE_CUSTOM_PLAN)
+		(void) set_config_option("plan_cache_mode", "auto", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	return level;
 }
 
@@ -292,6 +337,13 @@ run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *opt
 	AtEOXact_GUC(true, level);
 }
 
+/* Tables that inherit from yelp_programs are none of a sync's business. */
+static const char *
+only_clause(const Merge *merge)
+{
+	return merge->partitioned ? "" : "ONLY ";
+}
+
 /* What to join with, as cheap as it may be. */
 static const char *
 source_of(const Fetched *fetched)
@@ -312,7 +364,7 @@ execute_merge(Merge *merge, const Fetched *fetched)
 	SPIExecuteOptions options = {.dest = &receiver.pub};
 	ParamListInfo params = makeParamList(lengthof(types));
 	char	   *sql = psprintf(MERGE_STATEMENT, merge->schema,
-							   source_of(fetched));
+							   source_of(fetched), only_clause(merge));
 	Datum		values[] = {
 		CStringGetTextDatum(merge->username),
 		BoolGetDatum(merge->delete_gone),
@@ -351,43 +403,27 @@ query_number(const char *sql, const char *username)
 }
 
 /*
- * Most syncs delete nothing, and comparing the sets shows it.  Where they
- * differ a join tells whether more than new programs is the reason.
+ * In most syncs all stored programs are listed, and comparing the sets shows it.
+ * Where they differ a join tells whether more than new programs is the reason.
  */
-bool
-merge_would_delete(const Merge *merge, const Fetched *fetched)
+int64
+merge_count_unlisted(const Merge *merge, const Fetched *fetched)
 {
 	char	   *sql = psprintf("SELECT pg_catalog.count(*)"
-							   " FROM %s.yelp_programs p LEFT JOIN " FETCHED " f"
+							   " FROM %s%s.yelp_programs p LEFT JOIN " FETCHED " f"
 							   " ON f.program_id " EQ " p.program_id AND f.pass " EQ " %d"
 							   " WHERE p.username " EQ " $1 AND f.program_id IS NULL",
-							   merge->schema, fetched->staging.pass);
-	int64		gone;
+							   only_clause(merge), merge->schema,
+							   fetched->staging.pass);
+	int64		unlisted;
 
 	if (merge->stored.count == 0 ||
 		program_set_equal(merge->stored, fetched->programs))
-		return false;
+		return 0;
 	register_rows(fetched);
-	gone = query_number(sql, merge->username);
+	unlisted = query_number(sql, merge->username);
 	unregister_rows();
-	return gone > 0;
-}
-
-/*
- * An empty listing is more likely an API that is out of order than the end of
- * all programs.
- */
-static void
-reject_empty(const Merge *merge)
-{
-	if (merge->stored.count > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_ERROR),
-				 errmsg("API lists no program of account \"%s\", but " INT64_FORMAT " are stored",
-						merge->username, merge->stored.count),
-				 errdetail("Nothing was deleted."),
-				 errhint("If they are gone indeed: DELETE FROM %s.yelp_programs WHERE username = %s;",
-						 merge->schema, quote_literal_cstr(merge->username))));
+	return unlisted;
 }
 
 /* When the rows of several passes are used, their programs are yet to be counted. */
@@ -411,8 +447,6 @@ nothing_changed(const Merge *merge, const Fetched *fetched)
 void
 merge_programs(Merge *merge, const Fetched *fetched)
 {
-	if (fetched->programs.count == 0 && merge->delete_gone)
-		reject_empty(merge);
 	if (nothing_changed(merge, fetched))
 	{
 		merge->programs = merge->unchanged = fetched->programs.count;

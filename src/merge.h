@@ -14,8 +14,11 @@ typedef struct Merge
 	/* What to do */
 	const char *schema;			/* where the extension's tables are, quoted */
 	const char *username;
+	bool		partitioned;	/* is yelp_programs? */
 	ProgramSet	stored;			/* what is stored */
-	bool		delete_gone;	/* else what did not come is left alone */
+	bool		delete_gone;	/* else what is not listed is left alone */
+	const char *status;			/* of the sync: synced or partial */
+	bool		show_missing;	/* return what is stored and not listed */
 	TimestampTz at;				/* for created_at and updated_at */
 
 	/* Where the rows (action, program_id, changed) go */
@@ -26,21 +29,20 @@ typedef struct Merge
 	int64		updated;
 	int64		unchanged;
 	int64		deleted;
-	int64		gone;			/* not fetched and still stored */
+	int64		unlisted;		/* not listed and still stored */
 	int64		programs;		/* fetched, each counted once */
 } Merge;
 
 /*
- * Are programs stored that did not come in the last reading?  Needs an SPI
- * connection.
+ * How many programs are stored that the last reading did not bring?  Needs an
+ * SPI connection.
  */
-extern bool merge_would_delete(const Merge *merge, const Fetched *fetched);
+extern int64 merge_count_unlisted(const Merge *merge, const Fetched *fetched);
 
 /*
  * Makes the account's rows what was fetched, in one statement; needs an SPI
- * connection.  Raises HV021 for a program that jsonb cannot hold, HV000 when
- * nothing was fetched that could take the place of the rows that are stored,
- * and whatever constraints and triggers of the table raise.
+ * connection.  Raises HV021 for a program that jsonb cannot hold, and whatever
+ * constraints and triggers of the table raise.
  */
 extern void merge_programs(Merge *merge, const Fetched *fetched);
 

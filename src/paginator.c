@@ -3,18 +3,22 @@
  *	  All pages of an account's listing, once.
  *
  * As many pages as are expected go out together, page 0 among them; each page
- * tells the total, and what that adds is asked for as well, while what lies
- * beyond it is given up.  Each page is read as soon as it has come, its programs
+ * reports the total, and what that adds is asked for as well.  Each page is read as soon as it has come, its programs
  * are added to the rows, and its text is freed.
  *
  * A page occupies a slot from its first attempt to its last.  A failed attempt
  * that may be repeated waits in its slot, for its own backoff and for whatever
  * holds back all requests (throttle.c).
+ *
+ * A page behind all programs that does not arrive is either missing or shows
+ * where the listing ends.  That is decided when all others have been answered;
+ * until then it is postponed.
  */
 #include "postgres.h"
 
 #include "paginator.h"
 
+#include "access/xlog.h"
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -23,7 +27,9 @@
 #include "clock.h"
 #include "fetch_error.h"
 #include "http.h"
+#include "listing.h"
 #include "program_page.h"
+#include "sanitize.h"
 #include "throttle.h"
 #include "elide.h"
 
@@ -32,6 +38,9 @@
  * refuses them can be heard before all have gone out.
  */
 #define STARTS_PER_TURN 16
+
+/* Skipped pages that have a WARNING each; the others are only counted */
+#define MAX_SKIP_WARNINGS 5
 
 typedef enum SlotState
 {
@@ -46,9 +55,18 @@ typedef struct Slot
 	int64		offset;
 	int			limit;
 	int			attempt;		/* 1 for the first */
-	int64		not_before;		/* THROTTLE_NEVER: until the total is known */
+	int64		not_before;
 	int64		sent_at;
 } Slot;
+
+/* A page that did not arrive, behind all that had arrived then */
+typedef struct Postponed
+{
+	Slot		slot;			/* as it was */
+	int			status;			/* of the last attempt, 0 where none came */
+	FetchError	error;
+	struct Postponed *next;		/* of a higher offset */
+} Postponed;
 
 struct Paginator
 {
@@ -65,11 +83,14 @@ struct Paginator
 	int			nslots;
 	int			in_flight;
 	bool		total_told;
+	Postponed  *postponed;		/* by offset */
 
 	/* What came */
+	const char *mismatch;		/* what a page shows that was not asked for */
 	HttpClient *http;
 	Staging    *staging;
 	PaginatorCounts counts;
+	int64		skipped;		/* pages in all readings */
 	MemoryContext page_context;
 };
 
@@ -200,37 +221,29 @@ next_deadline(const Paginator *paginator)
 static void
 abandon_page(Paginator *paginator, Slot *slot)
 {
-	listing_abandon(&paginator->listing, slot->offset, slot->limit);
+	listing_abandon_page(&paginator->listing, slot->offset, slot->limit);
 	free_slot(slot);
 }
 
-/*
- * The pages beyond the end need not come, and those that were refused before
- * the total was known are worth another attempt after all.
- */
+/* Where the end was seen, what is behind it need not arrive. */
 static void
 settle_slots(Paginator *paginator)
 {
+	if (!listing_end_is_seen(&paginator->listing))
+		return;
 	for (int i = 0; i < paginator->nslots; i++)
 	{
 		Slot	   *slot = &paginator->slots[i];
 
-		if (slot->state == SLOT_IDLE)
+		if (slot->state == SLOT_IDLE ||
+			!listing_is_behind_end(&paginator->listing, slot->offset))
 			continue;
-		if (slot->state == SLOT_IN_FLIGHT &&
-			listing_is_beyond(&paginator->listing, slot->offset))
+		if (slot->state == SLOT_IN_FLIGHT)
 		{
 			http_abandon(paginator->http, i);
 			paginator->in_flight--;
-			abandon_page(paginator, slot);
 		}
-		else if (slot->not_before == THROTTLE_NEVER)
-		{
-			if (listing_is_beyond(&paginator->listing, slot->offset))
-				abandon_page(paginator, slot);
-			else
-				wait_until(slot, 0);
-		}
+		abandon_page(paginator, slot);
 	}
 }
 
@@ -255,13 +268,41 @@ tell_total(Paginator *paginator)
 				   paginator->listing.stride);
 }
 
-/* Does the page say that it answers what was asked?  It need not say anything. */
+/*
+ * Does the page repeat the offset that was asked for?  Some APIs repeat the
+ * number of the page instead, counted from 0 or from 1.
+ */
 static bool
-answers(const Paginator *paginator, const Slot *slot, const ProgramPage *page)
+repeats_offset(const Slot *slot, const ProgramPage *page)
 {
-	return (page->offset < 0 || page->offset == slot->offset) &&
-		(page->status == NULL ||
-		 strcmp(page->status, paginator->account->program_status) == 0);
+	int64		number = slot->offset / slot->limit;
+
+	return page->offset < 0 || page->offset == slot->offset ||
+		(slot->offset % slot->limit == 0 &&
+		 (page->offset == number || page->offset == number + 1));
+}
+
+/* Notes the first page that does not answer what was asked. */
+static void
+compare_echoes(Paginator *paginator, const Slot *slot, const ProgramPage *page)
+{
+	const char *status = paginator->account->program_status;
+	char	   *mismatch = NULL;
+
+	if (paginator->mismatch)
+		return;
+	if (!repeats_offset(slot, page))
+		mismatch = psprintf("The page at offset " INT64_FORMAT
+							" says that it is the one at offset " INT64_FORMAT ".",
+							slot->offset, page->offset);
+	else if (page->status && pg_strcasecmp(page->status, status) != 0)
+		mismatch = psprintf("The page at offset " INT64_FORMAT
+							" says that its program_status is \"%s\", not \"%s\".",
+							slot->offset,
+							text_shown(page->status, strlen(page->status), 64), status);
+	if (mismatch)
+		paginator->mismatch = MemoryContextStrdup(GetMemoryChunkContext(paginator),
+												  mismatch);
 }
 
 static void
@@ -275,10 +316,9 @@ take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
 		.limit = page->limit,
 	};
 
-	staging_add_page(paginator->staging, page, slot->offset,
-					 paginator->account->username);
-	if (!answers(paginator, slot, page))
-		paginator->listing.holes++;
+	compare_echoes(paginator, slot, page);
+	seen.fresh = staging_add_page(paginator->staging, page, slot->offset,
+								  paginator->account->username);
 	free_slot(slot);
 	listing_add_page(&paginator->listing, &seen);
 	settle_slots(paginator);
@@ -299,41 +339,126 @@ place_of(const Paginator *paginator, const Slot *slot)
 	return place;
 }
 
-/* Without its first page a listing has no known end, so that is never skipped. */
+/* Without its first page a listing has no total, so that is never skipped. */
 static void
-give_up_page(Paginator *paginator, Slot *slot, const FetchError *error)
+skip_page(Paginator *paginator, const Slot *slot, const FetchError *error)
 {
 	FetchErrorPlace place = place_of(paginator, slot);
 
 	if (!paginator->account->partial || slot->offset == 0 ||
 		error->kind == FETCH_ERROR_FATAL)
 		fetch_error_raise(error, &place);
-	progress_warning(error->sqlstate, fetch_error_message(error, &place),
-					 error->detail,
-					 "The page is skipped, and nothing is deleted, because of the server's option partial.");
-	paginator->listing.failed++;
-	free_slot(slot);
+	if (paginator->skipped++ < MAX_SKIP_WARNINGS)
+		progress_warning(error->sqlstate, fetch_error_message(error, &place),
+						 error->detail,
+						 "The page is skipped, and nothing is deleted, because of the server's option partial.");
+	listing_fail_page(&paginator->listing);
 }
 
-/* While the total is unknown, a page that fails may be one beyond the end. */
+/* Keeps the page and its error until all others have been answered. */
 static void
-fail_page(Paginator *paginator, Slot *slot, const FetchError *error)
+postpone_page(Paginator *paginator, const Slot *slot, const FetchError *error,
+			  int status)
 {
-	if (error->kind != FETCH_ERROR_FATAL && slot->offset > 0 &&
-		!paginator->listing.total_known)
-		wait_until(slot, THROTTLE_NEVER);
+	MemoryContext caller = MemoryContextSwitchTo(GetMemoryChunkContext(paginator));
+	Postponed  *page = palloc(sizeof(Postponed));
+	Postponed **at = &paginator->postponed;
+
+	page->slot = *slot;
+	page->status = status;
+	page->error = *error;
+	page->error.message = pstrdup(error->message);
+	page->error.detail = error->detail ? pstrdup(error->detail) : NULL;
+	while (*at && (*at)->slot.offset < slot->offset)
+		at = &(*at)->next;
+	page->next = *at;
+	*at = page;
+	listing_postpone_page(&paginator->listing, slot->offset);
+	MemoryContextSwitchTo(caller);
+}
+
+/* No attempt is left for the page. */
+static void
+fail_page(Paginator *paginator, Slot *slot, const FetchError *error, int status)
+{
+	if (error->kind != FETCH_ERROR_FATAL &&
+		listing_is_tail(&paginator->listing, slot->offset))
+		postpone_page(paginator, slot, error, status);
 	else
-		give_up_page(paginator, slot, error);
+	{
+		skip_page(paginator, slot, error);
+		listing_postpone_page(&paginator->listing, slot->offset);
+	}
+	free_slot(slot);
+	settle_slots(paginator);
+}
+
+/* Is this how an API says that there is no such page? */
+static bool
+is_refusal(int status)
+{
+	return status == 400 || status == 404 || status == 416 || status == 422;
+}
+
+/*
+ * Can it be that there is nothing at the offset?  There surely is by the total,
+ * but an API that counts too many may break behind its last program.
+ */
+static bool
+may_be_nothing(const Paginator *paginator, const Postponed *page)
+{
+	return page->slot.offset >= paginator->listing.total || page->status >= 500;
 }
 
 static void
-try_again(Paginator *paginator, Slot *slot, const FetchError *error, int64 wait)
+lose_end(Paginator *paginator, const Postponed *page)
+{
+	FetchErrorPlace place = place_of(paginator, &page->slot);
+
+	progress_warning(page->error.sqlstate,
+					 fetch_error_message(&page->error, &place),
+					 page->error.detail,
+					 "It may be behind the last program: what arrived is stored, and nothing is deleted.");
+	listing_lose_end(&paginator->listing);
+}
+
+/*
+ * All others have been answered.  What lies before programs that arrived is
+ * missing; where the API says that there is nothing, the listing ends.
+ */
+static void
+settle_postponed(Paginator *paginator)
+{
+	Postponed  *page = paginator->postponed;
+
+	paginator->postponed = NULL;
+	listing_settle(&paginator->listing);
+	for (; page; page = page->next)
+	{
+		Listing    *listing = &paginator->listing;
+
+		if (!listing_is_tail(listing, page->slot.offset))
+			skip_page(paginator, &page->slot, &page->error);
+		else if (listing->end_unknown || listing_end_is_seen(listing))
+			continue;
+		else if (is_refusal(page->status))
+			listing_refuse_page(listing, page->slot.offset);
+		else if (may_be_nothing(paginator, page))
+			lose_end(paginator, page);
+		else
+			skip_page(paginator, &page->slot, &page->error);
+	}
+}
+
+static void
+try_again(Paginator *paginator, Slot *slot, const FetchError *error,
+		  const HttpResponse *response, int64 wait)
 {
 	int64		now = clock_us();
 
 	if (slot->attempt >= paginator->account->attempts)
 	{
-		fail_page(paginator, slot, error);
+		fail_page(paginator, slot, error, response->status);
 		return;
 	}
 	if (wait >= 0)
@@ -354,7 +479,7 @@ slow_down(Paginator *paginator, Slot *slot, FetchError *error, int64 wait)
 	{
 		slot->attempt = refused;
 		error->kind = FETCH_ERROR_FATAL;
-		give_up_page(paginator, slot, error);
+		skip_page(paginator, slot, error);
 	}
 	wait_until(slot, 0);
 	paginator->counts.retries++;
@@ -382,11 +507,6 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResp
 	int64		wait = parse_retry_after(response->retry_after, time(NULL));
 	int64		max_wait = paginator->account->max_retry_after;
 
-	if (listing_is_beyond(&paginator->listing, slot->offset))
-	{
-		abandon_page(paginator, slot);
-		return;
-	}
 	if ((error->kind == FETCH_ERROR_RETRY || error->kind == FETCH_ERROR_RATE) &&
 		wait > max_wait * USECS_PER_MSEC)
 		fetch_error_of_wait(error, wait / USECS_PER_MSEC, max_wait);
@@ -394,7 +514,7 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResp
 	switch (error->kind)
 	{
 		case FETCH_ERROR_RETRY:
-			try_again(paginator, slot, error, wait);
+			try_again(paginator, slot, error, response, wait);
 			break;
 		case FETCH_ERROR_RATE:
 			slow_down(paginator, slot, error, wait);
@@ -404,7 +524,7 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResp
 			break;
 		case FETCH_ERROR_FINAL:
 		case FETCH_ERROR_FATAL:
-			fail_page(paginator, slot, error);
+			fail_page(paginator, slot, error, response->status);
 			break;
 	}
 }
@@ -466,14 +586,56 @@ tell_progress(Paginator *paginator)
 					 listing->rows);
 }
 
-const Listing *
+static void
+warn_skipped(const Paginator *paginator)
+{
+	int64		more = paginator->skipped - MAX_SKIP_WARNINGS;
+
+	if (more > 0)
+		progress_warning(ERRCODE_WARNING,
+						 psprintf(INT64_FORMAT " more page%s of account \"%s\" skipped",
+								  more, more == 1 ? "" : "s",
+								  paginator->account->username),
+						 NULL, NULL);
+}
+
+/* Everything was answered that was asked for: is there more to ask for? */
+static bool
+is_read(Paginator *paginator)
+{
+	if (!is_done(paginator))
+		return false;
+	settle_postponed(paginator);
+	return is_done(paginator);
+}
+
+static Reading
+reading_of(const Paginator *paginator)
+{
+	const Listing *listing = &paginator->listing;
+	Reading		reading = {
+		.total = listing->total,
+		.pages = listing->pages,
+		.failed_pages = listing->failed,
+		.total_moved = listing->total_moved,
+		.end_seen = listing_end_is_seen(listing),
+		.gap = listing_gap(listing),
+		.mismatch = paginator->mismatch,
+	};
+
+	return reading;
+}
+
+Reading
 paginator_fetch(Paginator *paginator, int64 expected)
 {
 	HttpResponse response;
 
 	listing_init(&paginator->listing, paginator->account->page_size, expected);
+	paginator->mismatch = NULL;
+	paginator->skipped = 0;
 	paginator->http = http_open(&paginator->settings);
-	while (!is_done(paginator))
+	while (!is_read(paginator))
 	{
 		int64		now = clock_us();
 
@@ -487,7 +649,8 @@ paginator_fetch(Paginator *paginator, int64 expected)
 	}
 	paginator->counts.received_bytes += http_received_bytes(paginator->http);
 	http_close(paginator->http);
-	return &paginator->listing;
+	warn_skipped(paginator);
+	return reading_of(paginator);
 }
 
 /* ---- one sync's pages ---- */
@@ -523,6 +686,7 @@ paginator_create(const Account *account, const Known *known, Staging *staging,
 {
 	Paginator  *paginator = palloc0(sizeof(Paginator));
 
+	program_page_set_seed(GetSystemIdentifier());
 	paginator->account = account;
 	paginator->known = known;
 	paginator->staging = staging;

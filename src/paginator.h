@@ -6,7 +6,6 @@
 #define YELP_SYNC_PAGINATOR_H
 
 #include "account.h"
-#include "listing.h"
 #include "progress.h"
 #include "staging.h"
 #include "known.h"
@@ -20,6 +19,22 @@ typedef struct PaginatorCounts
 	int64		received_bytes; /* of the pages, as they came */
 } PaginatorCounts;
 
+/* What one reading of the listing showed. */
+typedef struct Reading
+{
+	int64		total;			/* of programs, as the API reports it */
+	int64		pages;			/* that arrived */
+	int64		failed_pages;	/* that were skipped */
+
+	/* Whether it shows everything that is listed */
+	bool		end_seen;
+	bool		total_moved;	/* pages reported different totals */
+	int64		gap;			/* offset of a page without programs before
+								 * others, or -1 */
+	const char *mismatch;		/* how a page did not answer what was asked,
+								 * as a sentence; or NULL */
+} Reading;
+
 /*
  * Makes ready to fetch pages, in the current memory context; the programs on
  * them are added to the rows, those that are stored already without document.
@@ -28,15 +43,15 @@ extern Paginator *paginator_create(const Account *account, const Known *known,
 								   Staging *staging, Progress *progress);
 
 /*
- * Fetches the whole listing, as often as it is called; how fast the API lets us
- * is remembered from one time to the next.  The number of programs that is
- * expected, 0 for none, decides how many pages are asked for before the first
- * has come; a wrong one costs requests and nothing else.
+ * Reads the whole listing, as often as it is called; the rate that the API
+ * allowed is kept between calls.  The number of programs that is expected, 0 for
+ * unknown, decides how many pages are asked for before the first has arrived; a
+ * wrong one costs requests and nothing else.
  *
- * The result is valid until the next call.  Raises the errors of fetch_error.c and
+ * Raises the errors of fetch_error.c and
  * what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
  */
-extern const Listing *paginator_fetch(Paginator *paginator, int64 expected);
+extern Reading paginator_fetch(Paginator *paginator, int64 expected);
 
 /* What it took so far. */
 extern PaginatorCounts paginator_counts(const Paginator *paginator);

@@ -55,6 +55,27 @@ typedef struct Shape
 	Field		fields[MAX_FIELDS]; /* up to one without a name */
 } Shape;
 
+/*
+ * Counts the ways in which programs have been mapped to columns, so that a new
+ * way makes the next sync map all of them.
+ */
+#define MAPPING_VERSION 2
+
+static uint64 fingerprint_seed;
+
+void
+program_page_set_seed(uint64 seed)
+{
+	fingerprint_seed = hash_bytes_uint32_extended(MAPPING_VERSION, seed);
+}
+
+uint64
+program_page_fingerprint(const char *text, size_t length)
+{
+	return hash_bytes_extended((const unsigned char *) text, (int) length,
+							   fingerprint_seed);
+}
+
 static const char not_integer[] = "is not an integer";
 static const char out_of_range[] = "is out of range";
 
@@ -409,9 +430,8 @@ read_program(PageProgram *program, const JsonToken *object, int position,
 	}
 	program->document = object->text;
 	program->length = object->length;
-	program->fingerprint =
-		hash_bytes_extended((const unsigned char *) program->document,
-							program->length, PAGE_FINGERPRINT_SEED);
+	program->fingerprint = program_page_fingerprint(program->document,
+													program->length);
 	return true;
 }
 
@@ -491,6 +511,8 @@ read_page(ProgramPage *page, const JsonToken *object, PageError *problem)
 	page->status = read_word(find_value(object, "program_status"));
 	if (programs == NULL)
 		return bad_field(problem, "", "payment_programs", "is missing");
+	if (programs->type == JSON_NULL)
+		return true;
 	if (programs->type != JSON_ARRAY)
 		return bad_field(problem, "", "payment_programs", "is not an array");
 	return read_programs(page, programs, problem);

@@ -17,12 +17,6 @@
 /* The longest text that program_page_read_error() hands out, in bytes. */
 #define PAGE_MAX_ERROR_BYTES	200
 
-/*
- * Given to the hash of each document; another number makes every stored row
- * differ, so that the next sync maps it to columns anew.
- */
-#define PAGE_FINGERPRINT_SEED	1
-
 typedef enum PageErrorKind
 {
 	PAGE_FINE = 0,
@@ -56,6 +50,16 @@ typedef struct ProgramPage
 	int			count;
 	PageProgram *programs;
 } ProgramPage;
+
+/*
+ * The seed of all fingerprints: something that the API cannot know, or it could
+ * make up two programs of the same fingerprint.  Another seed makes every stored
+ * row differ, so that the next sync maps it to columns anew.
+ */
+extern void program_page_set_seed(uint64 seed);
+
+/* The 64-bit hash of a program's text. */
+extern uint64 program_page_fingerprint(const char *text, size_t length);
 
 /*
  * Reads a page from NUL-terminated text of the given length in bytes.  False

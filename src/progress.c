@@ -122,18 +122,20 @@ progress_fetch_done(Progress *progress, int64 pages, int64 programs,
 }
 
 void
-progress_merged(int64 stored, int64 missing, int64 common, int64 gone)
+progress_merged(int64 missing, int64 common, int64 gone, int64 unlisted)
 {
+	int64		stored = common + gone + unlisted;
 	char	   *fields = psprintf("\"total_db\":" INT64_FORMAT
 								  ",\"missing\":" INT64_FORMAT
 								  ",\"common\":" INT64_FORMAT
 								  ",\"gone\":" INT64_FORMAT ",",
 								  stored, missing, common, gone);
+	char	   *rest = unlisted > 0 ? psprintf(INT64_FORMAT " not listed", unlisted) :
+	psprintf(INT64_FORMAT " gone from the API", gone);
 
 	tell("info", fields,
 		 psprintf(INT64_FORMAT " stored: " INT64_FORMAT " missing here, "
-				  INT64_FORMAT " common, " INT64_FORMAT " gone from the API",
-				  stored, missing, common, gone));
+				  INT64_FORMAT " common, %s", stored, missing, common, rest));
 }
 
 char	   *

@@ -41,7 +41,14 @@ extern int64 progress_due(const Progress *progress);
 
 extern void progress_fetch_done(Progress *progress, int64 pages, int64 programs,
 								int64 retries, int64 elapsed_us);
-extern void progress_merged(int64 stored, int64 missing, int64 common, int64 gone);
+
+/*
+ * What the comparison with the table showed: programs that were not stored,
+ * that were, that are proved to be gone, and that are merely not listed.
+ */
+extern void progress_merged(int64 missing, int64 common, int64 gone,
+							int64 unlisted);
+
 
 typedef struct ProgressResult
 {

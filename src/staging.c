@@ -7,7 +7,6 @@
 #include "staging.h"
 
 #include "catalog/pg_collation.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
@@ -15,6 +14,26 @@
 #include "utils/builtins.h"
 
 #include "compat.h"
+
+/* A set of the 64-bit hashes of ids, of which the highest bit marks the slot */
+typedef struct SeenId
+{
+	uint64		hash:63;
+	uint64		status:1;
+} SeenId;
+
+#define SH_PREFIX seen_ids
+#define SH_ELEMENT_TYPE SeenId
+#define SH_KEY_TYPE uint64
+#define SH_KEY hash
+#define SH_HASH_KEY(table, key) ((uint32) (key))
+#define SH_EQUAL(table, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+#define ID_HASH_MASK (PG_UINT64_MAX >> 1)
 
 static TupleDesc
 make_desc(void)
@@ -70,17 +89,37 @@ void
 program_set_add(ProgramSet *set, text *id, int64 fingerprint)
 {
 	set->count++;
-	set->digest ^= hash_id(id, 0);
+	set->digest ^= hash_id(id, 0) & ID_HASH_MASK;
 	set->content ^= hash_id(id, (uint64) fingerprint);
 }
 
-static void
+/*
+ * Counts the program; false if its id came before in this reading.  Two ids of
+ * the same hash count as one: the set is then smaller than it is, which proves
+ * nothing, and nothing is deleted.
+ */
+static bool
+count_program(Staging *staging, text *id, uint64 fingerprint)
+{
+	uint64		hash = hash_id(id, 0) & ID_HASH_MASK;
+	bool		found;
+
+	seen_ids_insert(staging->seen, hash, &found);
+	staging->set.content ^= hash_id(id, fingerprint);
+	if (found)
+		return false;
+	staging->set.count++;
+	staging->set.digest ^= hash;
+	return true;
+}
+
+/* True when the program is new in this reading. */
+static bool
 add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
 {
 	ErrorContextCallback callback = {error_context_stack, add_program_context, place};
 	Datum		values[ROW_COLUMNS];
 	bool		nulls[ROW_COLUMNS] = {false};
-	text	   *id;
 
 	error_context_stack = &callback;
 	values[ROW_PROGRAM_ID - 1] = text_datum(program->id, strlen(program->id));
@@ -93,22 +132,24 @@ add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
 	error_context_stack = callback.previous;
 
 	tuplestore_putvalues(staging->store, staging->desc, values, nulls);
-	id = DatumGetTextPP(values[ROW_PROGRAM_ID - 1]);
-	tuplesort_putdatum(staging->ids, Int64GetDatum((int64) hash_id(id, 0)), false);
-	staging->content ^= hash_id(id, program->fingerprint);
-	staging->count++;
+	staging->pass_rows++;
+	return count_program(staging, DatumGetTextPP(values[ROW_PROGRAM_ID - 1]),
+						 program->fingerprint);
 }
 
-void
+int
 staging_add_page(Staging *staging, const ProgramPage *page, int64 offset,
 				 const char *username)
 {
+	int			fresh = 0;
+
 	for (int i = 0; i < page->count; i++)
 	{
 		ProgramPlace place = {page->programs[i].id, offset, username};
 
-		add_program(staging, &page->programs[i], &place);
+		fresh += add_program(staging, &page->programs[i], &place);
 	}
+	return fresh;
 }
 
 void
@@ -129,37 +170,15 @@ void
 staging_begin_pass(Staging *staging)
 {
 	staging->pass++;
-	staging->content = 0;
-	staging->ids = tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid,
-										 false, work_mem, NULL, TUPLESORT_NONE);
+	staging->pass_rows = 0;
+	memset(&staging->set, 0, sizeof(ProgramSet));
+	staging->seen = seen_ids_create(CurrentMemoryContext, 1024, NULL);
 }
 
-/*
- * Counts the distinct programs of a pass by the 64-bit hashes of their ids.
- * Two programs with the same hash are counted as one: the pass then proves
- * nothing, and nothing is deleted.
- */
 ProgramSet
 staging_end_pass(Staging *staging)
 {
-	ProgramSet	set = {0};
-	uint64		last = 0;
-	Datum		value;
-	bool		isnull;
-
-	tuplesort_performsort(staging->ids);
-	while (compat_tuplesort_getdatum(staging->ids, &value, &isnull))
-	{
-		uint64		hash = (uint64) DatumGetInt64(value);
-
-		if (set.count == 0 || hash != last)
-		{
-			set.count++;
-			set.digest ^= hash;
-		}
-		last = hash;
-	}
-	tuplesort_end(staging->ids);
-	set.content = staging->content;
-	return set;
+	seen_ids_destroy(staging->seen);
+	staging->seen = NULL;
+	return staging->set;
 }

@@ -6,7 +6,6 @@
 #define YELP_SYNC_STAGING_H
 
 #include "access/tupdesc.h"
-#include "utils/tuplesort.h"
 #include "utils/tuplestore.h"
 
 #include "program_page.h"
@@ -22,19 +21,7 @@ enum RowColumn
 };
 #define ROW_COLUMNS 5
 
-typedef struct Staging
-{
-	Tuplestorestate *store;
-	TupleDesc	desc;
-	int64		count;
-
-	/* The pass that is under way */
-	int			pass;			/* 1 for the first */
-	Tuplesortstate *ids;		/* hashes of its program ids */
-	uint64		content;		/* of its rows, as in a ProgramSet */
-} Staging;
-
-/* A set of programs, as far as it takes to tell it from another. */
+/* A set of programs, condensed to what tells it from another. */
 typedef struct ProgramSet
 {
 	int64		count;
@@ -42,6 +29,19 @@ typedef struct ProgramSet
 	uint64		content;		/* hashes of ids and fingerprints, by xor;
 								 * only where each program comes once */
 } ProgramSet;
+
+typedef struct Staging
+{
+	Tuplestorestate *store;
+	TupleDesc	desc;
+	int64		count;
+
+	/* The reading that is under way */
+	int			pass;			/* 1 for the first */
+	struct seen_ids_hash *seen; /* its program ids */
+	ProgramSet	set;
+	int64		pass_rows;		/* repeated programs included */
+} Staging;
 
 static inline bool
 program_set_equal(ProgramSet a, ProgramSet b)
@@ -67,10 +67,11 @@ extern void staging_begin_pass(Staging *staging);
 extern ProgramSet staging_end_pass(Staging *staging);
 
 /*
- * Adds the programs of a page.  Raises 22P05 for a character that the server's
+ * Adds the programs of a page; returns how many of them are new in this
+ * reading.  Raises 22P05 for a character that the server's
  * encoding does not have; the username is for that message.
  */
-extern void staging_add_page(Staging *staging, const ProgramPage *page, int64 offset,
+extern int	staging_add_page(Staging *staging, const ProgramPage *page, int64 offset,
 							 const char *username);
 
 #endif							/* YELP_SYNC_STAGING_H */

@@ -10,26 +10,31 @@
 #include "access/reloptions.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
+#include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/catcache.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
 #include "clock.h"
 #include "compat.h"
 #include "fetch.h"
+#include "http.h"
 #include "merge.h"
 #include "progress.h"
 #include "history.h"
@@ -53,8 +58,8 @@ void		_PG_init(void);
 /* Tells our locks apart from those of pg_advisory_lock(), which uses 1 and 2 */
 #define LOCK_CLASS 3
 
-/* Of a listing that changes while it is read */
-#define MAX_READINGS 3
+/* So many programs may always be deleted, whatever max_deleted says */
+#define ALWAYS_DELETABLE 20
 
 /* The setting yelp_sync.log_syncs */
 static bool log_syncs = true;
@@ -89,27 +94,89 @@ _PG_init(void)
 
 /* ---- one sync ---- */
 
-static void
-require_rights(Oid schema, const char *table, AclMode mode)
+static Oid
+find_table(Oid schema, const char *name)
 {
-	Oid			relid = get_relname_relid(table, schema);
+	Oid			relid = get_relname_relid(name, schema);
+	char		relkind;
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("table \"%s.%s\" does not exist",
-						get_namespace_name(schema), table)));
-	if (pg_class_aclmask(relid, GetUserId(), mode, ACLMASK_ALL) != mode)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, table);
+						get_namespace_name(schema), name)));
+	relkind = get_rel_relkind(relid);
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s.%s\" is not a table",
+						get_namespace_name(schema), name)));
+	return relid;
 }
 
-/* Without the rights to store what comes, nothing need be fetched. */
 static void
-check_rights(Oid schema)
+require_rights(Oid relid, AclMode mode)
 {
-	require_rights(schema, "yelp_programs",
-				   ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE);
-	require_rights(schema, "yelp_sync_runs", ACL_SELECT | ACL_INSERT);
+	if (pg_class_aclmask(relid, GetUserId(), mode, ACLMASK_ALL) != mode)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relid));
+}
+
+/* Functions that the merge calls with the rights of the current user */
+static void
+require_functions(Oid schema)
+{
+	static const char *const names[] = {
+		"yelp_sync_document", "yelp_sync_columns", "yelp_sync_changed",
+		"yelp_sync_rest", "yelp_sync_texts"
+	};
+
+	for (int i = 0; i < (int) lengthof(names); i++)
+	{
+		CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP,
+											   CStringGetDatum(names[i]));
+
+		for (int j = 0; j < list->n_members; j++)
+		{
+			Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&list->members[j]->tuple);
+
+			if (function->pronamespace == schema &&
+				!compat_function_execute(function->oid, GetUserId()))
+				aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, names[i]);
+		}
+		ReleaseSysCacheList(list);
+	}
+}
+
+/* Without the rights to store what arrives, nothing need be fetched. */
+static void
+check_rights(Oid schema, Merge *merge)
+{
+	Oid			programs = find_table(schema, "yelp_programs");
+
+	require_rights(programs, ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE);
+	require_rights(find_table(schema, "yelp_sync_runs"), ACL_SELECT | ACL_INSERT);
+	require_functions(schema);
+	merge->partitioned = get_rel_relkind(programs) == RELKIND_PARTITIONED_TABLE;
+}
+
+/* An account that this backend is syncing; a trigger may try to sync another */
+typedef struct ActiveSync
+{
+	const char *username;
+	struct ActiveSync *outer;
+} ActiveSync;
+
+static ActiveSync *active_sync;
+
+static void
+reject_concurrent(const char *username, int pid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("account \"%s\" is already being synced", username),
+			 pid ? errdetail("Process %d is syncing it.", pid) : 0,
+			 errhint("pg_locks shows the lock with locktype \"advisory\" and objsubid %d.",
+					 LOCK_CLASS)));
 }
 
 /* One sync per account at a time in a database; the transaction's end unlocks. */
@@ -120,33 +187,117 @@ lock_account(const char *username)
 										   strlen(username), 0);
 	LOCKTAG		tag;
 
+	for (ActiveSync *active = active_sync->outer; active; active = active->outer)
+	{
+		if (strcmp(active->username, username) == 0)
+			reject_concurrent(username, MyProcPid);
+	}
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash,
 						 LOCK_CLASS);
 	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("account \"%s\" is being synced already", username),
-				 errhint("Another session's transaction syncs it; pg_locks shows it with locktype \"advisory\" and objsubid %d.",
-						 LOCK_CLASS)));
+		reject_concurrent(username, compat_lock_holder(&tag, ExclusiveLock));
 }
 
 static bool
-may_delete(const Account *account, const Fetched *fetched)
+lists_all(const Account *account)
 {
-	return fetched->proven && strcmp(account->program_status, "ALL") == 0;
+	return strcmp(account->program_status, "ALL") == 0;
+}
+
+/* What does not prove that programs are gone, as a sentence, and what to do. */
+static char *
+explain_doubt(const Fetched *fetched, const char **hint)
+{
+	const Reading *reading = &fetched->reading;
+
+	*hint = "What arrived was added and updated.  Sync again later.";
+	switch (fetched->doubt)
+	{
+		case DOUBT_NONE:
+		case DOUBT_FAILED_PAGES:
+			break;
+		case DOUBT_END:
+			return pstrdup("It was not seen where the listing ends.");
+		case DOUBT_MISMATCH:
+			return pstrdup(reading->mismatch);
+		case DOUBT_GAP:
+			return psprintf("The page at offset " INT64_FORMAT
+							" is empty, but later ones are not.", reading->gap);
+		case DOUBT_FEWER:
+			*hint = "What arrived was added and updated.  If the API always reports a total above what it lists, set the server's option trust_total to off.";
+			return psprintf("The API reports a total of " INT64_FORMAT
+							", but lists " INT64_FORMAT " programs in %d reading%s.",
+							reading->total, fetched->programs.count,
+							fetched->staging.pass,
+							fetched->staging.pass == 1 ? "" : "s");
+		case DOUBT_MOVING:
+			return psprintf("The listing changed while it was read, %d times in a row.",
+							fetched->staging.pass);
+	}
+	return NULL;
 }
 
 static void
-warn_unproven(const Account *account, const Fetched *fetched, const Merge *merge)
+warn_doubt(const Account *account, const Fetched *fetched)
+{
+	const char *hint;
+	char	   *detail = explain_doubt(fetched, &hint);
+
+	if (detail && fetched->doubt != DOUBT_END)
+		progress_warning(ERRCODE_WARNING,
+						 psprintf("could not prove which programs of account \"%s\" are gone: nothing was deleted",
+								  account->username),
+						 detail, hint);
+}
+
+/* Are so many programs gone that it is more likely a mistake of the API's? */
+static bool
+is_mass_deletion(const Account *account, const Merge *merge,
+				 const Fetched *fetched, int64 unlisted)
+{
+	if (account->max_deleted >= 100)
+		return false;
+	if (fetched->programs.count == 0 && unlisted > 0)
+		return true;
+	return unlisted > ALWAYS_DELETABLE &&
+		unlisted > merge->stored.count * account->max_deleted / 100;
+}
+
+static void
+warn_mass_deletion(const Account *account, const Merge *merge, int64 unlisted)
 {
 	progress_warning(ERRCODE_WARNING,
-					 psprintf("could not prove which programs of account \"%s\" are gone: nothing was deleted",
-							  account->username),
-					 psprintf("The API told of " INT64_FORMAT " programs, but showed "
-							  INT64_FORMAT " in %d reading%s.",
-							  fetched->total, merge->programs, fetched->staging.pass,
-							  fetched->staging.pass == 1 ? "" : "s"),
-					 "What came was added and updated.");
+					 psprintf(INT64_FORMAT " of " INT64_FORMAT
+							  " programs of account \"%s\" are no longer listed: nothing was deleted",
+							  unlisted, merge->stored.count, account->username),
+					 psprintf("The server's option max_deleted is %g%%.",
+							  account->max_deleted),
+					 psprintf("If they really are gone, run: ALTER SERVER %s OPTIONS (%s max_deleted '100%%'); and sync again.",
+							  quote_identifier(account->server),
+							  account->max_deleted == 50 ? "ADD" : "SET"));
+}
+
+/* Decides whether to delete what is not listed, and says why not. */
+static void
+decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
+{
+	int64		unlisted;
+
+	merge->status = fetched->doubt == DOUBT_NONE ? "synced" : "partial";
+	merge->show_missing = lists_all(account) &&
+		fetched->doubt != DOUBT_FAILED_PAGES && fetched->doubt != DOUBT_END;
+	if (fetched->doubt != DOUBT_NONE)
+		warn_doubt(account, fetched);
+	else if (lists_all(account) && fetched->confirmed)
+	{
+		unlisted = merge_count_unlisted(merge, fetched);
+		merge->delete_gone = !is_mass_deletion(account, merge, fetched, unlisted);
+		if (!merge->delete_gone)
+		{
+			merge->status = "partial";
+			warn_mass_deletion(account, merge, unlisted);
+		}
+	}
 }
 
 static void
@@ -162,12 +313,11 @@ log_run(const Account *account, const ProgressResult *result)
 
 static void
 report(const Account *account, const Fetched *fetched, const Merge *merge,
-	   const SyncRun * run, int64 started)
+	   const SyncRun *run, int64 started)
 {
 	int64		common = merge->programs - merge->added;
-	int64		gone = merge->deleted + merge->gone;
 	ProgressResult result = {
-		.status = fetched->proven ? "synced" : "partial",
+		.status = merge->status,
 		.added = merge->added,
 		.updated = merge->updated,
 		.unchanged = merge->unchanged,
@@ -178,25 +328,24 @@ report(const Account *account, const Fetched *fetched, const Merge *merge,
 		.total_us = clock_us() - started,
 	};
 
-	if (!fetched->proven && fetched->failed_pages == 0)
-		warn_unproven(account, fetched, merge);
-	progress_merged(common + gone, merge->added, common, gone);
+	progress_merged(merge->added, common, merge->deleted, merge->unlisted);
 	progress_complete(&result);
 	log_run(account, &result);
 }
 
 static void
 merge_and_record(const Account *account, const Fetched *fetched, Merge *merge,
-				 SyncRun * run)
+				 SyncRun *run)
 {
 	int64		started = clock_us();
 
-	merge->delete_gone = fetched->confirmed && may_delete(account, fetched);
+	decide_deletion(account, fetched, merge);
 	merge->at = GetCurrentTimestamp();
 	merge_programs(merge, fetched);
 
 	run->username = account->username;
 	run->server = account->server;
+	run->program_status = account->program_status;
 	run->finished_at = GetCurrentTimestamp();
 	run->merge_us = clock_us() - started;
 	history_add(merge->schema, run, fetched, merge);
@@ -206,36 +355,41 @@ merge_and_record(const Account *account, const Fetched *fetched, Merge *merge,
 static int64
 expected_programs(const Account *account, const Merge *merge)
 {
-	int64		expected = history_last_total(merge->schema, account->username,
-											  account->server);
+	int64		expected = history_last_listed(merge->schema, account->username,
+											   account->server);
 
 	if (expected < 0)
 		expected = merge->stored.count;
 	return Min(expected, PAGE_MAX_TOTAL);
 }
 
-/*
- * Fetches the programs, and again as long as some seem to be gone that no
- * second reading confirms.  A listing that will not settle proves nothing.
- */
+/* A FetchLacks: would the merge delete something? */
+static bool
+lacks_programs(void *arg, const Fetched *fetched)
+{
+	return merge_count_unlisted(arg, fetched) > 0;
+}
+
+/* A FetchLacks for a filter other than ALL, with which nothing is deleted. */
+static bool
+lacks_nothing(pg_attribute_unused() void *arg,
+			  pg_attribute_unused() const Fetched *fetched)
+{
+	return false;
+}
+
 static Fetched *
 fetch_account(const Account *account, Merge *merge, Progress *progress)
 {
-	Known	   *known = known_read(merge->schema, account->username);
+	Known	   *known = known_read(merge->schema, merge->partitioned,
+								   account->username);
 	Fetch	   *fetch = fetch_create(account, known, progress);
 	Fetched    *fetched;
 
 	merge->stored = known_set(known);
-	fetched = fetch_programs(fetch, expected_programs(account, merge));
-	while (may_delete(account, fetched) && !fetched->confirmed &&
-		   merge_would_delete(merge, fetched))
-	{
-		if (fetched->staging.pass < MAX_READINGS)
-			fetch_again(fetch, "programs seem to be gone");
-		else
-			fetched->proven = false;
-	}
-	fetch_end(fetch);
+	fetched = fetch_programs(fetch, expected_programs(account, merge),
+							 lists_all(account) ? lacks_programs : lacks_nothing,
+							 merge);
 	known_free(known);
 	return fetched;
 }
@@ -254,7 +408,7 @@ sync_account(const char *username, Oid schema, Tuplestorestate *result)
 	};
 	Fetched    *fetched;
 
-	check_rights(schema);
+	check_rights(schema, &merge);
 	lock_account(username);
 	progress_start(&progress, username, account->server);
 	fetched = fetch_account(account, &merge, &progress);
@@ -267,6 +421,8 @@ sync_account(const char *username, Oid schema, Tuplestorestate *result)
 Datum
 yelp_sync(PG_FUNCTION_ARGS)
 {
+	ActiveSync	active;
+
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -275,11 +431,24 @@ yelp_sync(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("yelp_sync()");
 	InitMaterializedSRF(fcinfo, 0);
 
-	SPI_connect();
-	sync_account(text_to_cstring(PG_GETARG_TEXT_PP(0)),
-				 get_func_namespace(fcinfo->flinfo->fn_oid),
-				 ((ReturnSetInfo *) fcinfo->resultinfo)->setResult);
-	SPI_finish();
+	active.username = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	active.outer = active_sync;
+	active_sync = &active;
+	PG_TRY();
+	{
+		SPI_connect();
+		sync_account(active.username,
+					 get_func_namespace(fcinfo->flinfo->fn_oid),
+					 ((ReturnSetInfo *) fcinfo->resultinfo)->setResult);
+		SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		/* The transaction may not be rolled back for long: give back now */
+		http_release();
+		active_sync = active.outer;
+	}
+	PG_END_TRY();
 	return (Datum) 0;
 }
 
