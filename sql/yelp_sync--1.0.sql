@@ -67,6 +67,7 @@ CREATE TABLE @extschema@.yelp_programs (
 	billed_clicks bigint,
 	active_features text[],
 	available_features text[],
+	problems text[],
 	data jsonb NOT NULL,
 	fingerprint bigint,
 	created_at timestamptz NOT NULL DEFAULT now(),
@@ -96,6 +97,8 @@ COMMENT ON COLUMN @extschema@.yelp_programs.billed_impressions IS 'impressions b
 COMMENT ON COLUMN @extschema@.yelp_programs.billed_clicks IS 'clicks billed so far';
 COMMENT ON COLUMN @extschema@.yelp_programs.active_features IS 'features that are on; NULL where the API names none';
 COMMENT ON COLUMN @extschema@.yelp_programs.available_features IS 'features that could be on; NULL where the API names none';
+COMMENT ON COLUMN @extschema@.yelp_programs.problems IS
+'fields that could not be read into their columns; NULL where there are none';
 COMMENT ON COLUMN @extschema@.yelp_programs.data IS 'the whole program as the API tells it';
 COMMENT ON COLUMN @extschema@.yelp_programs.fingerprint IS
 'hash of the program''s text; NULL when the row was edited and the next sync is to put it right';
@@ -122,6 +125,7 @@ CREATE TABLE @extschema@.yelp_sync_runs (
 	unchanged bigint NOT NULL,
 	deleted bigint NOT NULL,
 	missing bigint NOT NULL,
+	problems bigint NOT NULL,
 	failed_pages bigint NOT NULL,
 	fetch_time interval NOT NULL,
 	merge_time interval NOT NULL
@@ -152,6 +156,8 @@ COMMENT ON COLUMN @extschema@.yelp_sync_runs.unchanged IS 'programs that had not
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.deleted IS 'programs that were gone';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.missing IS
 'programs that were not listed and not proved to be gone';
+COMMENT ON COLUMN @extschema@.yelp_sync_runs.problems IS
+'programs that arrived with fields that could not be read';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.failed_pages IS 'pages skipped, with the option partial';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.fetch_time IS 'time that the pages took';
 COMMENT ON COLUMN @extschema@.yelp_sync_runs.merge_time IS 'time that the merge took';
@@ -200,13 +206,30 @@ CREATE TYPE @extschema@.yelp_sync_values AS (
 	billed_impressions bigint,
 	billed_clicks bigint,
 	active_features text[],
-	available_features text[]
+	available_features text[],
+	problems text[]
 );
 
 COMMENT ON TYPE @extschema@.yelp_sync_values IS
 'the columns of yelp_programs that a program''s document fills';
 
-CREATE FUNCTION @extschema@.yelp_sync_columns(document jsonb)
+CREATE FUNCTION @extschema@.yelp_sync_readable(document jsonb, problems text[])
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+	WITH RECURSIVE step(n, rest) AS (
+		SELECT 0, document
+		UNION ALL
+		SELECT n + 1, rest #- string_to_array(translate(problems[n + 1], '[]', '.'), '.')
+		FROM step WHERE n < cardinality(problems)
+	)
+	SELECT rest FROM step ORDER BY n DESC LIMIT 1;
+END;
+
+COMMENT ON FUNCTION @extschema@.yelp_sync_readable(jsonb, text[]) IS
+'a program''s document without the fields that cannot be read';
+
+CREATE FUNCTION @extschema@.yelp_sync_columns(program jsonb, problems text[])
 RETURNS SETOF @extschema@.yelp_sync_values
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
@@ -223,16 +246,20 @@ BEGIN ATOMIC
 		metrics ->> 'currency',
 		metrics ->> 'fee_period',
 		(metrics ->> 'is_autobid')::boolean,
-		(metrics ->> 'billed_impressions')::bigint,
-		(metrics ->> 'billed_clicks')::bigint,
+		(metrics ->> 'billed_impressions')::numeric::bigint,
+		(metrics ->> 'billed_clicks')::numeric::bigint,
 		@extschema@.yelp_sync_texts(document -> 'active_features'),
-		@extschema@.yelp_sync_texts(document -> 'available_features')
-	FROM (SELECT document -> 'program_metrics' AS metrics,
+		@extschema@.yelp_sync_texts(document -> 'available_features'),
+		problems
+	FROM (SELECT document, document -> 'program_metrics' AS metrics,
 			document -> 'businesses' -> 0 AS business
+		FROM (SELECT CASE WHEN problems IS NULL THEN program
+			ELSE @extschema@.yelp_sync_readable(program, problems) END AS document
+			OFFSET 0) AS readable
 		OFFSET 0) AS parts;
 END;
 
-COMMENT ON FUNCTION @extschema@.yelp_sync_columns(jsonb) IS
+COMMENT ON FUNCTION @extschema@.yelp_sync_columns(jsonb, text[]) IS
 'the columns of yelp_programs that a program''s document fills';
 
 CREATE FUNCTION @extschema@.yelp_sync_rest(document jsonb)
@@ -255,7 +282,8 @@ COMMENT ON FUNCTION @extschema@.yelp_sync_rest(jsonb) IS
 'what no column of yelp_programs but data shows of a program''s document';
 
 CREATE FUNCTION @extschema@.yelp_sync_changed(
-	stored @extschema@.yelp_sync_values, stored_document jsonb, document jsonb)
+	stored @extschema@.yelp_sync_values, stored_document jsonb, document jsonb,
+	problems text[])
 RETURNS SETOF text[]
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
@@ -279,12 +307,13 @@ BEGIN ATOMIC
 			CASE WHEN stored.billed_clicks IS DISTINCT FROM new.billed_clicks THEN 'billed_clicks' END,
 			CASE WHEN stored.active_features IS DISTINCT FROM new.active_features THEN 'active_features' END,
 			CASE WHEN stored.available_features IS DISTINCT FROM new.available_features THEN 'available_features' END,
+			CASE WHEN stored.problems IS DISTINCT FROM new.problems THEN 'problems' END,
 			CASE WHEN @extschema@.yelp_sync_rest(stored_document) <> @extschema@.yelp_sync_rest(document) THEN 'data' END
 		], NULL) AS changed
-		FROM @extschema@.yelp_sync_columns(document) AS new) AS columns;
+		FROM @extschema@.yelp_sync_columns(document, problems) AS new) AS columns;
 END;
 
-COMMENT ON FUNCTION @extschema@.yelp_sync_changed(@extschema@.yelp_sync_values, jsonb, jsonb) IS
+COMMENT ON FUNCTION @extschema@.yelp_sync_changed(@extschema@.yelp_sync_values, jsonb, jsonb, text[]) IS
 'the columns in which a stored program differs from a document; none where only the spelling does';
 
 --
@@ -303,7 +332,7 @@ CREATE TRIGGER yelp_programs_edited
 BEFORE UPDATE OF username, program_id, program_type, program_status, program_pause_status,
 	start_date, end_date, yelp_business_id, partner_business_id, budget,
 	max_bid, ad_cost, currency, fee_period, is_autobid, billed_impressions,
-	billed_clicks, active_features, available_features, data
+	billed_clicks, active_features, available_features, problems, data
 ON @extschema@.yelp_programs
 FOR EACH ROW
 WHEN (OLD.fingerprint IS NOT DISTINCT FROM NEW.fingerprint)

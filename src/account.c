@@ -31,8 +31,13 @@
 
 #include "compat.h"
 #include "endpoint.h"
+#include "sanitize.h"
 
 #define WRAPPER_NAME	"yelp_sync"
+
+/* Far more than anybody has, and little enough for keys and headers */
+#define MAX_USERNAME_BYTES 255
+#define MAX_PASSWORD_BYTES 1024
 
 typedef enum OptionType
 {
@@ -67,15 +72,35 @@ check_username(const char *value)
 {
 	if (value[0] == '\0')
 		return "must not be empty";
+	if (strlen(value) > MAX_USERNAME_BYTES)
+		return "must not be longer than " CppAsString2(MAX_USERNAME_BYTES) " bytes";
+	if (value[0] == ' ' || value[strlen(value) - 1] == ' ')
+		return "must not begin or end with a blank";
+	if (text_has_controls(value, strlen(value)))
+		return "must not contain a control character";
 	if (strchr(value, ':') != NULL)
 		return "must not contain a colon, which HTTP Basic authentication cannot carry";
 	return NULL;
 }
 
 static const char *
-check_not_empty(const char *value)
+check_password(const char *value)
 {
-	return value[0] == '\0' ? "must not be empty" : NULL;
+	if (value[0] == '\0')
+		return "must not be empty";
+	if (strlen(value) > MAX_PASSWORD_BYTES)
+		return "must not be longer than " CppAsString2(MAX_PASSWORD_BYTES) " bytes";
+	return NULL;
+}
+
+static const char *
+check_ca_file(const char *value)
+{
+	if (strlen(value) >= MAXPGPATH)
+		return "must not be longer than a path may be";
+	if (!is_absolute_path(value))
+		return "must be an absolute path";
+	return NULL;
 }
 
 #define SECOND 1000.0
@@ -114,7 +139,7 @@ static const OptionRule rules[] =
 	{ON_SERVER(http_version), OPTION_CHOICE, INTO(http_version),
 	"1.1", 0, 0, "1.1, 2", NULL},
 	{ON_SERVER(ca_file), OPTION_TEXT, INTO(ca_file),
-	NULL, 0, 0, NULL, check_not_empty},
+	NULL, 0, 0, NULL, check_ca_file},
 	{ON_SERVER(proxy), OPTION_TEXT, INTO(proxy),
 	NULL, 0, 0, NULL, proxy_problem},
 	{ON_SERVER(max_page_bytes), OPTION_BYTES, INTO(max_page_bytes),
@@ -128,7 +153,7 @@ static const OptionRule rules[] =
 	{ON_MAPPING(username), OPTION_TEXT, INTO(username),
 	NULL, 0, 0, NULL, check_username},
 	{ON_MAPPING(password), OPTION_TEXT, INTO(password),
-	NULL, 0, 0, NULL, check_not_empty},
+	NULL, 0, 0, NULL, check_password},
 };
 
 #define ACCOUNT_FIELD(account, rule, type) \
@@ -146,6 +171,21 @@ find_rule(const char *name, Oid catalog)
 }
 
 /*
+ * For an ereport about the options of a user mapping: the statement holds a
+ * password, so it goes to the log neither as such nor in a context.
+ */
+static int
+hide_secrets(Oid catalog)
+{
+	if (catalog == UserMappingRelationId)
+	{
+		errhidestmt(true);
+		errhidecontext(true);
+	}
+	return 0;
+}
+
+/*
  * What is wrong with a value, as an error.  The value itself is left out: this
  * is also said of passwords.
  */
@@ -154,7 +194,8 @@ reject_value(const OptionRule *rule, const char *problem)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-			 errmsg("option \"%s\" %s", rule->name, problem)));
+			 errmsg("option \"%s\" %s", rule->name, problem),
+			 hide_secrets(rule->catalog)));
 }
 
 static void
@@ -308,6 +349,7 @@ reject_unknown(const char *name, Oid catalog)
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 			 errmsg("invalid option \"%s\"", name),
+			 hide_secrets(catalog),
 			 valid.len ?
 			 errhint("Valid options here are: %s.", valid.data) :
 			 errhint("There are no valid options here.")));
@@ -352,6 +394,7 @@ account_validate(List *options, Oid catalog)
 				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
 				 errmsg("option \"%s\" is required on a user mapping",
 						account.username ? "password" : "username"),
+				 hide_secrets(catalog),
 				 errhint("Use OPTIONS (username '...', password '...').")));
 }
 
@@ -434,9 +477,13 @@ matching_accounts(List *accounts, const char *username)
 	return matches;
 }
 
-/* The accounts of the servers that the user may use: one's own, or PUBLIC's. */
-static List *
-mapped_accounts(Oid userid)
+/*
+ * On each server that the user may use, the user's own mapping goes before that
+ * of PUBLIC.  No server goes before another: a role that makes one, and maps
+ * somebody's account on it, makes that account ambiguous and does not win.
+ */
+List	   *
+account_list(void)
 {
 	List	   *accounts = NIL;
 	List	   *servers = our_servers();
@@ -444,30 +491,15 @@ mapped_accounts(Oid userid)
 
 	foreach(cell, servers)
 	{
-		Account    *account = NULL;
+		ForeignServer *server = GetForeignServer(lfirst_oid(cell));
+		Account    *account;
 
-		if (compat_server_usage(lfirst_oid(cell), GetUserId()))
-			account = load_account(GetForeignServer(lfirst_oid(cell)), userid);
+		if (!compat_server_usage(server->serverid, GetUserId()))
+			continue;
+		account = load_account(server, GetUserId());
+		if (account == NULL)
+			account = load_account(server, InvalidOid);
 		if (account)
-			accounts = lappend(accounts, account);
-	}
-	return accounts;
-}
-
-/* The user's own mapping hides PUBLIC's of the same account, on any server. */
-List	   *
-account_list(void)
-{
-	List	   *own = mapped_accounts(GetUserId());
-	List	   *shared = mapped_accounts(InvalidOid);
-	List	   *accounts = list_copy(own);
-	ListCell   *cell;
-
-	foreach(cell, shared)
-	{
-		Account    *account = lfirst(cell);
-
-		if (matching_accounts(own, account->username) == NIL)
 			accounts = lappend(accounts, account);
 	}
 	return accounts;

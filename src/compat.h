@@ -108,6 +108,24 @@ compat_finish_tuple_desc(TupleDesc desc)
 	return desc;
 }
 
+/* What libcurl 8.6 and later call too many or too long headers */
+#if LIBCURL_VERSION_NUM >= 0x080600
+#define COMPAT_CURLE_TOO_LARGE CURLE_TOO_LARGE
+#else
+#define COMPAT_CURLE_TOO_LARGE CURLE_OUT_OF_MEMORY
+#endif
+
+/* Give up at once: do not wait for the threads that still resolve a name. */
+static inline void
+compat_limit_multi(CURLM *multi)
+{
+#if LIBCURL_VERSION_NUM >= 0x081400
+	curl_multi_setopt(multi, CURLMOPT_QUICK_EXIT, 1L);
+#else
+	(void) multi;
+#endif
+}
+
 /*
  * Only HTTP and HTTPS; and no wait for a thread that still resolves a name
  * when the transfer is given up.

@@ -9,6 +9,8 @@
 
 #include "endpoint.h"
 
+#define MAX_URL_BYTES 2048
+
 /* One part of the URL in buf; an empty string where it has none. */
 static void
 url_part(CURLU *url, CURLUPart what, char *buf, size_t size)
@@ -64,10 +66,15 @@ static const char *
 check_proxy(CURLU *url)
 {
 	char		scheme[16];
+	char		path[8];
 
 	url_part(url, CURLUPART_SCHEME, scheme, sizeof(scheme));
+	url_part(url, CURLUPART_PATH, path, sizeof(path));
 	if (has_part(url, CURLUPART_USER) || has_part(url, CURLUPART_PASSWORD))
 		return "must not contain a user or a password";
+	/* To libcurl a path of socks5h://localhost is that of a unix socket */
+	if (path[0] != '\0' && strcmp(path, "/") != 0)
+		return "must not contain a path";
 	if (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0 ||
 		strcmp(scheme, "socks5") == 0 || strcmp(scheme, "socks5h") == 0)
 		return NULL;
@@ -82,8 +89,12 @@ check_url(const char *text, const char *(*check) (CURLU *url))
 
 	if (url == NULL)
 		return "could not be checked: out of memory";
-	if (strpbrk(text, "?#") != NULL)
+	if (strlen(text) > MAX_URL_BYTES)
+		problem = "must not be longer than " CppAsString2(MAX_URL_BYTES) " bytes";
+	else if (strpbrk(text, "?#") != NULL)
 		problem = "must not contain a query or a fragment";
+	else if (strchr(text, '@') != NULL)
+		problem = "must not contain a user or a password";
 	else if (curl_url_set(url, CURLUPART_URL, text,
 						  CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
 		problem = "must be an absolute URL";

@@ -39,6 +39,8 @@ doubt_of(const Fetch *fetch, const Reading *reading, ProgramSet programs)
 {
 	if (reading->failed_pages > 0)
 		return DOUBT_FAILED_PAGES;
+	if (reading->skipped > 0)
+		return DOUBT_SKIPPED;
 	if (!reading->end_seen)
 		return DOUBT_END;
 	if (reading->mismatch)

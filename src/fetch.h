@@ -17,6 +17,7 @@ typedef enum FetchDoubt
 {
 	DOUBT_NONE = 0,				/* all that is listed arrived */
 	DOUBT_FAILED_PAGES,			/* pages were skipped */
+	DOUBT_SKIPPED,				/* programs cannot be stored */
 	DOUBT_END,					/* what is behind the last program is unknown */
 	DOUBT_MISMATCH,				/* a page did not answer what was asked */
 	DOUBT_GAP,					/* a page was empty, and later ones were not */

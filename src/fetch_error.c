@@ -37,9 +37,8 @@ static const char *const stage_names[] = {
 	[HTTP_RECEIVE] = "receive",
 };
 
-/* UTF-8 from outside in the server's encoding; what it cannot hold becomes "?". */
-static char *
-to_server(const char *text)
+char	   *
+fetch_error_text(const char *text)
 {
 	char	   *copy = pstrdup(text);
 
@@ -80,9 +79,9 @@ api_detail(const HttpResponse *response)
 	appendStringInfo(&detail, "The API answered with HTTP status %d",
 					 response->status);
 	if (id)
-		appendStringInfo(&detail, ", \"%s\"", to_server(id));
+		appendStringInfo(&detail, ", \"%s\"", fetch_error_text(id));
 	if (description)
-		appendStringInfo(&detail, ": %s", to_server(description));
+		appendStringInfo(&detail, ": %s", fetch_error_text(description));
 	if (detail.data[detail.len - 1] != '.')
 		appendStringInfoChar(&detail, '.');
 	return detail.data;
@@ -125,7 +124,11 @@ static const Transport transports[] = {
 	},
 	[HTTP_LARGE_HEADERS] = {
 		FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-		"headers have no end", false, NULL
+		"response headers are larger than 256 kB", false, NULL
+	},
+	[HTTP_BAD_CODING] = {
+		FETCH_ERROR_FINAL, ERRCODE_CONNECTION_FAILURE,
+		"response has an unsupported Content-Encoding or Transfer-Encoding", false, NULL
 	},
 	[HTTP_NO_ROOM] = {
 		FETCH_ERROR_NO_ROOM, ERRCODE_INSUFFICIENT_RESOURCES,
@@ -200,12 +203,12 @@ fetch_error_of_page(FetchError *error, const PageError *problem,
 {
 	memset(error, 0, sizeof(FetchError));
 	error->stage = stage_names[response->stage];
-	error->message = to_server(problem->message);
+	error->message = fetch_error_text(problem->message);
 	error->detail = psprintf("The API answered with HTTP status %d and %zu bytes.",
 							 response->status, response->length);
 	if (problem->program_id)
 		error->message = psprintf("program \"%s\": %s",
-								  to_server(problem->program_id),
+								  fetch_error_text(problem->program_id),
 								  error->message);
 	error->kind = FETCH_ERROR_FINAL;
 	switch (problem->kind)

@@ -37,6 +37,9 @@ typedef struct FetchErrorPlace
 	int			attempts;
 } FetchErrorPlace;
 
+/* UTF-8 from outside in the server's encoding; what it lacks becomes "?". */
+extern char *fetch_error_text(const char *utf8);
+
 /* True when the response is no page's text; says why. */
 extern bool fetch_error_of_response(FetchError *error, const HttpResponse *response);
 

@@ -24,11 +24,20 @@
 
 #include "http.h"
 
+#include "miscadmin.h"
+
+#include "compat.h"
 #include "http_easy.h"
 #include "http_pool.h"
 
 /* All headers of one answer; a server that sends more will not stop. */
 #define MAX_HEADER_BYTES (256 * 1024)
+
+/*
+ * Content and transfer codings of one answer, gzip say.  Several could make
+ * gigabytes of nothing out of a few bytes, one after the other.
+ */
+#define MAX_CODINGS 1
 
 /* A body's buffer at first, and the largest that is kept for the next one */
 #define BODY_BYTES (16 * 1024)
@@ -52,7 +61,9 @@ typedef enum CallbackError
 	CALLBACK_LARGE_BODY,
 	CALLBACK_NO_ROOM,
 	CALLBACK_LARGE_HEADERS,
-	CALLBACK_NO_MEMORY
+	CALLBACK_NO_MEMORY,
+	CALLBACK_CODINGS,
+	CALLBACK_INTERRUPTED
 } CallbackError;
 
 typedef enum RequestState
@@ -77,6 +88,7 @@ typedef struct Request
 	size_t		length;
 	size_t		capacity;
 	size_t		header_bytes;
+	int			ncodings;		/* of content and transfer */
 	char		retry_after[64];
 
 	/* What went wrong */
@@ -201,6 +213,11 @@ receive_body(char *data, size_t size, size_t count, void *arg)
 	Request    *request = arg;
 	size_t		length = request->length + size * count;
 
+	if (http_pool_is_interrupted())
+	{
+		request->finding = CALLBACK_INTERRUPTED;
+		return 0;
+	}
 	if (length > (size_t) open_client->settings->max_body)
 	{
 		request->finding = CALLBACK_LARGE_BODY;
@@ -234,23 +251,105 @@ copy_header_value(char *copy, size_t size, const char *value, const char *end)
 	copy[length] = '\0';
 }
 
+/* If the line is a header of this name, its value; else NULL. */
+static const char *
+header_value(const char *line, size_t length, const char *name)
+{
+	size_t		name_length = strlen(name);
+
+	if (length <= name_length || line[name_length] != ':' ||
+		pg_strncasecmp(line, name, name_length) != 0)
+		return NULL;
+	return line + name_length + 1;
+}
+
+/*
+ * Counts the codings of a header that libcurl would undo, one after the other;
+ * a coding that it does not know counts as too many.
+ */
+static int
+count_codings(const char *value, const char *end)
+{
+	static const char *const harmless[] = {"identity", "chunked"};
+	static const char *const known[] = {"gzip", "x-gzip", "deflate"};
+	int			count = 0;
+
+	while (value < end)
+	{
+		const char *start;
+		size_t		length;
+		bool		found = false;
+
+		while (value < end && strchr(", \t\r\n", *value) != NULL)
+			value++;
+		for (start = value; value < end && strchr(", \t\r\n", *value) == NULL;)
+			value++;
+		length = value - start;
+		if (length == 0)
+			continue;
+		for (int i = 0; i < (int) lengthof(harmless); i++)
+			found |= length == strlen(harmless[i]) &&
+				pg_strncasecmp(start, harmless[i], length) == 0;
+		if (found)
+			continue;
+		for (int i = 0; i < (int) lengthof(known); i++)
+			found |= length == strlen(known[i]) &&
+				pg_strncasecmp(start, known[i], length) == 0;
+		count += found ? 1 : MAX_CODINGS + 1;
+	}
+	return count;
+}
+
+/* One line of the headers; false where it is more than we take. */
+static bool
+note_header(Request *request, const char *line, size_t length)
+{
+	const char *value;
+
+	/* An interim answer, a 103 say, has headers of its own */
+	if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
+	{
+		request->retry_after[0] = '\0';
+		request->ncodings = 0;
+	}
+	if ((value = header_value(line, length, "retry-after")) != NULL)
+		copy_header_value(request->retry_after, sizeof(request->retry_after),
+						  value, line + length);
+	else if ((value = header_value(line, length, "content-encoding")) != NULL ||
+			 (value = header_value(line, length, "transfer-encoding")) != NULL)
+		request->ncodings += count_codings(value, line + length);
+	return request->ncodings <= MAX_CODINGS;
+}
+
 static size_t
 receive_header(char *data, size_t size, size_t count, void *arg)
 {
-	static const char name[] = "retry-after:";
 	Request    *request = arg;
 	size_t		length = size * count;
 
 	request->header_bytes += length;
 	if (request->header_bytes > MAX_HEADER_BYTES)
-	{
 		request->finding = CALLBACK_LARGE_HEADERS;
+	else if (!note_header(request, data, length))
+		request->finding = CALLBACK_CODINGS;
+	else if (http_pool_is_interrupted())
+		request->finding = CALLBACK_INTERRUPTED;
+	else
+		return length;
+	return 0;
+}
+
+/* Called again and again: an interrupt ends whatever libcurl is at. */
+static int
+note_progress(void *arg, pg_attribute_unused() curl_off_t download_total,
+			  pg_attribute_unused() curl_off_t downloaded,
+			  pg_attribute_unused() curl_off_t upload_total,
+			  pg_attribute_unused() curl_off_t uploaded)
+{
+	if (!http_pool_is_interrupted())
 		return 0;
-	}
-	if (length >= strlen(name) && pg_strncasecmp(data, name, strlen(name)) == 0)
-		copy_header_value(request->retry_after, sizeof(request->retry_after),
-						  data + strlen(name), data + length);
-	return length;
+	((Request *) arg)->finding = CALLBACK_INTERRUPTED;
+	return 1;
 }
 
 /* ---- the client ---- */
@@ -336,6 +435,9 @@ set_callbacks(CURL *easy, Request *request)
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, note_ready);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, request);
+	curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, note_progress);
+	curl_easy_setopt(easy, CURLOPT_XFERINFODATA, request);
+	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
 }
 
 static void
@@ -359,6 +461,7 @@ forget_answer(HttpClient *client, Request *request)
 	request->length = 0;
 	request->header_bytes = 0;
 	request->retry_after[0] = '\0';
+	request->ncodings = 0;
 	request->resolved = false;
 	request->connected = false;
 	request->ready = false;
@@ -467,6 +570,7 @@ http_wait(HttpClient *client, int64 deadline)
 	if (client->nfailed > 0)
 		return;
 	http_pool_wait(deadline);
+	CHECK_FOR_INTERRUPTS();
 	run_held(client);
 }
 
@@ -507,6 +611,10 @@ classify(CURLcode code, HttpStage stage, bool chain_trusted)
 		return HTTP_ANSWERED;
 	if (code == CURLE_SSL_CACERT_BADFILE)
 		return HTTP_BAD_CA_FILE;
+	/* So libcurl calls a header that is longer than it takes */
+	if (stage == HTTP_RECEIVE &&
+		(code == CURLE_OUT_OF_MEMORY || code == COMPAT_CURLE_TOO_LARGE))
+		return HTTP_LARGE_HEADERS;
 	/* A hand-shake may fail because the connection does */
 	if (is_tls_error(code) && code != CURLE_SSL_CONNECT_ERROR)
 		return chain_trusted ? HTTP_WRONG_HOST : HTTP_UNTRUSTED;
@@ -534,6 +642,12 @@ note_finding(const Request *request, HttpResponse *response)
 			break;
 		case CALLBACK_LARGE_HEADERS:
 			response->failure = HTTP_LARGE_HEADERS;
+			break;
+		case CALLBACK_CODINGS:
+			response->failure = HTTP_BAD_CODING;
+			break;
+		case CALLBACK_INTERRUPTED:
+			response->failure = HTTP_BROKEN;
 			break;
 		case CALLBACK_NO_MEMORY:
 			http_pool_reject_memory();

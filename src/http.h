@@ -31,7 +31,8 @@ typedef enum HttpError
 	HTTP_WRONG_HOST,			/* it is for another host */
 	HTTP_BROKEN,				/* time-out, reset, cut answer */
 	HTTP_LARGE_BODY,			/* over the limit that was set */
-	HTTP_LARGE_HEADERS,			/* they have no end */
+	HTTP_LARGE_HEADERS,			/* they exceed a fixed limit */
+	HTTP_BAD_CODING,			/* several codings, or an unknown one */
 	HTTP_NO_ROOM				/* given up, since we have no socket to spare,
 								 * or no memory beside other answers */
 } HttpError;

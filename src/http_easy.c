@@ -33,9 +33,15 @@ set_connection(CURL *easy, const HttpSettings *settings)
 	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(easy, CURLOPT_PROXY_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(easy, CURLOPT_SOCKS5_AUTH, (long) CURLAUTH_BASIC);
 	curl_easy_setopt(easy, CURLOPT_SHARE, http_pool.share);
 	if (settings->ca_file)
+	{
 		curl_easy_setopt(easy, CURLOPT_CAINFO, settings->ca_file);
+		curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, settings->ca_file);
+	}
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
 					 (long) (settings->http2 ? CURL_HTTP_VERSION_2TLS :
 							 CURL_HTTP_VERSION_1_1));

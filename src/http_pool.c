@@ -16,8 +16,18 @@
 #include "miscadmin.h"
 
 #include "clock.h"
+#include "compat.h"
+
+/*
+ * For so long a call of libcurl is left alone: most signals that wait for its
+ * end mean nothing to it.
+ */
+#define UNINTERRUPTED_US (20 * USECS_PER_MSEC)
 
 HttpPool	http_pool;
+
+/* When libcurl was called last, by clock_us */
+static int64 action_started;
 
 void
 http_pool_destroy(void)
@@ -59,6 +69,7 @@ create_pool(const char *endpoint)
 		http_pool_destroy();
 		http_pool_reject_memory();
 	}
+	compat_limit_multi(http_pool.multi);
 	curl_share_setopt(http_pool.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
 }
 
@@ -89,6 +100,26 @@ curl_timer(void)
 	return timeout;
 }
 
+bool
+http_pool_is_interrupted(void)
+{
+	static const int signals[] = {SIGINT, SIGTERM, SIGQUIT, SIGALRM};
+	sigset_t	pending;
+
+	if (clock_us() - action_started < UNINTERRUPTED_US)
+		return false;
+	if (InterruptPending)
+		return true;
+	if (sigpending(&pending) != 0)
+		return false;
+	for (int i = 0; i < (int) lengthof(signals); i++)
+	{
+		if (sigismember(&pending, signals[i]))
+			return true;
+	}
+	return false;
+}
+
 /* One call that lets libcurl work; nothing in it may raise an error. */
 static CURLMcode
 run_action(curl_socket_t fd, int what)
@@ -98,6 +129,7 @@ run_action(curl_socket_t fd, int what)
 	sigset_t	all;
 	sigset_t	before;
 
+	action_started = clock_us();
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
 	code = curl_multi_socket_action(http_pool.multi, fd, what, &running);
@@ -125,7 +157,7 @@ run_curl(const HttpSocketEvent *events, int nevents)
 			what |= CURL_CSELECT_OUT;
 		code = run_action(events[i].fd, what);
 	}
-	if (code == CURLM_OK && curl_timer() == 0)
+	if (code == CURLM_OK && !InterruptPending && curl_timer() == 0)
 		code = run_action(CURL_SOCKET_TIMEOUT, 0);
 	return code;
 }

@@ -43,7 +43,13 @@ extern void http_pool_wait(int64 deadline);
 /* Lets libcurl work on what has been asked of it since. */
 extern void http_pool_pump(void);
 
+/*
+ * Is the call of libcurl to be cut short because a signal waits for its end?
+ * For libcurl's callbacks.
+ */
+extern bool http_pool_is_interrupted(void);
+
 /* Raises 53200 for libcurl. */
-extern void http_pool_reject_memory(void);
+extern void http_pool_reject_memory(void) pg_attribute_noreturn();
 
 #endif							/* YELP_SYNC_HTTP_POOL_H */

@@ -49,7 +49,7 @@
 	p "yelp_business_id, " p "partner_business_id, " \
 	p "budget, " p "max_bid, " p "ad_cost, " p "currency, " p "fee_period, " \
 	p "is_autobid, " p "billed_impressions, " p "billed_clicks, " \
-	p "active_features, " p "available_features"
+	p "active_features, " p "available_features, " p "problems"
 
 /* The rows of the last pass, which has each program once */
 #define PASS_ROWS \
@@ -57,7 +57,7 @@
 
 /* Each program once, the later page before the earlier one */
 #define LATEST_ROWS \
-	"(SELECT DISTINCT ON (f.program_id) f.program_id, f.fingerprint, f.document, f.page_offset" \
+	"(SELECT DISTINCT ON (f.program_id) f.program_id, f.fingerprint, f.document, f.page_offset, f.problems" \
 	" FROM " FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4" \
 	" ORDER BY f.program_id, f.pass DESC, f.page_offset DESC)"
 
@@ -74,7 +74,7 @@
 #define DIFFERENCE_CTE \
 	"difference AS MATERIALIZED (" \
 	" SELECT f.program_id AS fetched_id, p.program_id AS stored_id," \
-	"  f.fingerprint, f.document, f.page_offset" \
+	"  f.fingerprint, f.document, f.page_offset, f.problems" \
 	" FROM %2$s f FULL JOIN" \
 	"  (SELECT p.program_id, p.fingerprint FROM %3$s%1$s.yelp_programs p" \
 	"   WHERE p.username " EQ " $1) p" \
@@ -87,7 +87,8 @@
 #define MAPPED_CTE \
 	"mapped AS (" \
 	" SELECT d.fetched_id, d.stored_id, d.fingerprint," \
-	"  %1$s.yelp_sync_document(d.document, d.fetched_id, d.page_offset) AS data" \
+	"  %1$s.yelp_sync_document(d.document, d.fetched_id, d.page_offset) AS data," \
+	"  pg_catalog.string_to_array(d.problems, ',') AS problems" \
 	" FROM difference d WHERE d.fetched_id IS NOT NULL OFFSET 0" \
 	")"
 
@@ -109,8 +110,8 @@
 	"   ROW(" COLUMNS_OF("p.") ")::%1$s.yelp_sync_values AS columns" \
 	"  FROM %3$s%1$s.yelp_programs p" \
 	"  WHERE p.username " EQ " $1 AND p.program_id " EQ " m.stored_id OFFSET 0) s" \
-	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
-	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(s.columns, s.data, m.data) c(changed)" \
+	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data, m.problems) a" \
+	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(s.columns, s.data, m.data, m.problems) c(changed)" \
 	" WHERE m.stored_id IS NOT NULL" \
 	")"
 
@@ -134,7 +135,7 @@
 	" INSERT INTO %1$s.yelp_programs AS t" \
 	"  (username, program_id, " COLUMNS_OF("") ", data, fingerprint, created_at, updated_at)" \
 	" SELECT $1, m.fetched_id, a.*, m.data, m.fingerprint, $3, $3" \
-	" FROM mapped m CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data) a" \
+	" FROM mapped m CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data, m.problems) a" \
 	" WHERE m.stored_id IS NULL" \
 	" RETURNING t.program_id" \
 	")"

@@ -86,6 +86,8 @@ struct Paginator
 	Postponed  *postponed;		/* by offset */
 
 	/* What came */
+	int64		unusable;		/* programs in this reading */
+	const char *first_unusable; /* what is wrong with the first of them */
 	const char *mismatch;		/* what a page shows that was not asked for */
 	HttpClient *http;
 	Staging    *staging;
@@ -306,12 +308,34 @@ compare_echoes(Paginator *paginator, const Slot *slot, const ProgramPage *page)
 }
 
 static void
+note_unusable(Paginator *paginator, const Slot *slot, const ProgramPage *page)
+{
+	if (paginator->unusable == 0)
+		paginator->first_unusable =
+			MemoryContextStrdup(GetMemoryChunkContext(paginator),
+								psprintf("On the page at offset " INT64_FORMAT ", %s.",
+										 slot->offset,
+										 fetch_error_text(page->skip_reason)));
+	paginator->unusable += page->skipped;
+}
+
+/* A listing that does not end would keep us for ever. */
+static void
+reject_endless(const Paginator *paginator)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("listing of account \"%s\" does not end after %d programs",
+					paginator->account->username, PAGE_MAX_TOTAL)));
+}
+
+static void
 take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
 {
 	ListingPage seen = {
 		.offset = slot->offset,
 		.asked = slot->limit,
-		.count = page->count,
+		.count = page->count + page->skipped,
 		.total = page->total,
 		.limit = page->limit,
 	};
@@ -319,8 +343,15 @@ take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
 	compare_echoes(paginator, slot, page);
 	seen.fresh = staging_add_page(paginator->staging, page, slot->offset,
 								  paginator->account->username);
+	if (page->skipped > 0)
+		note_unusable(paginator, slot, page);
+	/* Nobody knows them again: believe that they are new before the total */
+	if (slot->offset < page->total)
+		seen.fresh += page->skipped;
 	free_slot(slot);
 	listing_add_page(&paginator->listing, &seen);
+	if (paginator->listing.rows > PAGE_MAX_TOTAL)
+		reject_endless(paginator);
 	settle_slots(paginator);
 	throttle_succeeded(&paginator->throttle, slot->sent_at);
 	tell_total(paginator);
@@ -617,6 +648,8 @@ reading_of(const Paginator *paginator)
 		.total = listing->total,
 		.pages = listing->pages,
 		.failed_pages = listing->failed,
+		.skipped = paginator->unusable,
+		.skip_reason = paginator->first_unusable,
 		.total_moved = listing->total_moved,
 		.end_seen = listing_end_is_seen(listing),
 		.gap = listing_gap(listing),
@@ -633,6 +666,8 @@ paginator_fetch(Paginator *paginator, int64 expected)
 
 	listing_init(&paginator->listing, paginator->account->page_size, expected);
 	paginator->mismatch = NULL;
+	paginator->first_unusable = NULL;
+	paginator->unusable = 0;
 	paginator->skipped = 0;
 	paginator->http = http_open(&paginator->settings);
 	while (!is_read(paginator))

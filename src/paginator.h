@@ -25,6 +25,9 @@ typedef struct Reading
 	int64		total;			/* of programs, as the API reports it */
 	int64		pages;			/* that arrived */
 	int64		failed_pages;	/* that were skipped */
+	int64		skipped;		/* programs that cannot be stored */
+	const char *skip_reason;	/* of the first of them, as a sentence; or
+								 * NULL */
 
 	/* Whether it shows everything that is listed */
 	bool		end_seen;

@@ -11,8 +11,10 @@
 #include "program_page.h"
 
 #include <errno.h>
+#include <math.h>
 
 #include "common/hashfn.h"
+#include "lib/stringinfo.h"
 
 #include "json.h"
 #include "sanitize.h"
@@ -159,6 +161,21 @@ find_value(const JsonToken *object, const char *name)
  * What the fields hold.
  */
 
+/* The same for numbers such as 100.0 and 1e2, which are whole by value. */
+static const char *
+read_whole(const JsonToken *value, int64 *integer)
+{
+	long double real = strtold(value->text, NULL);
+
+	if (real != truncl(real))
+		return not_integer;
+	*integer = real < 0 ? PG_INT64_MIN : PG_INT64_MAX;
+	if (real < -ldexpl(1, 63) || real >= ldexpl(1, 63))
+		return out_of_range;
+	*integer = (int64) real;
+	return NULL;
+}
+
 /* The integer, or PG_INT64_MIN or PG_INT64_MAX where it is out of range. */
 static const char *
 read_integer(const JsonToken *value, int64 *integer)
@@ -170,7 +187,7 @@ read_integer(const JsonToken *value, int64 *integer)
 	errno = 0;
 	*integer = strtoll(value->text, &end, 10);
 	if (end != value->text +value->length)
-		return not_integer;
+		return read_whole(value, integer);
 	return errno == ERANGE ? out_of_range : NULL;
 }
 
@@ -198,10 +215,9 @@ static const char *
 check_cents(const JsonToken *value)
 {
 	int64		cents;
-	const char *complaint = read_integer(value, &cents);
 
-	if (complaint == not_integer)
-		return "is not an integer number of cents";
+	if (read_integer(value, &cents) == not_integer)
+		return not_integer;
 	if (cents <= -CENTS_BOUND || cents >= CENTS_BOUND)
 		return out_of_range;
 	return NULL;
@@ -322,12 +338,11 @@ static const Shape program_shape = {
 };
 
 /*
- * Does each field of the object hold what it must?  Null will do for any, and
- * so will an array without a first object.
+ * Names the fields of the object that do not hold what they must.  Null will do
+ * for any, and so will an array without a first object.
  */
-static bool
-check_fields(const JsonToken *object, const Shape *shape,
-			 PageError *problem)
+static void
+find_problems(const JsonToken *object, const Shape *shape, StringInfo names)
 {
 	const JsonToken *values[MAX_FIELDS];
 
@@ -336,44 +351,40 @@ check_fields(const JsonToken *object, const Shape *shape,
 	{
 		const Field *field = &shape->fields[i];
 		const JsonToken *value = values[i];
-		const char *complaint;
 
 		if (value == NULL || value->type == JSON_NULL)
 			continue;
-		complaint = field->check(value);
-		if (complaint)
-			return bad_field(problem, shape->prefix, field->name, complaint);
-		if (field->inner == NULL || value->size == 1)
-			continue;
-		if (!check_fields(value->type == JSON_ARRAY ? value + 1 : value,
-						  field->inner, problem))
-			return false;
+		if (field->check(value))
+			appendStringInfo(names, "%s%s%s", names->len > 0 ? "," : "",
+							 shape->prefix, field->name);
+		else if (field->inner && value->size > 1)
+			find_problems(value->type == JSON_ARRAY ? value + 1 : value,
+						  field->inner, names);
 	}
-	return true;
 }
 
 /*
  * The programs.
  */
 
-/* Can jsonb store each member?  Most often a single look will tell. */
-static bool
-check_members(const JsonToken *object, PageError *problem)
+/* What jsonb cannot store of an object, as a message, or NULL. */
+static char *
+find_unstorable(const JsonToken *object)
 {
 	const JsonToken *end = object + object->size;
 
 	if (json_unstorable(object) == NULL)
-		return true;
+		return NULL;
 	for (const JsonToken *name = object + 1; name < end; name += name->size)
 	{
 		const char *complaint = json_unstorable(name);
 
 		if (complaint)
-			return bad_field(problem, "",
-							 text_shown(name->text, name->length, MAX_SHOWN_NAME),
-							 complaint);
+			return psprintf("field \"%s\" %s",
+							text_shown(name->text, name->length, MAX_SHOWN_NAME),
+							complaint);
 	}
-	return true;
+	return NULL;
 }
 
 /* What is wrong with a program's id; where nothing is, the id itself. */
@@ -406,33 +417,36 @@ read_id(const JsonToken *value, char **id)
 	return NULL;
 }
 
-/* The object is at this position in the list, counted from 0. */
-static bool
-read_program(PageProgram *program, const JsonToken *object, int position,
-			 PageError *problem)
+/*
+ * Reads the program at this position of the list, counted from 0.  What makes
+ * it unusable is returned, as a message; else NULL.
+ */
+static char *
+read_program(PageProgram *program, const JsonToken *object, int position)
 {
 	const char *complaint;
+	char	   *unstorable;
+	StringInfoData problems;
 
 	if (object->type != JSON_OBJECT)
-		return set_problem(problem, PAGE_NOT_A_PAGE,
-						   psprintf("field \"payment_programs[%d]\" is not an object",
-									position));
+		return psprintf("field \"payment_programs[%d]\" is not an object", position);
 	complaint = read_id(find_value(object, "program_id"), &program->id);
 	if (complaint)
-		return set_problem(problem, PAGE_NOT_A_PAGE,
-						   psprintf("field \"payment_programs[%d].program_id\" %s",
-									position, complaint));
-	if (!check_fields(object, &program_shape, problem) ||
-		!check_members(object, problem))
-	{
-		problem->program_id = program->id;
-		return false;
-	}
+		return psprintf("field \"payment_programs[%d].program_id\" %s",
+						position, complaint);
+	unstorable = find_unstorable(object);
+	if (unstorable)
+		return psprintf("program \"%s\": %s", program->id, unstorable);
+	initStringInfo(&problems);
+	find_problems(object, &program_shape, &problems);
+	program->problems = problems.len > 0 ? problems.data : NULL;
 	program->document = object->text;
 	program->length = object->length;
 	program->fingerprint = program_page_fingerprint(program->document,
 													program->length);
-	return true;
+	if (program->problems == NULL)
+		pfree(problems.data);
+	return NULL;
 }
 
 static bool
@@ -440,6 +454,7 @@ read_programs(ProgramPage *page, const JsonToken *array, PageError *problem)
 {
 	const JsonToken *end = array + array->size;
 	int			count = 0;
+	int			position = 0;
 
 	for (const JsonToken *item = array + 1; item < end; item += item->size)
 		count++;
@@ -449,10 +464,13 @@ read_programs(ProgramPage *page, const JsonToken *array, PageError *problem)
 	page->programs = palloc(Max(count, 1) * sizeof(PageProgram));
 	for (const JsonToken *item = array + 1; item < end; item += item->size)
 	{
-		if (!read_program(&page->programs[page->count], item, page->count,
-						  problem))
-			return false;
-		page->count++;
+		char	   *reason = read_program(&page->programs[page->count], item,
+										  position++);
+
+		if (reason == NULL)
+			page->count++;
+		else if (page->skipped++ == 0)
+			page->skip_reason = reason;
 	}
 	return true;
 }

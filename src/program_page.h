@@ -39,6 +39,8 @@ typedef struct PageProgram
 								 * as it is stored */
 	int			length;			/* of the document in bytes */
 	uint64		fingerprint;	/* 64-bit hash of the document */
+	char	   *problems;		/* names of the fields that do not hold what
+								 * they must, separated by commas; or NULL */
 } PageProgram;
 
 typedef struct ProgramPage
@@ -49,6 +51,9 @@ typedef struct ProgramPage
 	char	   *status;			/* program_status, says the API; NULL: silent */
 	int			count;
 	PageProgram *programs;
+	int			skipped;		/* elements of the list that are no program,
+								 * or one that cannot be stored */
+	char	   *skip_reason;	/* of the first one, or NULL */
 } ProgramPage;
 
 /*

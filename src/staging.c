@@ -46,6 +46,7 @@ make_desc(void)
 	TupleDescInitEntry(desc, ROW_DOCUMENT, "document", TEXTOID, -1, 0);
 	TupleDescInitEntry(desc, ROW_PAGE_OFFSET, "page_offset", INT8OID, -1, 0);
 	TupleDescInitEntry(desc, ROW_PASS, "pass", INT4OID, -1, 0);
+	TupleDescInitEntry(desc, ROW_PROBLEMS, "problems", TEXTOID, -1, 0);
 	return compat_finish_tuple_desc(desc);
 }
 
@@ -113,6 +114,18 @@ count_program(Staging *staging, text *id, uint64 fingerprint)
 	return true;
 }
 
+static void
+note_problems(Staging *staging, Datum id, const char *problems)
+{
+	char	   *sentence;
+
+	if (staging->with_problems++ > 0)
+		return;
+	sentence = psprintf("The first one is program \"%s\": %s.",
+						TextDatumGetCString(id), problems);
+	staging->first_problem = MemoryContextStrdup(staging->context, sentence);
+}
+
 /* True when the program is new in this reading. */
 static bool
 add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
@@ -129,10 +142,15 @@ add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
 		values[ROW_DOCUMENT - 1] = text_datum(program->document, program->length);
 	values[ROW_PAGE_OFFSET - 1] = Int64GetDatum(place->offset);
 	values[ROW_PASS - 1] = Int32GetDatum(staging->pass);
+	nulls[ROW_PROBLEMS - 1] = program->problems == NULL;
+	if (program->problems)
+		values[ROW_PROBLEMS - 1] = CStringGetTextDatum(program->problems);
 	error_context_stack = callback.previous;
 
 	tuplestore_putvalues(staging->store, staging->desc, values, nulls);
 	staging->pass_rows++;
+	if (program->problems)
+		note_problems(staging, values[ROW_PROGRAM_ID - 1], program->problems);
 	return count_program(staging, DatumGetTextPP(values[ROW_PROGRAM_ID - 1]),
 						 program->fingerprint);
 }
@@ -156,6 +174,7 @@ void
 staging_init(Staging *staging)
 {
 	memset(staging, 0, sizeof(Staging));
+	staging->context = CurrentMemoryContext;
 	staging->desc = make_desc();
 	staging->store = tuplestore_begin_heap(true, false, work_mem);
 }
@@ -170,7 +189,8 @@ void
 staging_begin_pass(Staging *staging)
 {
 	staging->pass++;
-	staging->pass_rows = 0;
+	staging->pass_rows = staging->with_problems = 0;
+	staging->first_problem = NULL;
 	memset(&staging->set, 0, sizeof(ProgramSet));
 	staging->seen = seen_ids_create(CurrentMemoryContext, 1024, NULL);
 }

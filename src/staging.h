@@ -17,9 +17,11 @@ enum RowColumn
 	ROW_FINGERPRINT,			/* bigint: hash of the document */
 	ROW_DOCUMENT,				/* text: the program's JSON; NULL: as stored */
 	ROW_PAGE_OFFSET,			/* bigint: of the page it was on */
-	ROW_PASS					/* integer: which time the listing was fetched */
+	ROW_PASS,					/* integer: which time the listing was fetched */
+	ROW_PROBLEMS				/* text: fields that could not be read, with
+								 * commas between them; or NULL */
 };
-#define ROW_COLUMNS 5
+#define ROW_COLUMNS 6
 
 /* A set of programs, condensed to what tells it from another. */
 typedef struct ProgramSet
@@ -32,6 +34,7 @@ typedef struct ProgramSet
 
 typedef struct Staging
 {
+	MemoryContext context;
 	Tuplestorestate *store;
 	TupleDesc	desc;
 	int64		count;
@@ -41,6 +44,9 @@ typedef struct Staging
 	struct seen_ids_hash *seen; /* its program ids */
 	ProgramSet	set;
 	int64		pass_rows;		/* repeated programs included */
+	int64		with_problems;	/* programs with fields that cannot be read */
+	char	   *first_problem;	/* of the first of them, as a sentence; or
+								 * NULL */
 } Staging;
 
 static inline bool

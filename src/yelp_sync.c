@@ -127,7 +127,7 @@ require_functions(Oid schema)
 {
 	static const char *const names[] = {
 		"yelp_sync_document", "yelp_sync_columns", "yelp_sync_changed",
-		"yelp_sync_rest", "yelp_sync_texts"
+		"yelp_sync_rest", "yelp_sync_texts", "yelp_sync_readable"
 	};
 
 	for (int i = 0; i < (int) lengthof(names); i++)
@@ -216,6 +216,11 @@ explain_doubt(const Fetched *fetched, const char **hint)
 		case DOUBT_NONE:
 		case DOUBT_FAILED_PAGES:
 			break;
+		case DOUBT_SKIPPED:
+			*hint = "Programs that cannot be stored were skipped: until they are listed in another form, nothing is deleted.";
+			return psprintf(INT64_FORMAT " program%s skipped.  %s", reading->skipped,
+							reading->skipped == 1 ? " was" : "s were",
+							reading->skip_reason);
 		case DOUBT_END:
 			return pstrdup("It was not seen where the listing ends.");
 		case DOUBT_MISMATCH:
@@ -285,7 +290,8 @@ decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
 
 	merge->status = fetched->doubt == DOUBT_NONE ? "synced" : "partial";
 	merge->show_missing = lists_all(account) &&
-		fetched->doubt != DOUBT_FAILED_PAGES && fetched->doubt != DOUBT_END;
+		fetched->doubt != DOUBT_FAILED_PAGES &&
+		fetched->doubt != DOUBT_SKIPPED && fetched->doubt != DOUBT_END;
 	if (fetched->doubt != DOUBT_NONE)
 		warn_doubt(account, fetched);
 	else if (lists_all(account) && fetched->confirmed)
@@ -298,6 +304,19 @@ decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
 			warn_mass_deletion(account, merge, unlisted);
 		}
 	}
+}
+
+static void
+warn_problems(const Account *account, const Staging *staging)
+{
+	int64		count = staging->with_problems;
+
+	if (count > 0)
+		progress_warning(ERRCODE_WARNING,
+						 psprintf(INT64_FORMAT " program%s of account \"%s\" with fields that could not be read",
+								  count, count == 1 ? "" : "s", account->username),
+						 staging->first_problem,
+						 "Their columns are NULL; the column problems names them.");
 }
 
 static void
@@ -328,6 +347,7 @@ report(const Account *account, const Fetched *fetched, const Merge *merge,
 		.total_us = clock_us() - started,
 	};
 
+	warn_problems(account, &fetched->staging);
 	progress_merged(merge->added, common, merge->deleted, merge->unlisted);
 	progress_complete(&result);
 	log_run(account, &result);
