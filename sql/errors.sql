@@ -13,9 +13,11 @@ SELECT * FROM yelp_sync('acme');
 SELECT yelp_sync('acme');
 \echo :LAST_ERROR_SQLSTATE
 -- should fail: with a repeat's many requests as with the first one
-INSERT INTO yelp_sync_runs (username, server, started_at, finished_at, programs, pages, requests,
-	retries, received_bytes, added, updated, unchanged, deleted, failed_pages, fetch_time, merge_time)
-VALUES ('acme', 'yelp', now(), now(), 1000, 50, 50, 0, 0, 0, 0, 0, 0, 0, '1s', '1s');
+INSERT INTO yelp_sync_runs (username, server, synced_by, status, program_status, started_at,
+	finished_at, programs, listed, pages, requests, retries, received_bytes, added, updated,
+	unchanged, deleted, missing, problems, failed_pages, fetch_time, merge_time)
+VALUES ('acme', 'yelp', 'me', 'synced', 'ALL', now(), now(), 1000, 1000, 50, 50, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, '1s', '1s');
 SELECT * FROM yelp_sync('acme');
 \echo :LAST_ERROR_SQLSTATE
 

@@ -345,7 +345,7 @@ listing_add_page(Listing *listing, const ListingPage *page)
 	page->offset >= listing->last_end;
 
 	listing->outstanding--;
-	listing->pages++;
+	listing->pages += !nothing_new || page->offset == 0;
 	follow_total(listing, page->total);
 	if (page->count == 0 && page->asked >= listing->stride)
 		note_empty(listing, page->offset);
@@ -365,6 +365,12 @@ listing_postpone_page(Listing *listing, int64 offset)
 	listing->postponed++;
 	if (listing_is_tail(listing, offset))
 		listing->empty_tail++;
+}
+
+void
+listing_ask_again(Listing *listing, int64 offset, int limit)
+{
+	add_range(listing, offset, offset + limit);
 }
 
 void

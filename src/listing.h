@@ -92,6 +92,9 @@ extern void listing_postpone_page(Listing *listing, int64 offset);
 /* All others are answered: now it is said of each postponed page. */
 extern void listing_settle(Listing *listing);
 
+/* The page failed before anything was known: it is asked for once more. */
+extern void listing_ask_again(Listing *listing, int64 offset, int limit);
+
 /* The API says that there is no such page: nothing lies there. */
 extern void listing_refuse_page(Listing *listing, int64 offset);
 

@@ -64,6 +64,7 @@ typedef struct Postponed
 {
 	Slot		slot;			/* as it was */
 	int			status;			/* of the last attempt, 0 where none came */
+	bool		early;			/* it failed before the total was known */
 	FetchError	error;
 	struct Postponed *next;		/* of a higher offset */
 } Postponed;
@@ -397,6 +398,7 @@ postpone_page(Paginator *paginator, const Slot *slot, const FetchError *error,
 
 	page->slot = *slot;
 	page->status = status;
+	page->early = !paginator->listing.total_known;
 	page->error = *error;
 	page->error.message = pstrdup(error->message);
 	page->error.detail = error->detail ? pstrdup(error->detail) : NULL;
@@ -468,7 +470,9 @@ settle_postponed(Paginator *paginator)
 	{
 		Listing    *listing = &paginator->listing;
 
-		if (!listing_is_tail(listing, page->slot.offset))
+		if (!listing_is_tail(listing, page->slot.offset) && page->early)
+			listing_ask_again(listing, page->slot.offset, page->slot.limit);
+		else if (!listing_is_tail(listing, page->slot.offset))
 			skip_page(paginator, &page->slot, &page->error);
 		else if (listing->end_unknown || listing_end_is_seen(listing))
 			continue;
