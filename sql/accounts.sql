@@ -49,15 +49,14 @@ SET ROLE regress_yelp_two;
 SELECT * FROM yelp_accounts ORDER BY server, username;
 SET ROLE regress_yelp_super;
 
--- One's own mapping goes before PUBLIC's on another server, too
+-- One's own mapping does not go before PUBLIC's on another server
 CREATE SERVER "Three 3" FOREIGN DATA WRAPPER yelp_sync
 	OPTIONS (endpoint 'http://127.0.0.1:1/three', attempts '1');
 CREATE USER MAPPING FOR PUBLIC SERVER "Three 3" OPTIONS (username 'acme', password 'x');
 GRANT USAGE ON FOREIGN SERVER "Three 3" TO regress_yelp_one, regress_yelp_two;
 SET ROLE regress_yelp_one;
-\set VERBOSITY terse
-SELECT * FROM yelp_sync('acme');	-- should fail: nobody listens
-\set VERBOSITY default
+SELECT * FROM yelp_sync('acme');	-- should fail: one's own, and PUBLIC's on another server
+\echo :LAST_ERROR_SQLSTATE
 
 -- The same account on several servers is no choice of ours
 SET ROLE regress_yelp_two;
@@ -68,7 +67,8 @@ CREATE USER MAPPING FOR regress_yelp_one SERVER two OPTIONS (username 'acme', pa
 SET ROLE regress_yelp_one;
 SELECT * FROM yelp_sync('acme');	-- should fail: one's own on two servers
 SET ROLE regress_yelp_super;
-REVOKE USAGE ON FOREIGN SERVER one FROM regress_yelp_one, regress_yelp_two;
+DROP USER MAPPING FOR PUBLIC SERVER "Three 3";
+REVOKE USAGE ON FOREIGN SERVER one FROM regress_yelp_one;
 SET ROLE regress_yelp_one;
 \set VERBOSITY terse
 SELECT * FROM yelp_sync('acme');	-- should fail: nobody listens
@@ -86,6 +86,61 @@ SELECT * FROM yelp_sync(NULL);	-- should fail
 SELECT yelp_sync('it''s "odd" \');	-- should fail
 SET ROLE regress_yelp_super;
 
+-- Somebody else's server never wins: a role with USAGE on the wrapper makes one, and maps others on it
+CREATE ROLE regress_yelp_evil;
+CREATE ROLE regress_yelp_alice;
+GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO regress_yelp_evil, regress_yelp_alice;
+GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO regress_yelp_alice, regress_yelp_evil;
+GRANT SELECT, INSERT ON yelp_sync_runs TO regress_yelp_alice, regress_yelp_evil;
+SET ROLE regress_yelp_evil;
+CREATE SERVER evil FOREIGN DATA WRAPPER yelp_sync
+	OPTIONS (endpoint 'http://127.0.0.1:1/evil', attempts '1');
+CREATE USER MAPPING FOR regress_yelp_alice SERVER evil OPTIONS (username 'genuine', password 'x');
+CREATE USER MAPPING FOR PUBLIC SERVER evil OPTIONS (username 'lure', password 'x');
+GRANT USAGE ON FOREIGN SERVER evil TO PUBLIC;
+SET ROLE regress_yelp_alice;
+SELECT * FROM yelp_accounts WHERE server = 'evil';
+SELECT * FROM yelp_sync('genuine');	-- should fail: evil's only
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM yelp_sync('lure');	-- should fail: evil's only
+SET ROLE regress_yelp_super;
+SELECT * FROM yelp_sync('lure');	-- should fail: evil's, for a superuser, too
+GRANT regress_yelp_evil TO regress_yelp_alice;	-- membership is no trust: evil may grant it
+SET ROLE regress_yelp_alice;
+SELECT * FROM yelp_accounts WHERE server = 'evil';
+SELECT * FROM yelp_sync('genuine');	-- should fail: evil's only
+SET ROLE regress_yelp_super;
+CREATE USER MAPPING FOR PUBLIC SERVER "Three 3" OPTIONS (username 'genuine', password 'x');
+GRANT USAGE ON FOREIGN SERVER "Three 3" TO regress_yelp_alice;
+SET ROLE regress_yelp_alice;
+SELECT * FROM yelp_accounts WHERE username = 'genuine';
+\set VERBOSITY terse
+SELECT * FROM yelp_sync('genuine');	-- should fail: nobody listens on PUBLIC's, and evil's is not taken
+CREATE SERVER alice FOREIGN DATA WRAPPER yelp_sync
+	OPTIONS (endpoint 'http://127.0.0.1:1/alice', attempts '1');
+CREATE USER MAPPING FOR CURRENT_USER SERVER alice OPTIONS (username 'mine', password 'x');
+SELECT * FROM yelp_sync('mine');	-- should fail: nobody listens on a server of one's own
+SET ROLE regress_yelp_evil;
+SELECT * FROM yelp_sync('lure');	-- should fail: nobody listens on a server of one's own
+SET ROLE regress_yelp_super;
+ALTER SERVER evil OWNER TO regress_yelp_super;	-- a superuser vouches for it
+SET ROLE regress_yelp_alice;
+SELECT * FROM yelp_sync('lure');	-- should fail: nobody listens
+\set VERBOSITY default
+SELECT * FROM yelp_accounts ORDER BY username, server;
+
+-- A misspelt name: some of the accounts that there are
+SET ROLE regress_yelp_super;
+DO $$
+BEGIN
+	FOR i IN 1 .. 12 LOOP
+		EXECUTE format('CREATE SERVER many%s FOREIGN DATA WRAPPER yelp_sync', i);
+		EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER many%s OPTIONS (username %L, password %L)',
+			i, 'account ' || i, 'x');
+	END LOOP;
+END $$;
+SELECT * FROM yelp_sync(E'acount\x1b[2J');	-- should fail
+
 -- Another wrapper's servers are none of ours
 CREATE FOREIGN DATA WRAPPER other;
 CREATE SERVER other FOREIGN DATA WRAPPER other OPTIONS (endpoint 'x');
@@ -97,7 +152,9 @@ DROP FOREIGN DATA WRAPPER other CASCADE;
 
 SELECT count(*) FROM yelp_programs;
 SELECT count(*) FROM yelp_sync_runs;
-DROP SERVER one, two, "Three 3" CASCADE;
+SELECT string_agg(quote_ident(srvname), ', ') AS servers FROM pg_foreign_server
+WHERE srvfdw = (SELECT oid FROM pg_foreign_data_wrapper WHERE fdwname = 'yelp_sync') \gset
+DROP SERVER :servers CASCADE;
 RESET ROLE;
-DROP OWNED BY regress_yelp_one, regress_yelp_two;
-DROP ROLE regress_yelp_one, regress_yelp_two, regress_yelp_super;
+DROP OWNED BY regress_yelp_one, regress_yelp_two, regress_yelp_evil, regress_yelp_alice;
+DROP ROLE regress_yelp_one, regress_yelp_two, regress_yelp_evil, regress_yelp_alice, regress_yelp_super;

@@ -47,6 +47,26 @@ SELECT * FROM try('endpoint',	-- should fail
 	'https://api.example/?', 'ftp://api.example', 'file:///etc/passwd', 'api.example/v1',
 	'https://', '', ' ', 'https://api.example/a b', E'https://api.example/\r\nX: y');
 
+-- should fail: each way to say more, or something else, than host and port
+SELECT * FROM try('endpoint', 'http://@localhost', 'https://@api.example', 'https://:@api.example',
+	'https://user@api.example', 'https://:secret@api.example', 'https://api.example@evil.example',
+	'https://api.example:443@evil.example/v1', 'https:\\api.example', 'https://api.example\@evil.example',
+	'https://api.example\v1', 'https:/api.example', 'https:///api.example', '//api.example',
+	'https://api.example:0', 'https://api.example:', 'https://api.example:65536',
+	'https://api.example:-1', 'https://api.example:x', 'https://[fe80::1%25eth0]/v1',
+	'https://[::1', 'https://[api.example]', 'https://%61pi.example', 'http://127%2e0.0.1',
+	'http://localhost%00.evil.example', ' https://api.example', 'https://api.example ',
+	E'https://api.example\t/v1', E'https://api.example/\x1b[2J', 'https://äpi.example',
+	E'https://api.example/\u202Ev1');
+-- should fail: not a loopback address, or not in its usual spelling
+SELECT * FROM try('endpoint', 'http://2130706433', 'http://0x7f000001', 'http://0177.0.0.1', 'http://127.1',
+	'http://127.0.0.1.', 'http://127.0.0.256', 'http://0.0.0.0', 'http://[::]', 'http://[::ffff:127.0.0.1]',
+	'http://[0:0:0:0:0:0:0:2]', 'http://localhost.', 'http://localhosts', 'http://128.0.0.1');
+-- An @ or a % in the path is the API's
+SELECT * FROM try('endpoint', 'https://api.example/@me/%41');
+-- Longer than any URL
+SELECT result FROM try('endpoint', 'https://api.example/' || repeat('a', 2028), 'https://api.example/' || repeat('a', 2029));
+
 SELECT * FROM try('program_status', 'PAST', 'PAUSED', 'CURRENT', 'FUTURE', 'ALL');
 SELECT * FROM try('program_status', 'all', 'ACTIVE', '', 'PAST, PAUSED', 'P', ', ');	-- should fail
 
@@ -62,6 +82,9 @@ SELECT * FROM try('attempts', '0', '11', 'NaN');	-- should fail
 -- Durations: a bare number is seconds
 SELECT * FROM try('timeout', '1ms', '500ms', '30s', '0.5', '2min', '1h', ' 30 s ', '3600');
 SELECT * FROM try('timeout', '0', '0s', '-1s', '61min', '1d', '30 seconds', '1e9', 'NaN', 'Infinity', '');	-- should fail
+SELECT * FROM try('timeout', '30000', '30000.5', '30000s');	-- should fail: milliseconds that are not said to be
+SELECT result FROM try('timeout', repeat('1', 65));	-- should fail: too long to be shown
+SELECT * FROM try('timeout', E'\x1b[2J');	-- should fail: shown without its control character
 SELECT * FROM try('connect_timeout', '1ms', '1h');
 SELECT * FROM try('connect_timeout', '0', '2h');	-- should fail
 SELECT * FROM try('retry_delay', '1ms', '1h');
@@ -78,12 +101,19 @@ SELECT * FROM try('http_version', '1.1', '2');
 SELECT * FROM try('http_version', '1.0', '3', '2.0', '');	-- should fail
 
 SELECT * FROM try('ca_file', '/etc/ssl/ca.pem');
-SELECT * FROM try('ca_file', '');	-- should fail
+SELECT * FROM try('ca_file', '', 'ca.pem', './ca.pem', '../ca.pem', ' /etc/ssl/ca.pem');	-- should fail
+SELECT result FROM try('ca_file', '/' || repeat('a', 1022), '/' || repeat('a', 1023));
 
 SELECT * FROM try('proxy', 'http://proxy.example:3128', 'https://proxy.example',
 	'socks5://127.0.0.1:1080', 'socks5h://localhost');
 SELECT * FROM try('proxy', '', 'proxy.example:3128', 'ftp://proxy.example',
 	'http://user:secret@proxy.example');	-- should fail
+SELECT * FROM try('proxy', 'http://proxy.example/');
+-- should fail: socks5h://localhost/path is a Unix-domain socket to libcurl
+SELECT * FROM try('proxy', 'socks5h://localhost/tmp/socket', 'socks5://localhost//', 'http://proxy.example/a',
+	'http://@proxy.example', 'http://proxy.example:0', 'http://proxy.example:', 'http://proxy.example?a',
+	'socks4://proxy.example', 'http://[fe80::1%25eth0]:3128', 'http:\\proxy.example', 'http://%70roxy.example');
+SELECT result FROM try('proxy', 'http://' || repeat('a', 2042));	-- should fail
 
 -- should fail: a proxy sees what is sent in clear
 CREATE SERVER clear FOREIGN DATA WRAPPER yelp_sync
@@ -124,6 +154,42 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (password 's3cret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username '', password 's3cret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password '');
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme:x', password 's3cret');
+
+
+-- should fail: usernames that look like another, or alter a terminal, and values without bound
+DO $$
+DECLARE
+	username text;
+BEGIN
+	FOREACH username IN ARRAY ARRAY[' acme', 'acme ', U&'\00A0acme', U&'acme\3000', ' ', E'ac\nme', E'acme\r',
+		E'\tacme', E'\x1b[31macme', E'ac\x7fme', U&'ac\0085me', U&'ac\202Eme', U&'acme\200B', U&'\FEFFacme',
+		U&'ac\2066me', U&'ac\2028me', repeat('a', 256), repeat('ä', 128)] LOOP
+		BEGIN
+			EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username %L, password %L)',
+				username, 's3cret');
+			RAISE WARNING 'accepted: %', quote_literal(username);
+		EXCEPTION WHEN fdw_invalid_attribute_value THEN
+			RAISE WARNING '%', SQLERRM;
+		END;
+	END LOOP;
+	EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username %L, password %L)',
+		repeat('a', 255), repeat('b', 1024));
+END $$;
+ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET username 'a b äöü');
+DROP USER MAPPING FOR CURRENT_USER SERVER yelp;
+DO $$
+BEGIN
+	EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username %L, password %L)',
+		'acme', repeat('s3cret', 200));
+END $$;
+
+-- Allowed, and seldom meant
+SET client_min_messages = notice;
+ALTER SERVER yelp OPTIONS (ADD page_size '40');
+ALTER SERVER yelp OPTIONS (SET page_size '41');
+ALTER SERVER yelp OPTIONS (DROP page_size, ADD endpoint 'https://api.example/v1/');
+ALTER SERVER yelp OPTIONS (DROP endpoint);
+SET client_min_messages = warning;
 
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username '0il7Tv&R$#6\', password 's3:cret');
 ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET password 'other');

@@ -1,15 +1,14 @@
 /*
  * account.c
- *	  The options of servers and user mappings, and finding an account.
+ *	  Finding an account among the servers and user mappings.
  *
- * One table says of each option where it belongs, what it may be and where
- * its value goes.  The validator and the look-up read the same table with the
- * same parser, so a value that was accepted once is understood the same way
- * ever after.
+ * Whoever owns a server decides where the passwords of its user mappings are
+ * sent and what is taken for the API's answers, and may map any role on it.  So
+ * a server counts only if its owner is the current user, a superuser or the
+ * owner of the extension.  Membership in the owner's role is not enough: a role
+ * may grant itself to others without asking them.
  */
 #include "postgres.h"
-
-#include <math.h>
 
 #include "account.h"
 
@@ -17,386 +16,20 @@
 #include "access/htup_details.h"
 #include "access/reloptions.h"
 #include "access/table.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
-#include "commands/defrem.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
-#include "endpoint.h"
 #include "sanitize.h"
 
 #define WRAPPER_NAME	"yelp_sync"
-
-/* Far more than anybody has, and little enough for keys and headers */
-#define MAX_USERNAME_BYTES 255
-#define MAX_PASSWORD_BYTES 1024
-
-typedef enum OptionType
-{
-	OPTION_TEXT,
-	OPTION_CHOICE,
-	OPTION_BOOL,
-	OPTION_INT,
-	OPTION_REAL,
-	OPTION_PERCENT,				/* with or without a sign */
-	OPTION_BYTES,				/* stored as bytes */
-	OPTION_DURATION				/* stored as milliseconds */
-} OptionType;
-
-/* Says what is wrong with a text, or NULL. */
-typedef const char *(*OptionCheck) (const char *value);
-
-typedef struct OptionRule
-{
-	const char *name;
-	Oid			catalog;
-	OptionType	type;
-	size_t		field;			/* where in an Account the value goes */
-	const char *initial;		/* default as a user would write it, or NULL */
-	double		min;
-	double		max;			/* range: bytes, milliseconds or as written */
-	const char *range;			/* the range or the choices, for the message */
-	OptionCheck check;
-} OptionRule;
-
-static const char *
-check_username(const char *value)
-{
-	if (value[0] == '\0')
-		return "must not be empty";
-	if (strlen(value) > MAX_USERNAME_BYTES)
-		return "must not be longer than " CppAsString2(MAX_USERNAME_BYTES) " bytes";
-	if (value[0] == ' ' || value[strlen(value) - 1] == ' ')
-		return "must not begin or end with a blank";
-	if (text_has_controls(value, strlen(value)))
-		return "must not contain a control character";
-	if (strchr(value, ':') != NULL)
-		return "must not contain a colon, which HTTP Basic authentication cannot carry";
-	return NULL;
-}
-
-static const char *
-check_password(const char *value)
-{
-	if (value[0] == '\0')
-		return "must not be empty";
-	if (strlen(value) > MAX_PASSWORD_BYTES)
-		return "must not be longer than " CppAsString2(MAX_PASSWORD_BYTES) " bytes";
-	return NULL;
-}
-
-static const char *
-check_ca_file(const char *value)
-{
-	if (strlen(value) >= MAXPGPATH)
-		return "must not be longer than a path may be";
-	if (!is_absolute_path(value))
-		return "must be an absolute path";
-	return NULL;
-}
-
-#define SECOND 1000.0
-#define HOUR (3600 * SECOND)
-#define KILOBYTE 1024.0
-#define MEGABYTE (1024 * KILOBYTE)
-
-#define ON_SERVER(name) #name, ForeignServerRelationId
-#define ON_MAPPING(name) #name, UserMappingRelationId
-#define INTO(field) offsetof(Account, field)
-
-static const OptionRule rules[] =
-{
-	{ON_SERVER(endpoint), OPTION_TEXT, INTO(endpoint),
-	"https://partner-api.yelp.com/programs/v1", 0, 0, NULL, endpoint_problem},
-	{ON_SERVER(program_status), OPTION_CHOICE, INTO(program_status),
-	"ALL", 0, 0, "PAST, PAUSED, CURRENT, FUTURE, ALL", NULL},
-	{ON_SERVER(page_size), OPTION_INT, INTO(page_size),
-	"20", 1, 100, "1 to 100", NULL},
-	{ON_SERVER(concurrency), OPTION_INT, INTO(concurrency),
-	"100", 1, 1000, "1 to 1000", NULL},
-	{ON_SERVER(connect_timeout), OPTION_DURATION, INTO(connect_timeout),
-	"10s", 1, HOUR, "1ms to 1h", NULL},
-	{ON_SERVER(timeout), OPTION_DURATION, INTO(timeout),
-	"30s", 1, HOUR, "1ms to 1h", NULL},
-	{ON_SERVER(attempts), OPTION_INT, INTO(attempts),
-	"3", 1, 10, "1 to 10", NULL},
-	{ON_SERVER(retry_delay), OPTION_DURATION, INTO(retry_delay),
-	"1s", 1, HOUR, "1ms to 1h", NULL},
-	{ON_SERVER(retry_factor), OPTION_REAL, INTO(retry_factor),
-	"2.0", 1, 100, "1 to 100", NULL},
-	{ON_SERVER(retry_max_delay), OPTION_DURATION, INTO(retry_max_delay),
-	"10s", 1, HOUR, "1ms to 1h", NULL},
-	{ON_SERVER(max_retry_after), OPTION_DURATION, INTO(max_retry_after),
-	"2min", 0, 24 * HOUR, "0 to 24h", NULL},
-	{ON_SERVER(http_version), OPTION_CHOICE, INTO(http_version),
-	"1.1", 0, 0, "1.1, 2", NULL},
-	{ON_SERVER(ca_file), OPTION_TEXT, INTO(ca_file),
-	NULL, 0, 0, NULL, check_ca_file},
-	{ON_SERVER(proxy), OPTION_TEXT, INTO(proxy),
-	NULL, 0, 0, NULL, proxy_problem},
-	{ON_SERVER(max_page_bytes), OPTION_BYTES, INTO(max_page_bytes),
-	"16MB", KILOBYTE, 256 * MEGABYTE, "1kB to 256MB", NULL},
-	{ON_SERVER(partial), OPTION_BOOL, INTO(partial),
-	"off", 0, 0, "on, off", NULL},
-	{ON_SERVER(trust_total), OPTION_BOOL, INTO(trust_total),
-	"on", 0, 0, "on, off", NULL},
-	{ON_SERVER(max_deleted), OPTION_PERCENT, INTO(max_deleted),
-	"50%", 0, 100, "0% to 100%", NULL},
-	{ON_MAPPING(username), OPTION_TEXT, INTO(username),
-	NULL, 0, 0, NULL, check_username},
-	{ON_MAPPING(password), OPTION_TEXT, INTO(password),
-	NULL, 0, 0, NULL, check_password},
-};
-
-#define ACCOUNT_FIELD(account, rule, type) \
-	((type *) ((char *) (account) + (rule)->field))
-
-static const OptionRule *
-find_rule(const char *name, Oid catalog)
-{
-	for (int i = 0; i < (int) lengthof(rules); i++)
-	{
-		if (rules[i].catalog == catalog && strcmp(rules[i].name, name) == 0)
-			return &rules[i];
-	}
-	return NULL;
-}
-
-/*
- * For an ereport about the options of a user mapping: the statement holds a
- * password, so it goes to the log neither as such nor in a context.
- */
-static int
-hide_secrets(Oid catalog)
-{
-	if (catalog == UserMappingRelationId)
-	{
-		errhidestmt(true);
-		errhidecontext(true);
-	}
-	return 0;
-}
-
-/*
- * What is wrong with a value, as an error.  The value itself is left out: this
- * is also said of passwords.
- */
-static void
-reject_value(const OptionRule *rule, const char *problem)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-			 errmsg("option \"%s\" %s", rule->name, problem),
-			 hide_secrets(rule->catalog)));
-}
-
-static void
-reject_range(const OptionRule *rule, const char *value, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-			 errmsg("invalid value for option \"%s\": \"%s\"", rule->name, value),
-			 errdetail("Valid values are: %s.", rule->range),
-			 hint ? errhint("%s", hint) : 0));
-}
-
-/* Is the value one of the choices, which are listed as "a, b, c"? */
-static bool
-is_choice(const char *value, const char *choices)
-{
-	size_t		len = strlen(value);
-
-	for (const char *at = choices; at != NULL;)
-	{
-		size_t		choice_len = strcspn(at, ",");
-
-		if (choice_len == len && strncmp(at, value, len) == 0)
-			return true;
-		at = at[choice_len] == ',' ? at + choice_len + 2 : NULL;
-	}
-	return false;
-}
-
-/* A percentage without its sign. */
-static char *
-without_percent_sign(const char *value)
-{
-	size_t		length = strlen(value);
-
-	if (length > 1 && value[length - 1] == '%')
-		length--;
-	return pnstrdup(value, length);
-}
-
-/* A number in the option's own unit: bytes, milliseconds, percent or none. */
-static double
-parse_number(const OptionRule *rule, const char *value)
-{
-	const char *hint = NULL;
-	double		real = 0;
-	int			integer = 0;
-	bool		valid;
-
-	switch (rule->type)
-	{
-		case OPTION_DURATION:
-			/* a bare number is seconds */
-			valid = parse_real(value, &real, GUC_UNIT_S, &hint);
-			real *= SECOND;
-			break;
-		case OPTION_BYTES:
-			valid = parse_int(value, &integer, GUC_UNIT_BYTE, &hint);
-			real = integer;
-			break;
-		case OPTION_PERCENT:
-			valid = parse_real(without_percent_sign(value), &real, 0, &hint);
-			break;
-		case OPTION_INT:
-			valid = parse_int(value, &integer, 0, &hint);
-			real = integer;
-			break;
-		default:
-			valid = parse_real(value, &real, 0, &hint);
-			break;
-	}
-	if (!valid || isnan(real) || real < rule->min || real > rule->max)
-		reject_range(rule, value, hint);
-	return real;
-}
-
-/* Checks a value and puts it where it belongs in the account. */
-static void
-set_option(Account *account, const OptionRule *rule, const char *value)
-{
-	switch (rule->type)
-	{
-		case OPTION_CHOICE:
-			if (!is_choice(value, rule->range))
-				reject_range(rule, value, NULL);
-			*ACCOUNT_FIELD(account, rule, char *) = pstrdup(value);
-			break;
-		case OPTION_TEXT:
-			{
-				const char *problem = rule->check(value);
-
-				if (problem)
-					reject_value(rule, problem);
-				*ACCOUNT_FIELD(account, rule, char *) = pstrdup(value);
-				break;
-			}
-		case OPTION_BOOL:
-			if (!parse_bool(value, ACCOUNT_FIELD(account, rule, bool)))
-				reject_range(rule, value, NULL);
-			break;
-		case OPTION_REAL:
-		case OPTION_PERCENT:
-			*ACCOUNT_FIELD(account, rule, double) = parse_number(rule, value);
-			break;
-		case OPTION_INT:
-		case OPTION_BYTES:
-		case OPTION_DURATION:
-			*ACCOUNT_FIELD(account, rule, int) = rint(parse_number(rule, value));
-			break;
-	}
-}
-
-static void
-set_defaults(Account *account)
-{
-	for (int i = 0; i < (int) lengthof(rules); i++)
-	{
-		if (rules[i].initial)
-			set_option(account, &rules[i], rules[i].initial);
-	}
-}
-
-/* Sets what stored options say; what is unknown by now is passed over. */
-static void
-set_stored_options(Account *account, List *options, Oid catalog)
-{
-	ListCell   *cell;
-
-	foreach(cell, options)
-	{
-		DefElem    *def = lfirst_node(DefElem, cell);
-		const OptionRule *rule = find_rule(def->defname, catalog);
-
-		if (rule)
-			set_option(account, rule, defGetString(def));
-	}
-}
-
-static void
-reject_unknown(const char *name, Oid catalog)
-{
-	StringInfoData valid;
-
-	initStringInfo(&valid);
-	for (int i = 0; i < (int) lengthof(rules); i++)
-	{
-		if (rules[i].catalog == catalog)
-			appendStringInfo(&valid, "%s%s", valid.len ? ", " : "",
-							 rules[i].name);
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-			 errmsg("invalid option \"%s\"", name),
-			 hide_secrets(catalog),
-			 valid.len ?
-			 errhint("Valid options here are: %s.", valid.data) :
-			 errhint("There are no valid options here.")));
-}
-
-static void
-require_file_rights(const char *option)
-{
-	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to set option \"%s\"", option),
-				 errdetail("It makes the server read a file."),
-				 errhint("Only roles with the privileges of \"pg_read_server_files\" may set it.")));
-}
-
-void
-account_validate(List *options, Oid catalog)
-{
-	Account		account = {0};
-	ListCell   *cell;
-
-	foreach(cell, options)
-	{
-		DefElem    *def = lfirst_node(DefElem, cell);
-		const OptionRule *rule = find_rule(def->defname, catalog);
-
-		if (rule == NULL)
-			reject_unknown(def->defname, catalog);
-		set_option(&account, rule, defGetString(def));
-	}
-
-	if (account.ca_file)
-		require_file_rights("ca_file");
-	if (account.proxy && account.endpoint &&
-		pg_strncasecmp(account.endpoint, "http:", 5) == 0)
-		reject_value(find_rule("proxy", catalog),
-					 "cannot be used with an http endpoint, which is a loopback address");
-	if (catalog == UserMappingRelationId &&
-		(account.username == NULL || account.password == NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-				 errmsg("option \"%s\" is required on a user mapping",
-						account.username ? "password" : "username"),
-				 hide_secrets(catalog),
-				 errhint("Use OPTIONS (username '...', password '...').")));
-}
+#define MAX_LISTED_ACCOUNTS 10
+#define MAX_SHOWN_USERNAME 255
 
 /* The options of the user's mapping on the server; false when there is none. */
 static bool
@@ -429,9 +62,9 @@ load_account(ForeignServer *server, Oid userid)
 		return NULL;
 
 	account = palloc0(sizeof(Account));
-	set_defaults(account);
-	set_stored_options(account, server->options, ForeignServerRelationId);
-	set_stored_options(account, options, UserMappingRelationId);
+	option_set_defaults(account);
+	option_set_stored(account, server->options, ForeignServerRelationId);
+	option_set_stored(account, options, UserMappingRelationId);
 	account->server = server->servername;
 	if (account->username == NULL || account->password == NULL)
 		return NULL;			/* made before the wrapper had a validator */
@@ -477,10 +110,27 @@ matching_accounts(List *accounts, const char *username)
 	return matches;
 }
 
+/* May the current user leave it to the server's owner where passwords go? */
+static bool
+is_trusted(const ForeignServer *server)
+{
+	ForeignDataWrapper *wrapper = GetForeignDataWrapper(server->fdwid);
+
+	/* The wrapper was made by the extension's script, as its owner */
+	return server->owner == GetUserId() || server->owner == wrapper->owner ||
+		superuser_arg(server->owner);
+}
+
+static bool
+is_usable(const ForeignServer *server)
+{
+	return is_trusted(server) &&
+		compat_server_usage(server->serverid, GetUserId());
+}
+
 /*
- * On each server that the user may use, the user's own mapping goes before that
- * of PUBLIC.  No server goes before another: a role that makes one, and maps
- * somebody's account on it, makes that account ambiguous and does not win.
+ * The accounts on the servers that the current user may use: a server's mapping
+ * for the user hides its mapping for PUBLIC with the same username.
  */
 List	   *
 account_list(void)
@@ -492,20 +142,61 @@ account_list(void)
 	foreach(cell, servers)
 	{
 		ForeignServer *server = GetForeignServer(lfirst_oid(cell));
-		Account    *account;
+		Account    *own;
+		Account    *shared;
 
-		if (!compat_server_usage(server->serverid, GetUserId()))
+		if (!is_usable(server))
 			continue;
-		account = load_account(server, GetUserId());
-		if (account == NULL)
-			account = load_account(server, InvalidOid);
-		if (account)
-			accounts = lappend(accounts, account);
+		own = load_account(server, GetUserId());
+		shared = load_account(server, InvalidOid);
+		if (own)
+			accounts = lappend(accounts, own);
+		if (shared && (own == NULL || strcmp(own->username, shared->username) != 0))
+			accounts = lappend(accounts, shared);
 	}
 	return accounts;
 }
 
-/* The account may be there, on a server without USAGE. */
+/* ---- why there is no such account ---- */
+
+/* Does the server map the username, for the role or PUBLIC (InvalidOid)? */
+static bool
+maps_username(ForeignServer *server, Oid userid, const char *username)
+{
+	Account    *account = load_account(server, userid);
+
+	return account && strcmp(account->username, username) == 0;
+}
+
+/* A username as given, unless that would be too long or alter a terminal. */
+static const char *
+shown_username(const char *username)
+{
+	int			length = strlen(username);
+
+	if (length > MAX_SHOWN_USERNAME || text_has_controls(username, length))
+		return text_shown(username, length, MAX_SHOWN_USERNAME);
+	return username;
+}
+
+/* The account may be there, on a server of somebody else's making. */
+static void
+reject_untrusted(const ForeignServer *server, const char *username)
+{
+	const char *name = quote_identifier(server->servername);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("account \"%s\" is mapped only on server \"%s\", which belongs to role \"%s\"",
+					shown_username(username),
+					server->servername,
+					GetUserNameFromId(server->owner, false)),
+			 errdetail("Only servers of the current user, of superusers and of the extension's owner are used, because a server's owner decides where passwords are sent."),
+			 errhint("Map the account on a server of your own, or have a superuser take this one over: ALTER SERVER %s OWNER TO ...;",
+					 name)));
+}
+
+/* The account may be there, on a server that the current user may not use. */
 static void
 reject_unusable(const char *username)
 {
@@ -515,25 +206,57 @@ reject_unusable(const char *username)
 	foreach(cell, servers)
 	{
 		ForeignServer *server = GetForeignServer(lfirst_oid(cell));
-		Account    *own = load_account(server, GetUserId());
+		bool		usage = compat_server_usage(server->serverid, GetUserId());
 
-		if (own && strcmp(own->username, username) == 0)
+		if (maps_username(server, GetUserId(), username) && !usage)
 			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER,
 						   server->servername);
+		if (usage && (maps_username(server, GetUserId(), username) ||
+					  maps_username(server, InvalidOid, username)))
+			reject_untrusted(server, username);
 	}
 }
 
-static void
-reject_missing(const char *username)
+/* Some of the accounts that there are, quoted. */
+static char *
+describe_accounts(List *accounts)
 {
+	StringInfoData names;
+	ListCell   *cell;
+
+	initStringInfo(&names);
+	foreach(cell, accounts)
+	{
+		const char *username = ((Account *) lfirst(cell))->username;
+
+		if (foreach_current_index(cell) == MAX_LISTED_ACCOUNTS)
+		{
+			appendStringInfo(&names, " and %d more",
+							 list_length(accounts) - MAX_LISTED_ACCOUNTS);
+			break;
+		}
+		appendStringInfo(&names, "%s\"%s\"", names.len ? ", " : "",
+						 shown_username(username));
+	}
+	return names.data;
+}
+
+static void
+reject_missing(const char *username, List *accounts)
+{
+	const char *shown = shown_username(username);
+
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("no account \"%s\" for user \"%s\"", username,
+			 errmsg("no account \"%s\" for user \"%s\"", shown,
 					GetUserNameFromId(GetUserId(), false)),
-			 errdetail("No server of the foreign-data wrapper \"%s\" on which this user has USAGE has a user mapping with this username.",
+			 accounts ?
+			 errdetail("The accounts of this user are: %s.",
+					   describe_accounts(accounts)) :
+			 errdetail("This user has no account: no server of the foreign-data wrapper \"%s\" on which it has USAGE has a user mapping for it.",
 					   WRAPPER_NAME),
-			 errhint("Create one: CREATE USER MAPPING FOR CURRENT_USER SERVER ... OPTIONS (username %s, password '...');",
-					 quote_literal_cstr(username))));
+			 errhint("Create one: CREATE SERVER yelp FOREIGN DATA WRAPPER %s; CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username %s, password '...');",
+					 WRAPPER_NAME, quote_literal_cstr(shown))));
 }
 
 static void
@@ -549,19 +272,21 @@ reject_ambiguous(const char *username, List *matches)
 	ereport(ERROR,
 			(errcode(ERRCODE_AMBIGUOUS_PARAMETER),
 			 errmsg("account \"%s\" is mapped on several servers", username),
-			 errdetail("The servers are %s.", servers.data),
+			 errdetail("The servers are %s; a mapping for the user does not go before PUBLIC's on another server.",
+					   servers.data),
 			 errhint("Drop all user mappings for it but one, or revoke USAGE on the other servers.")));
 }
 
 Account    *
 account_find(const char *username)
 {
-	List	   *matches = matching_accounts(account_list(), username);
+	List	   *accounts = account_list();
+	List	   *matches = matching_accounts(accounts, username);
 
 	if (matches == NIL)
 	{
 		reject_unusable(username);
-		reject_missing(username);
+		reject_missing(username, accounts);
 	}
 	if (list_length(matches) > 1)
 		reject_ambiguous(username, matches);

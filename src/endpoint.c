@@ -9,7 +9,94 @@
 
 #include "endpoint.h"
 
-#define MAX_URL_BYTES 2048
+/* The part of a URL between "//" and the path: host and port, and what else
+ * URLs allow there. */
+typedef struct Authority
+{
+	const char *start;
+	size_t		length;
+} Authority;
+
+static Authority
+find_authority(const char *url)
+{
+	Authority	authority = {strstr(url, "://"), 0};
+
+	if (authority.start)
+	{
+		authority.start += strlen("://");
+		authority.length = strcspn(authority.start, "/");
+	}
+	return authority;
+}
+
+/* The host as it is written, in a buffer; an IPv6 address with its brackets. */
+static void
+copy_host(Authority authority, char *buf, size_t size)
+{
+	const char *end = authority.start;
+
+	if (*end == '[')
+		end += strcspn(end, "]/") + 1;
+	else
+		end += strcspn(end, ":/");
+	buf[0] = '\0';
+	if ((size_t) (end - authority.start) < size)
+		strlcpy(buf, authority.start, end - authority.start + 1);
+}
+
+/*
+ * Does the host name this machine whatever the network says?  Only the usual
+ * spellings do: libraries disagree about what "127.1" or "0177.0.0.1" is.
+ */
+static bool
+is_loopback(const char *host)
+{
+	struct in_addr addr;
+
+	if (inet_pton(AF_INET, host, &addr) == 1)
+		return (ntohl(addr.s_addr) >> 24) == 127;
+	return pg_strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
+}
+
+/* ---- the text, before any library makes something else of it ---- */
+
+static bool
+has_odd_character(const char *url)
+{
+	for (const char *at = url; *at != '\0'; at++)
+	{
+		if ((unsigned char) *at <= ' ' || (unsigned char) *at >= 0x7F)
+			return true;
+	}
+	return false;
+}
+
+static bool
+authority_has(Authority authority, char c)
+{
+	return memchr(authority.start, c, authority.length) != NULL;
+}
+
+static const char *
+check_text(const char *url, Authority authority)
+{
+	if (has_odd_character(url))
+		return "must not contain blanks, control characters or characters beyond ASCII";
+	if (strchr(url, '\\') != NULL)
+		return "must not contain a backslash";
+	if (strpbrk(url, "?#") != NULL)
+		return "must not contain a query or a fragment";
+	if (authority.length == 0)
+		return "must be an absolute URL";
+	if (authority_has(authority, '@'))
+		return "must not contain a user or a password";
+	if (authority_has(authority, '%'))
+		return "must not contain a percent sign in its host";
+	return NULL;
+}
+
+/* ---- its parts ---- */
 
 /* One part of the URL in buf; an empty string where it has none. */
 static void
@@ -23,38 +110,26 @@ url_part(CURLU *url, CURLUPart what, char *buf, size_t size)
 	curl_free(part);
 }
 
+/* A colon promises a port; where there is none, or port 0, it is a mistake. */
 static bool
-has_part(CURLU *url, CURLUPart what)
+has_bad_port(CURLU *url, Authority authority)
 {
-	char		part[8];
+	char		port[16];
 
-	url_part(url, what, part, sizeof(part));
-	return part[0] != '\0';
-}
-
-/* Does the host name this machine whatever the network says? */
-static bool
-is_loopback(const char *host)
-{
-	struct in_addr addr;
-
-	if (inet_pton(AF_INET, host, &addr) == 1)
-		return (ntohl(addr.s_addr) >> 24) == 127;
-	return pg_strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
+	url_part(url, CURLUPART_PORT, port, sizeof(port));
+	if (authority.start[authority.length - 1] == ':')
+		return true;
+	return port[0] != '\0' && strspn(port, "0") == strlen(port);
 }
 
 static const char *
-check_endpoint(CURLU *url)
+check_endpoint(CURLU *url, Authority authority)
 {
 	char		scheme[16];
 	char		host[256];
 
 	url_part(url, CURLUPART_SCHEME, scheme, sizeof(scheme));
-	url_part(url, CURLUPART_HOST, host, sizeof(host));
-	if (has_part(url, CURLUPART_USER) || has_part(url, CURLUPART_PASSWORD))
-		return "must not contain a user or a password";
-	if (has_part(url, CURLUPART_QUERY) || has_part(url, CURLUPART_FRAGMENT))
-		return "must not contain a query or a fragment";
+	copy_host(authority, host, sizeof(host));
 	if (strcmp(scheme, "https") == 0)
 		return NULL;
 	if (strcmp(scheme, "http") == 0 && is_loopback(host))
@@ -63,17 +138,14 @@ check_endpoint(CURLU *url)
 }
 
 static const char *
-check_proxy(CURLU *url)
+check_proxy(CURLU *url, Authority authority)
 {
 	char		scheme[16];
-	char		path[8];
+	const char *path = authority.start + authority.length;
 
 	url_part(url, CURLUPART_SCHEME, scheme, sizeof(scheme));
-	url_part(url, CURLUPART_PATH, path, sizeof(path));
-	if (has_part(url, CURLUPART_USER) || has_part(url, CURLUPART_PASSWORD))
-		return "must not contain a user or a password";
-	/* To libcurl a path of socks5h://localhost is that of a unix socket */
-	if (path[0] != '\0' && strcmp(path, "/") != 0)
+	/* libcurl takes socks5h://localhost/path for a Unix-domain socket */
+	if (strcmp(path, "") != 0 && strcmp(path, "/") != 0)
 		return "must not contain a path";
 	if (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0 ||
 		strcmp(scheme, "socks5") == 0 || strcmp(scheme, "socks5h") == 0)
@@ -82,24 +154,24 @@ check_proxy(CURLU *url)
 }
 
 static const char *
-check_url(const char *text, const char *(*check) (CURLU *url))
+check_url(const char *text, const char *(*check) (CURLU *url, Authority authority))
 {
-	CURLU	   *url = curl_url();
-	const char *problem;
+	Authority	authority = find_authority(text);
+	const char *problem = check_text(text, authority);
+	CURLU	   *url;
 
+	if (problem)
+		return problem;
+	url = curl_url();
 	if (url == NULL)
 		return "could not be checked: out of memory";
-	if (strlen(text) > MAX_URL_BYTES)
-		problem = "must not be longer than " CppAsString2(MAX_URL_BYTES) " bytes";
-	else if (strpbrk(text, "?#") != NULL)
-		problem = "must not contain a query or a fragment";
-	else if (strchr(text, '@') != NULL)
-		problem = "must not contain a user or a password";
-	else if (curl_url_set(url, CURLUPART_URL, text,
-						  CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
+	if (curl_url_set(url, CURLUPART_URL, text,
+					 CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
 		problem = "must be an absolute URL";
+	else if (has_bad_port(url, authority))
+		problem = "must have a port from 1 to 65535 after the colon";
 	else
-		problem = check(url);
+		problem = check(url, authority);
 	curl_url_cleanup(url);
 	return problem;
 }

@@ -502,7 +502,7 @@ yelp_sync_accounts(PG_FUNCTION_ARGS)
 Datum
 yelp_sync_validator(PG_FUNCTION_ARGS)
 {
-	account_validate(untransformRelOptions(PG_GETARG_DATUM(0)), PG_GETARG_OID(1));
+	option_validate(untransformRelOptions(PG_GETARG_DATUM(0)), PG_GETARG_OID(1));
 	PG_RETURN_VOID();
 }
 

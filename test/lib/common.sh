@@ -46,7 +46,7 @@ header() {
 # development files here, or the distribution's default.
 choose_major() {
 	local newest
-	newest=$(find /usr/lib/postgresql/*/lib/pgxs -maxdepth 0 2>/dev/null |
+	newest=$(find /usr/include/postgresql/*/server/postgres.h -maxdepth 0 2>/dev/null |
 		cut -d / -f 5 | sort -n | tail -n 1)
 	if [ "${newest:-0}" -lt $oldest ]; then
 		newest=$(apt-cache depends postgresql 2>/dev/null |
@@ -94,7 +94,8 @@ missing_packages() {
 	END
 	[ -x "$("$pg_config" --bindir 2>/dev/null)/initdb" ] ||
 		echo "postgresql${major:+-$major}"
-	[ -f "$("$pg_config" --pgxs 2>/dev/null)" ] ||
+	# pgxs.mk proves nothing: it comes with Debian's client package as well
+	[ -f "$("$pg_config" --includedir-server 2>/dev/null)/postgres.h" ] ||
 		echo "postgresql-server-dev${major:+-$major}"
 }
 

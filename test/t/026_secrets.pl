@@ -1,0 +1,67 @@
+# A statement that the extension refuses may hold a password: neither the log
+# nor the error's context repeats it, at any log level.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use YelpApi;
+use YelpTest;
+
+# From debug on, PostgreSQL's own messages would show each statement
+my $secret = 'wholly-s3cret';
+my ($node, $api) = YelpTest::start(
+	conf => q{
+		log_min_messages = debug5
+		log_min_error_statement = notice
+		log_error_verbosity = verbose
+		log_statement = none
+		log_min_duration_statement = -1
+	});
+$node->safe_psql('postgres', 'CREATE SERVER second FOREIGN DATA WRAPPER yelp_sync');
+
+my $mapping = 'CREATE USER MAPPING FOR CURRENT_USER SERVER second OPTIONS';
+my %refused = (
+	'a wrong username' => [ 'HV024', "$mapping (username 'a:b', password '$secret')" ],
+	'a long password' => [ 'HV024', "$mapping (username 'a', password '" . $secret x 100 . q{')} ],
+	'an unknown option' => [ 'HV00D', "$mapping (user 'a', password '$secret')" ],
+	'a missing option' => [ 'HV00J', "$mapping (password '$secret')" ],
+	'a password on a server' => [ 'HV00D', "ALTER SERVER second OPTIONS (password '$secret')" ],
+	'a password in a URL' =>
+	  [ 'HV024', "ALTER SERVER second OPTIONS (endpoint 'https://a:$secret\@api.example')" ],
+	'a wrong number beside it' =>
+	  [ 'HV024', "CREATE SERVER third FOREIGN DATA WRAPPER yelp_sync OPTIONS (page_size '0') /* $secret */" ],
+	'an altered mapping' =>
+	  [ 'HV024', "ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET username 'a:b', SET password '$secret')" ],
+);
+
+foreach my $case (sort keys %refused)
+{
+	my ($sqlstate, $sql) = @{ $refused{$case} };
+	my %way = (
+		'as a statement' => $sql,
+		'in a block' => "DO \$\$ BEGIN EXECUTE \$x\$$sql\$x\$; END \$\$");
+	foreach my $way (sort keys %way)
+	{
+		my $offset = -s $node->logfile;
+		my ($status, $stdout, $stderr) =
+		  $node->psql('postgres', "\\set VERBOSITY verbose\n$way{$way}");
+		my $log = slurp_file($node->logfile, $offset);
+		like($stderr, qr/ERROR:  \Q$sqlstate\E: /, "$case, $way: is refused");
+		unlike($stderr, qr/CONTEXT:.*\Q$secret\E/s, "$case, $way: no password in the context");
+		like($log, qr/ERROR:  \Q$sqlstate\E: /, "$case, $way: the log has the error");
+		unlike($log, qr/\Q$secret\E/, "$case, $way: and not the password");
+	}
+}
+
+# The NOTICE about what is seldom meant is no way around that
+my $offset = -s $node->logfile;
+$node->psql('postgres', "ALTER SERVER second OPTIONS (ADD page_size '41') /* $secret */");
+my $log = slurp_file($node->logfile, $offset);
+like($log, qr/NOTICE: .*option "page_size" is above 40/, 'the log has the notice');
+unlike($log, qr/\Q$secret\E/, 'and not the statement');
+
+$node->stop;
+done_testing();
