@@ -7,6 +7,20 @@
 #include "sanitize.h"
 
 /*
+ * Is this three-byte character one that a reader cannot see, or that changes
+ * how others are shown: zero-width characters, line and paragraph separators,
+ * and bidirectional controls (Unicode Standard Annex 9)?
+ */
+static bool
+is_invisible(uint32 code)
+{
+	return (code >= 0x200B && code <= 0x200F) ||
+		(code >= 0x2028 && code <= 0x202E) ||
+		code == 0x2060 || (code >= 0x2066 && code <= 0x2069) ||
+		code == 0xFEFF;
+}
+
+/*
  * The length of the control character at a place, 0 if there is none.  Two
  * bytes encode U+0080 to U+009F, which a terminal may obey as well.
  */
@@ -18,6 +32,20 @@ control_length(const char *text, const char *end)
 	if (first < ' ' || first == 0x7F)
 		return 1;
 	return first == 0xC2 && end - text >1 && (unsigned char) text[1] < 0xA0 ? 2 : 0;
+}
+
+/* The same for all that is not shown; two bytes encode U+061C as well. */
+static int
+hidden_length(const char *text, const char *end)
+{
+	const unsigned char *at = (const unsigned char *) text;
+
+	if (end - text >= 2 && at[0] == 0xD8 && at[1] == 0x9C)
+		return 2;
+	if (end - text >= 3 && (at[0] & 0xF0) == 0xE0 &&
+		is_invisible((at[0] & 0x0F) << 12 | (at[1] & 0x3F) << 6 | (at[2] & 0x3F)))
+		return 3;
+	return control_length(text, end);
 }
 
 bool
@@ -49,7 +77,7 @@ text_shown(const char *text, int length, int most)
 	char	   *end = shown + strlen(shown);
 
 	for (char *at = shown; at < end; at++)
-		memset(at, ' ', control_length(at, end));
+		memset(at, ' ', hidden_length(at, end));
 	while (end > shown && end[-1] == ' ')
 		*--end = '\0';
 	return shown;

@@ -10,7 +10,8 @@ extern bool text_has_controls(const char *text, int length);
 
 /*
  * UTF-8 as it may be shown: at most so many bytes in whole characters, without
- * control characters, and without blanks at its end.  Palloc'd.
+ * control, bidirectional and invisible characters, and without blanks at its
+ * end.  Palloc'd.
  */
 extern char *text_shown(const char *text, int length, int most);
 
