@@ -33,6 +33,7 @@ typedef struct Scan
 	const char *end;
 	int			depth;
 	int			ntokens;
+	bool		bad_utf8;		/* there is invalid UTF-8 somewhere */
 	bool		odd_numbers;	/* some number is long or has an exponent */
 	JsonError  *fault;
 } Scan;
@@ -257,24 +258,32 @@ scan_value(Scan *scan, const char *at)
 	}
 }
 
-/* Is it UTF-8 without NUL bytes, and of a size that jsmn can count? */
-static bool
-check_text(const char *text, size_t length, JsonError *fault)
+bool
+json_is_utf8(const char *text, int length)
 {
-	int			valid;
+	return pg_encoding_verifymbstr(PG_UTF8, text, length) == length;
+}
 
+char *
+json_encoding_error(const char *text, int length)
+{
+	int			valid = pg_encoding_verifymbstr(PG_UTF8, text, length);
+
+	return psprintf("body is not JSON: %s at byte %d",
+					text[valid] == '\0' ? "NUL" : "invalid UTF-8", valid + 1);
+}
+
+/* Is it of a size that jsmn can count?  NUL bytes fail the scan. */
+static bool
+check_text(Scan *scan, size_t length)
+{
 	if (length > MaxAllocSize)
-		return too_long(fault, length);
+		return too_long(scan->fault, length);
 	if (length == 0)
-		return set_fault(fault, JSON_BROKEN,
+		return set_fault(scan->fault, JSON_BROKEN,
 						 pstrdup("body is not JSON: it is empty"));
-	valid = pg_encoding_verifymbstr(PG_UTF8, text, (int) length);
-	if (valid == (int) length)
-		return true;
-	return set_fault(fault, JSON_BROKEN,
-					 psprintf("body is not JSON: %s at byte %d",
-							  text[valid] == '\0' ? "NUL" : "invalid UTF-8",
-							  valid + 1));
+	scan->bad_utf8 = !json_is_utf8(scan->text, (int) length);
+	return true;
 }
 
 static bool
@@ -282,9 +291,13 @@ scan_text(Scan *scan)
 {
 	const char *at;
 
-	if (!check_text(scan->text, scan->end - scan->text, scan->fault))
+	if (!check_text(scan, scan->end - scan->text))
 		return false;
 	at = scan_value(scan, scan->text);
+	if (scan->bad_utf8 && (at == NULL || skip_space(at) != scan->end ||
+						   *skip_space(scan->text) != '{'))
+		return set_fault(scan->fault, JSON_BROKEN,
+						 json_encoding_error(scan->text, scan->end - scan->text));
 	if (at == NULL)
 		return false;
 	at = skip_space(at);
@@ -345,11 +358,14 @@ copy_tokens(JsonToken *tokens, const jsmntok_t *parsed, const Scan *scan)
 		tokens[i].type = type_of(&parsed[i], tokens[i].text);
 		tokens[i].size = 1;
 		tokens[i].odd = scan->odd_numbers && is_odd_number(&tokens[i]);
+		tokens[i].bad_utf8 = scan->bad_utf8 && tokens[i].type == JSON_STRING &&
+			!json_is_utf8(tokens[i].text, tokens[i].length);
 	}
 	for (int i = scan->ntokens - 1; i > 0; i--)
 	{
 		tokens[parsed[i].parent].size += tokens[i].size;
 		tokens[parsed[i].parent].odd |= tokens[i].odd;
+		tokens[parsed[i].parent].bad_utf8 |= tokens[i].bad_utf8;
 	}
 }
 
@@ -489,6 +505,8 @@ json_read(const char *text, size_t length, JsonError *fault)
 
 		if			(holds_bad_escape(token->text, last->text +last->length))
 						return "holds \\u0000 or half a surrogate pair, which no text can hold";
+		if (token->bad_utf8)
+						return "holds invalid UTF-8";
 		if			(token->odd)
 						return "holds a number that is out of range";
 					return NULL;

@@ -35,6 +35,7 @@ typedef struct JsonToken
 	int			size;			/* in tokens: itself and what it holds */
 	JsonType	type;
 	bool		odd;			/* holds a number that may not fit numeric */
+	bool		bad_utf8;		/* holds a string that is not UTF-8 */
 } JsonToken;
 
 typedef enum JsonErrorKind
@@ -57,6 +58,11 @@ typedef struct JsonError
  */
 extern JsonToken *json_read(const char *text, size_t length,
 							JsonError *fault);
+
+extern bool json_is_utf8(const char *text, int length);
+
+/* Where a text that is not UTF-8 breaks that, as a message. */
+extern char *json_encoding_error(const char *text, int length);
 
 /*
  * Writes the characters that a string stands for, in UTF-8 and without a NUL

@@ -55,11 +55,11 @@
 #define PASS_ROWS \
 	"(SELECT f.* FROM " FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4)"
 
-/* Each program once, the later page before the earlier one */
+/* Each program once: the later page wins, and on a page the later place */
 #define LATEST_ROWS \
 	"(SELECT DISTINCT ON (f.program_id) f.program_id, f.fingerprint, f.document, f.page_offset, f.problems" \
 	" FROM " FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4" \
-	" ORDER BY f.program_id, f.pass DESC, f.page_offset DESC)"
+	" ORDER BY f.program_id, f.pass DESC, f.page_offset DESC, f.position DESC)"
 
 /*
  * $1 username, $2 whether to delete, $3 the time, $4 the first pass that counts.

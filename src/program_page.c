@@ -517,12 +517,33 @@ read_word(const JsonToken *value)
 	return word;
 }
 
+/* Within a program invalid UTF-8 is that program's, elsewhere the page's. */
+static bool
+check_encoding(const JsonToken *object, const JsonToken *programs,
+			   PageError *problem)
+{
+	const JsonToken *end = object + object->size;
+
+	if (!object->bad_utf8)
+		return true;
+	for (const JsonToken *name = object + 1; name < end; name += name->size)
+	{
+		bool		holds_programs = name + 1 == programs && programs->type == JSON_ARRAY;
+
+		if (holds_programs ? !json_is_utf8(name->text, name->length) : name->bad_utf8)
+			return set_problem(problem, PAGE_NOT_JSON,
+							   pstrdup("body is not JSON: invalid UTF-8 outside of its programs"));
+	}
+	return true;
+}
+
 static bool
 read_page(ProgramPage *page, const JsonToken *object, PageError *problem)
 {
 	const JsonToken *programs = find_value(object, "payment_programs");
 
-	if (!read_total(page, find_value(object, "total"), problem))
+	if (!check_encoding(object, programs, problem) ||
+		!read_total(page, find_value(object, "total"), problem))
 		return false;
 	page->limit = read_echo(find_value(object, "limit"), 1);
 	page->offset = read_echo(find_value(object, "offset"), 0);
@@ -626,7 +647,7 @@ program_page_read_error(const char *text, size_t length, char **id, char **descr
 		pfree(fault.message);
 		return;
 	}
-	error = find_error(json);
+	error = json->bad_utf8 ? NULL : find_error(json);
 	if (error)
 	{
 		*id = error_text(find_value(error, "id"));

@@ -46,6 +46,7 @@ make_desc(void)
 	TupleDescInitEntry(desc, ROW_DOCUMENT, "document", TEXTOID, -1, 0);
 	TupleDescInitEntry(desc, ROW_PAGE_OFFSET, "page_offset", INT8OID, -1, 0);
 	TupleDescInitEntry(desc, ROW_PASS, "pass", INT4OID, -1, 0);
+	TupleDescInitEntry(desc, ROW_POSITION, "position", INT4OID, -1, 0);
 	TupleDescInitEntry(desc, ROW_PROBLEMS, "problems", TEXTOID, -1, 0);
 	return compat_finish_tuple_desc(desc);
 }
@@ -66,6 +67,7 @@ typedef struct ProgramPlace
 {
 	const char *program_id;
 	int64		offset;
+	int			position;
 	const char *username;
 } ProgramPlace;
 
@@ -142,6 +144,7 @@ add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
 		values[ROW_DOCUMENT - 1] = text_datum(program->document, program->length);
 	values[ROW_PAGE_OFFSET - 1] = Int64GetDatum(place->offset);
 	values[ROW_PASS - 1] = Int32GetDatum(staging->pass);
+	values[ROW_POSITION - 1] = Int32GetDatum(place->position);
 	nulls[ROW_PROBLEMS - 1] = program->problems == NULL;
 	if (program->problems)
 		values[ROW_PROBLEMS - 1] = CStringGetTextDatum(program->problems);
@@ -163,7 +166,7 @@ staging_add_page(Staging *staging, const ProgramPage *page, int64 offset,
 
 	for (int i = 0; i < page->count; i++)
 	{
-		ProgramPlace place = {page->programs[i].id, offset, username};
+		ProgramPlace place = {page->programs[i].id, offset, i, username};
 
 		fresh += add_program(staging, &page->programs[i], &place);
 	}

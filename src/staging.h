@@ -18,10 +18,11 @@ enum RowColumn
 	ROW_DOCUMENT,				/* text: the program's JSON; NULL: as stored */
 	ROW_PAGE_OFFSET,			/* bigint: of the page it was on */
 	ROW_PASS,					/* integer: which time the listing was fetched */
+	ROW_POSITION,				/* integer: on the page, from 0 */
 	ROW_PROBLEMS				/* text: fields that could not be read, with
 								 * commas between them; or NULL */
 };
-#define ROW_COLUMNS 6
+#define ROW_COLUMNS 7
 
 /* A set of programs, condensed to what tells it from another. */
 typedef struct ProgramSet

@@ -333,6 +333,12 @@ test_encoding(void)
 	not_json(TEXT("{}\0"), "NUL at byte 3");
 	not_json(TEXT("\0"), "NUL at byte 1");
 	not_json(TEXT("[\"\xFF\"]"), "invalid UTF-8 at byte 3");
+	skipped(TEXT(PAGE("{\"program_id\":\"a\",\"note\":[\"b\xC3\"]}")),
+			"program \"a\": field \"note\" holds invalid UTF-8");
+	skipped(TEXT(PAGE("{\"program_id\":\"a\xFF\"},{\"program_id\":\"b\"}")),
+			"field \"payment_programs[0].program_id\" holds invalid UTF-8");
+	not_json(TEXT("{\"total\":1,\"x\":\"\xFF\",\"payment_programs\":[]}"),
+			 "invalid UTF-8 outside of its programs");
 	not_json(TEXT("[\"\x80\"]"), "invalid UTF-8 at byte 3");
 	not_json(TEXT("[\"\xC3\"]"), "invalid UTF-8 at byte 3");
 	not_json(TEXT("[\"a\xE2\x82"), "invalid UTF-8 at byte 4");
