@@ -84,18 +84,19 @@ is( value(
 	  . ' yelp_business_id text, partner_business_id text, budget numeric(14,2),'
 	  . ' max_bid numeric(14,2), ad_cost numeric(14,2), currency text, fee_period text,'
 	  . ' is_autobid boolean, billed_impressions bigint, billed_clicks bigint,'
-	  . ' active_features text[], available_features text[], data jsonb not null,'
+	  . ' active_features text[], available_features text[], problems text[], data jsonb not null,'
 	  . ' fingerprint bigint, created_at timestamp with time zone not null,'
 	  . ' updated_at timestamp with time zone not null',
 	'the columns of yelp_programs');
 is( value(
 		q{SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
 		FROM pg_attribute WHERE attrelid = 'ads.yelp_sync_runs'::regclass AND attnum > 0}),
-	'run_id bigint, username text, server text, started_at timestamp with time zone,'
-	  . ' finished_at timestamp with time zone, programs bigint, pages bigint, requests bigint,'
+	'run_id bigint, username text, server text, synced_by text, status text, program_status text,'
+	  . ' started_at timestamp with time zone,'
+	  . ' finished_at timestamp with time zone, programs bigint, listed bigint, pages bigint, requests bigint,'
 	  . ' retries bigint, received_bytes bigint, added bigint, updated bigint,'
-	  . ' unchanged bigint, deleted bigint, failed_pages bigint, fetch_time interval,'
-	  . ' merge_time interval',
+	  . ' unchanged bigint, deleted bigint, missing bigint, problems bigint, failed_pages bigint,'
+	  . ' fetch_time interval, merge_time interval',
 	'the columns of yelp_sync_runs');
 
 note 'ways to call yelp_sync()';

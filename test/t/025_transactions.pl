@@ -13,6 +13,7 @@ use YelpBackend;
 use YelpTest;
 
 my ($node, $api) = YelpTest::start(
+	server => { max_deleted => '100%' },
 	conf => "shared_buffers = 16MB\nmax_prepared_transactions = 5\nwal_level = replica\n"
 	  . "max_wal_senders = 4\nhot_standby = on\n");
 my $session = YelpBackend->new($node);
