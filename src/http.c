@@ -496,7 +496,7 @@ hold_request(HttpClient *client, Request *request)
 }
 
 void
-http_start(HttpClient *client, int slot, const char *url)
+http_start(HttpClient *client, int slot, const char *url, bool new_connection)
 {
 	Request    *request = &client->requests[slot];
 
@@ -505,7 +505,9 @@ http_start(HttpClient *client, int slot, const char *url)
 	forget_last(client);
 	if (request->easy == NULL)
 		make_handle(client, request);
-	if (curl_easy_setopt(request->easy, CURLOPT_URL, url) != CURLE_OK)
+	if (curl_easy_setopt(request->easy, CURLOPT_URL, url) != CURLE_OK ||
+		curl_easy_setopt(request->easy, CURLOPT_FRESH_CONNECT,
+						 new_connection ? 1L : 0L) != CURLE_OK)
 		http_pool_reject_memory();
 
 	if (client->resolved)
@@ -661,11 +663,13 @@ describe(HttpClient *client, Request *request, CURLcode code,
 	curl_off_t	received = 0;
 	long		status = 0;
 	long		os_error = 0;
+	long		connects = 1;
 	long		verified = -1;
 
 	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(request->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
 	curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &os_error);
+	curl_easy_getinfo(request->easy, CURLINFO_NUM_CONNECTS, &connects);
 	curl_easy_getinfo(request->easy, CURLINFO_SSL_VERIFYRESULT, &verified);
 	client->received_bytes += received;
 	if (!grow_body(request, request->length + 1))
@@ -679,6 +683,7 @@ describe(HttpClient *client, Request *request, CURLcode code,
 	response->message = request->message[0] ? request->message :
 		curl_easy_strerror(code);
 	response->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+	response->reused = connects == 0;
 	response->status = (int) status;
 	response->body = request->body;
 	response->length = request->length;

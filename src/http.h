@@ -54,6 +54,7 @@ typedef struct HttpResponse
 	HttpStage	stage;			/* how far it came */
 	const char *message;		/* what went wrong, where something did */
 	bool		timed_out;
+	bool		reused;			/* it went over a connection from before */
 	int			status;			/* 0 where none came */
 	const char *body;			/* NUL-terminated */
 	size_t		length;			/* of the body in bytes */
@@ -76,9 +77,11 @@ extern void http_release(void);
 
 /*
  * Starts a request.  The slot, 0 to concurrency - 1, is the caller's name for
- * it, free until then.
+ * it, free until then.  A new connection is one that no request went over yet:
+ * those that are kept may have died unseen.
  */
-extern void http_start(HttpClient *client, int slot, const char *url);
+extern void http_start(HttpClient *client, int slot, const char *url,
+					   bool new_connection);
 
 /* Abandons a request that is under way. */
 extern void http_abandon(HttpClient *client, int slot);

@@ -95,7 +95,7 @@ ends_with_short_page(const Listing *listing)
 bool
 listing_end_is_seen(const Listing *listing)
 {
-	if (!listing->total_known)
+	if (!listing->total_known || listing->end_unknown)
 		return false;
 	if (ends_with_short_page(listing))
 		return true;
@@ -110,6 +110,13 @@ listing_end_is_seen(const Listing *listing)
 			return false;
 	}
 	return true;
+}
+
+bool
+listing_ends_before(const Listing *listing, int64 offset)
+{
+	return ends_with_short_page(listing) ||
+		(listing->closed_at >= listing->last_end && listing->closed_at <= offset);
 }
 
 static bool

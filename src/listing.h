@@ -113,6 +113,9 @@ extern bool listing_is_tail(const Listing *listing, int64 offset);
 /* Is this offset behind the end, which was seen?  Then no answer is needed. */
 extern bool listing_is_behind_end(const Listing *listing, int64 offset);
 
+/* Was it seen that the listing ends at this offset or before it? */
+extern bool listing_ends_before(const Listing *listing, int64 offset);
+
 /* Was it seen where the listing ends? */
 extern bool listing_end_is_seen(const Listing *listing);
 

@@ -55,6 +55,7 @@ typedef struct Slot
 	int64		offset;
 	int			limit;
 	int			attempt;		/* 1 for the first */
+	bool		stale;			/* an old connection failed it */
 	int64		not_before;
 	int64		sent_at;
 } Slot;
@@ -112,7 +113,8 @@ send_attempt(Paginator *paginator, Slot *slot, int64 now)
 {
 	char	   *url = page_url(paginator, slot);
 
-	http_start(paginator->http, slot - paginator->slots, url);
+	http_start(paginator->http, slot - paginator->slots, url,
+			   slot->attempt > 1 || slot->stale);
 	pfree(url);
 	throttle_started(&paginator->throttle, now);
 	slot->state = SLOT_IN_FLIGHT;
@@ -146,6 +148,7 @@ next_page(Paginator *paginator, int64 now)
 	if (slot == NULL || !listing_next(&paginator->listing, &slot->offset, &slot->limit))
 		return NULL;
 	slot->attempt = 1;
+	slot->stale = false;
 	return slot;
 }
 
@@ -474,7 +477,8 @@ settle_postponed(Paginator *paginator)
 			listing_ask_again(listing, page->slot.offset, page->slot.limit);
 		else if (!listing_is_tail(listing, page->slot.offset))
 			skip_page(paginator, &page->slot, &page->error);
-		else if (listing->end_unknown || listing_end_is_seen(listing))
+		else if (listing->end_unknown ||
+				 listing_ends_before(listing, page->slot.offset))
 			continue;
 		else if (is_refusal(page->status))
 			listing_refuse_page(listing, page->slot.offset);
@@ -500,6 +504,27 @@ try_again(Paginator *paginator, Slot *slot, const FetchError *error,
 		throttle_hold(&paginator->throttle, now + wait);
 	wait_until(slot, now + throttle_backoff(&paginator->throttle, slot->attempt));
 	slot->attempt++;
+	paginator->counts.retries++;
+}
+
+/*
+ * Did a connection from before fail, and not the API?  It may have been closed
+ * or forgotten on its way while it was not used.
+ */
+static bool
+is_stale(const Slot *slot, const HttpResponse *response)
+{
+	return response->reused && !slot->stale && slot->attempt == 1 &&
+		response->failure == HTTP_BROKEN && response->status == 0 &&
+		!response->timed_out;
+}
+
+/* Once more at once, over a connection of its own; that costs no attempt. */
+static void
+try_new_connection(Paginator *paginator, Slot *slot)
+{
+	slot->stale = true;
+	wait_until(slot, 0);
 	paginator->counts.retries++;
 }
 
@@ -542,6 +567,11 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResp
 	int64		wait = parse_retry_after(response->retry_after, time(NULL));
 	int64		max_wait = paginator->account->max_retry_after;
 
+	if (is_stale(slot, response))
+	{
+		try_new_connection(paginator, slot);
+		return;
+	}
 	if ((error->kind == FETCH_ERROR_RETRY || error->kind == FETCH_ERROR_RATE) &&
 		wait > max_wait * USECS_PER_MSEC)
 		fetch_error_of_wait(error, wait / USECS_PER_MSEC, max_wait);

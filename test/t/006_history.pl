@@ -17,10 +17,10 @@ my ($sync, $run);
 sub last_run
 {
 	my @names = qw(run_id username server programs pages requests retries received_bytes added
-	  updated unchanged deleted failed_pages fetch merge took age);
+	  updated unchanged deleted missing status failed_pages fetch merge took age);
 	my $values = YelpTest::must_run($node, q{
 		SELECT run_id, username, server, programs, pages, requests, retries, received_bytes, added,
-			updated, unchanged, deleted, failed_pages, extract(epoch FROM fetch_time),
+			updated, unchanged, deleted, missing, status, failed_pages, extract(epoch FROM fetch_time),
 			extract(epoch FROM merge_time), extract(epoch FROM finished_at - started_at),
 			extract(epoch FROM clock_timestamp() - started_at)
 		FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1})->{stdout};

@@ -10,7 +10,7 @@ use YelpTest;
 
 my $count = 100;
 my $size = 20;
-my ($node, $api) = YelpTest::start();
+my ($node, $api) = YelpTest::start(server => { max_deleted => '100%' });
 my $session = YelpSession->new($node);
 my %quick = (
 	page_size => $size, attempts => 3, retry_delay => '1ms', retry_factor => undef,
@@ -76,7 +76,7 @@ foreach my $case (
 			{ match => { offset => $offset }, times => 2, action => $action });
 		is($result->{error}, undef, "$name, twice at $offset: the third attempt succeeds");
 		is(requests_at($offset), 3, '... three requests');
-		is(history('requests || $$,$$ || retries'), '7,2', '... and so says the history');
+		is(history('requests || $$,$$ || retries'), '8,2', '... and so says the history');
 	}
 }
 
@@ -152,7 +152,7 @@ subtest 'backoff' => sub {
 	is($result->{error}, undef, 'no error');
 	my %at;
 	push @{ $at{ $_->{offset} } }, $_ for $api->log;
-	is(keys %at, 40, 'pages');
+	is(keys %at, 41, 'pages, and a look behind the last');
 	my @gaps = map {
 		my $attempt = $_;
 		[ map { $_->[$attempt]{t_start} - $_->[ $attempt - 1 ]{t_end} } values %at ]
@@ -217,8 +217,8 @@ subtest 'a 429 holds back all requests' => sub {
 	my ($refused) = grep { $_->{status} eq '429' } @log;
 
 	is($result->{error}, undef, 'no error');
-	is(@log, 6, 'each page once, and one twice');
-	is((grep { $_->{t_start} - $refused->{t_end} < 0.98 } @log[ 3 .. 5 ]), 0,
+	is(@log, 7, 'each page once, one twice, and a look behind the last');
+	is((grep { $_->{t_start} - $refused->{t_end} < 0.98 } @log[ 3 .. 6 ]), 0,
 		'... none of them before its time, although others had succeeded');
 };
 

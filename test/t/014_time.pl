@@ -11,7 +11,7 @@ use YelpSession;
 use YelpTest;
 
 my $attempts = 2;
-my ($node, $api) = YelpTest::start();
+my ($node, $api) = YelpTest::start(server => { max_deleted => '100%' });
 my $session = YelpSession->new($node);
 my %defaults = (
 	endpoint => $api->url,

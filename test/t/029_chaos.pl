@@ -23,7 +23,7 @@ srand($seed);
 
 my ($node, $api) = YelpTest::start(
 	server => {
-		page_size => 7, retry_delay => '5ms', retry_max_delay => '20ms', timeout => '200ms',
+		max_deleted => '100%', page_size => 7, retry_delay => '5ms', retry_max_delay => '20ms', timeout => '200ms',
 		connect_timeout => '200ms', max_page_bytes => '100kB', max_retry_after => '1s'
 	},
 	conf => "shared_buffers = 16MB\n");

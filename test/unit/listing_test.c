@@ -34,6 +34,7 @@ typedef struct Api
 	int			largest;		/* programs per page at most */
 	bool		honest;			/* its echo of the limit is what it serves */
 	Beyond		beyond;
+	int			broken_at;		/* no page that begins here can be had, or -1 */
 } Api;
 
 typedef struct Request
@@ -142,6 +143,12 @@ answer(Run *run, int i)
 		.limit = api->honest ? size : roll(api, 2) ? request.limit : -1,
 	};
 
+	if (request.offset == api->broken_at)
+	{
+		listing_postpone_page(&run->listing, request.offset);
+		run->requests[i].postponed = true;
+		return;
+	}
 	if (from == to && request.offset > 0)
 	{
 		if (api->beyond == BEYOND_REFUSED || api->beyond == BEYOND_BROKEN)
@@ -186,8 +193,10 @@ settle(Run *run)
 		drop(run, first);
 		if (!listing_is_tail(listing, offset))
 			listing_fail_page(listing);
-		else if (listing->end_unknown || listing_end_is_seen(listing))
+		else if (listing->end_unknown || listing_ends_before(listing, offset))
 			continue;
+		else if (offset < run->api->count)
+			listing_fail_page(listing);
 		else if (run->api->beyond == BEYOND_REFUSED)
 			listing_refuse_page(listing, offset);
 		else
@@ -229,6 +238,7 @@ test_case(const char *name, Api api, int64 expected, int requests, bool end_seen
 	Run			run;
 
 	pg_prng_seed(&api.random, 1);
+	api.broken_at = -1;
 	if (api.largest == 0)
 		api.largest = MAX_PROGRAMS;
 	read_listing(&run, &api, 20, expected);
@@ -330,7 +340,7 @@ test_gap(void)
 static void
 test_pointless(void)
 {
-	Api			api = {.count = 30,.total = 1000000,.largest = 20};
+	Api			api = {.count = 30,.total = 1000000,.largest = 20,.broken_at = -1};
 	Run			run;
 
 	pg_prng_seed(&api.random, 1);
@@ -352,6 +362,7 @@ random_api(uint64 seed)
 	api.honest = roll(&api, 2) == 0;
 	api.beyond = (Beyond) roll(&api, BEYOND_BROKEN + 1);
 	api.total = api.count;
+	api.broken_at = roll(&api, 4) == 0 ? (1 + roll(&api, 12)) * 20 : -1;
 	switch (roll(&api, 6))
 	{
 		case 0:
@@ -375,8 +386,14 @@ static const char *
 judge(const Run *run, const Api *api, int page_size)
 {
 	int			size = Min(page_size, api->largest);
+	bool		complete = run->listing.failed == 0 &&
+		listing_end_is_seen(&run->listing);
 	int			limit = 300 + 4 * (Max(api->count, api->total) / size + 2);
 
+	if (complete && run->nseen < api->count)
+		return "complete, but not all there";
+	if (api->broken_at >= 0)
+		return NULL;
 	if (run->listing.failed > 0)
 		return "a page counts as failed";
 	if (listing_gap(&run->listing) >= 0)
