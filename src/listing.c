@@ -79,6 +79,7 @@ listing_init(Listing *listing, int page_size, int64 expected)
 	listing->closed_at = listing->short_end = listing->first_empty = -1;
 	listing->look_at = expected > 0 && expected < page_size ? expected : -1;
 	listing->lookahead = 1;
+	listing->look_end = expected;
 	plan_until(listing, Max(expected, 1));
 	if (expected > 0 && expected % page_size == 0)
 		plan_until(listing, expected + 1);
@@ -261,8 +262,8 @@ follow_total(Listing *listing, int64 total)
 	plan_until(listing, listing->total);
 	if (first && total > 0 && total % listing->stride == 0)
 	{
-		listing->look_end = total + 1;
-		plan_until(listing, listing->look_end);
+		listing->look_end = Max(listing->look_end, total + 1);
+		plan_until(listing, total + 1);
 	}
 }
 
