@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include <curl/curl.h>
+#include <sys/stat.h>
 
 #include "http.h"
 
@@ -32,6 +33,9 @@
 
 /* All headers of one answer; a server that sends more will not stop. */
 #define MAX_HEADER_BYTES (256 * 1024)
+
+/* The system's certificates have some 200 kB */
+#define MAX_CA_BYTES (10 * 1024 * 1024)
 
 /*
  * Content and transfer codings of one answer, gzip say.  Several could make
@@ -389,6 +393,21 @@ http_release(void)
 		clean_up(open_client);
 }
 
+/* To open a FIFO could take for ever, and to read gigabytes as well. */
+static void
+check_ca_file(const char *path)
+{
+	struct stat status;
+
+	if (stat(path, &status) == 0 &&
+		(!S_ISREG(status.st_mode) || status.st_size > MAX_CA_BYTES))
+		ereport(ERROR,
+				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+				 errmsg("ca_file \"%s\" is not a regular file of at most %d MB",
+						path, MAX_CA_BYTES / (1024 * 1024)),
+				 errhint("The server's option ca_file must name a file of certificates in PEM format.")));
+}
+
 HttpClient *
 http_open(const HttpSettings *settings)
 {
@@ -396,6 +415,8 @@ http_open(const HttpSettings *settings)
 
 	if (open_client)
 		elog(ERROR, "an HTTP client is open already");
+	if (settings->ca_file)
+		check_ca_file(settings->ca_file);
 	client = palloc0(sizeof(HttpClient));
 	client->settings = settings;
 	client->max_buffered = Max(2 * (size_t) settings->max_body, MIN_BUFFERED);
@@ -606,6 +627,14 @@ is_chain_trusted(CURLcode code, long verify_result)
 		(verify_result == X509_FINE || verify_result == X509_NONE_YET);
 }
 
+/* Did the connection end before anything of an answer arrived? */
+static bool
+is_lost(CURLcode code)
+{
+	return code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
+		code == CURLE_GOT_NOTHING || code == CURLE_HTTP2;
+}
+
 static HttpError
 classify(CURLcode code, HttpStage stage, bool chain_trusted)
 {
@@ -683,7 +712,7 @@ describe(HttpClient *client, Request *request, CURLcode code,
 	response->message = request->message[0] ? request->message :
 		curl_easy_strerror(code);
 	response->timed_out = code == CURLE_OPERATION_TIMEDOUT;
-	response->reused = connects == 0;
+	response->lost_kept = connects == 0 && is_lost(code);
 	response->status = (int) status;
 	response->body = request->body;
 	response->length = request->length;

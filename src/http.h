@@ -54,7 +54,7 @@ typedef struct HttpResponse
 	HttpStage	stage;			/* how far it came */
 	const char *message;		/* what went wrong, where something did */
 	bool		timed_out;
-	bool		reused;			/* it went over a connection from before */
+	bool		lost_kept;		/* a connection from before ended under it */
 	int			status;			/* 0 where none came */
 	const char *body;			/* NUL-terminated */
 	size_t		length;			/* of the body in bytes */

@@ -56,6 +56,8 @@ create_pool(const char *endpoint)
 {
 	static bool initialized = false;
 
+	/* Nobody outside is to be handed the keys of our TLS sessions */
+	unsetenv("SSLKEYLOGFILE");
 	if (!initialized && curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
 		http_pool_reject_memory();
 	initialized = true;

@@ -514,9 +514,8 @@ try_again(Paginator *paginator, Slot *slot, const FetchError *error,
 static bool
 is_stale(const Slot *slot, const HttpResponse *response)
 {
-	return response->reused && !slot->stale && slot->attempt == 1 &&
-		response->failure == HTTP_BROKEN && response->status == 0 &&
-		!response->timed_out;
+	return response->lost_kept && !slot->stale && slot->attempt == 1 &&
+		response->status == 0;
 }
 
 /* Once more at once, over a connection of its own; that costs no attempt. */

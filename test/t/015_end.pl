@@ -152,26 +152,5 @@ subtest 'tables that inherit, and a successor' => sub {
 	$session->run('DROP TABLE copies');
 };
 
-foreach my $coding ('gzip, gzip', 'deflate, gzip, gzip', 'utf-8', 'br')
-{
-	subtest "Content-Encoding: $coding" => sub {
-		begin(20);
-		$api->faults({ action => { respond => { body => 'x', headers => { 'Content-Encoding' => $coding } } } });
-		my $result = $session->sync;
-		is($result->{sqlstate}, '08006', 'is refused');
-		like($result->{error}, qr/unsupported Content-Encoding/, '... and named');
-	};
-}
-
-subtest 'an error gives everything back at once' => sub {
-	begin(20);
-	$api->faults({ action => { respond => { status => 404 } } });
-	$session->run('BEGIN');
-	is($session->sync->{sqlstate}, 'HV000', 'a sync fails in a transaction block');
-	$api->poll_until(sub { $api->counters->{open_connections} == 0 }, 'its connections to close');
-	pass('its connections are closed before ROLLBACK');
-	$session->run('ROLLBACK');
-};
-
 $session->end;
 done_testing();
