@@ -42,7 +42,7 @@ $api->faults(
 	},
 	{
 		match => { account => 'missing' },
-		action => { replace => { remove => ['payment_programs.2.program_id'] } }
+		action => { replace => { remove => ['payment_programs'] } }
 	},
 	{ match => { account => 'reset', offset => 15 }, action => 'reset' },
 	{ match => { account => 'cut', offset => 10 }, action => 'close' },
