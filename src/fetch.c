@@ -12,7 +12,8 @@
  * appears while the pages in between are read, the total stays, and the program
  * that slipped to an earlier page is missed.  So where stored programs are not
  * listed the listing is read again, until two readings in a row brought the same
- * programs.  Only then is anything deleted.
+ * programs.  Only then is anything deleted.  These readings are strict: what
+ * seems to be the last page, because it is short, is looked behind.
  */
 #include "postgres.h"
 
@@ -65,7 +66,8 @@ read_listing(Fetch *fetch, int64 expected)
 	ProgramSet	before = fetched->programs;
 
 	staging_begin_pass(&fetched->staging);
-	fetched->reading = paginator_fetch(fetch->paginator, expected);
+	fetched->reading = paginator_fetch(fetch->paginator, expected,
+									   fetched->staging.pass > 1);
 	fetched->programs = staging_end_pass(&fetched->staging);
 	fetched->pages += fetched->reading.pages;
 	fetched->failed_pages += fetched->reading.failed_pages;

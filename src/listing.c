@@ -12,7 +12,8 @@
  * The total is a hint for what to ask for: it may be cached, capped or
  * miscounted.  Where the listing ends is looked at.  The end is seen
  *
- * - behind a page that is shorter than the API's pages are, or
+ * - behind a page that is shorter than the API's pages are, where the total says
+ *	 the same, or
  * - where a look behind the last program brought nothing new: an empty page,
  *	 an answer that there is no such page, or programs that came before.
  *
@@ -70,14 +71,18 @@ plan_until(Listing *listing, int64 end)
 }
 
 void
-listing_init(Listing *listing, int page_size, int64 expected)
+listing_init(Listing *listing, int page_size, int64 expected, bool strict)
 {
 	memset(listing, 0, sizeof(Listing));
 	listing->stride = page_size;
 	listing->max_ranges = FIRST_RANGES;
 	listing->ranges = palloc(FIRST_RANGES * sizeof(ListingRange));
 	listing->closed_at = listing->short_end = listing->first_empty = -1;
-	listing->look_at = expected > 0 && expected < page_size ? expected : -1;
+	listing->strict = strict;
+	listing->look_at = -1;
+	if (expected > 0 && expected % page_size != 0 &&
+		(strict || expected < page_size))
+		listing->look_at = expected;
 	listing->lookahead = 1;
 	listing->look_end = expected;
 	plan_until(listing, Max(expected, 1));
@@ -85,11 +90,16 @@ listing_init(Listing *listing, int page_size, int64 expected)
 		plan_until(listing, expected + 1);
 }
 
-/* Is the page behind which the programs end shorter than the API's are? */
+/*
+ * Is the page behind which the programs end shorter than the API's are?  Some
+ * APIs serve smaller pages from some offset on, so that alone shows nothing: it
+ * has to be the only one, and the total has to agree.
+ */
 static bool
 ends_with_short_page(const Listing *listing)
 {
-	return listing->short_end == listing->last_end &&
+	return !listing->strict && listing->short_end == listing->last_end &&
+		listing->short_end == listing->total && listing->nshort == 1 &&
 		listing->short_count < listing->max_count;
 }
 
@@ -320,6 +330,7 @@ note_short_page(Listing *listing, const ListingPage *page)
 
 	if (end < page->total)
 		follow_stride(listing, page);
+	listing->nshort++;
 	if (end > listing->short_end)
 	{
 		listing->short_end = end;

@@ -41,6 +41,8 @@ typedef struct Listing
 	int64		closed_at;		/* a look from here brought nothing new, or -1 */
 	int64		short_end;		/* behind the last page that was short, or -1 */
 	int			short_count;	/* programs on it */
+	int			nshort;			/* pages that were short */
+	bool		strict;			/* a short page does not show the end */
 	int			max_count;		/* programs on the longest page */
 	int			last_short;		/* programs on the latest short page */
 	int			empty_tail;		/* pages behind last_end without programs */
@@ -67,9 +69,11 @@ typedef struct ListingPage
 
 /*
  * Begins a reading of a listing that is expected to have so many programs, 0
- * for unknown: at least the first page is asked for.
+ * for unknown: at least the first page is asked for.  A strict one does not take
+ * a short page for the end, but looks behind it.
  */
-extern void listing_init(Listing *listing, int page_size, int64 expected);
+extern void listing_init(Listing *listing, int page_size, int64 expected,
+						 bool strict);
 
 /*
  * The next page to ask for; false when there is none, for now.  Each page that

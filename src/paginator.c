@@ -693,11 +693,12 @@ reading_of(const Paginator *paginator)
 }
 
 Reading
-paginator_fetch(Paginator *paginator, int64 expected)
+paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 {
 	HttpResponse response;
 
-	listing_init(&paginator->listing, paginator->account->page_size, expected);
+	listing_init(&paginator->listing, paginator->account->page_size, expected,
+				 strict);
 	paginator->mismatch = NULL;
 	paginator->first_unusable = NULL;
 	paginator->unusable = 0;

@@ -49,12 +49,14 @@ extern Paginator *paginator_create(const Account *account, const Known *known,
  * Reads the whole listing, as often as it is called; the rate that the API
  * allowed is kept between calls.  The number of programs that is expected, 0 for
  * unknown, decides how many pages are asked for before the first has arrived; a
- * wrong one costs requests and nothing else.
+ * wrong one costs requests and nothing else.  A strict reading looks behind the
+ * last program even where a short page seems to be the end.
  *
  * Raises the errors of fetch_error.c and
  * what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
  */
-extern Reading paginator_fetch(Paginator *paginator, int64 expected);
+extern Reading paginator_fetch(Paginator *paginator, int64 expected,
+							   bool strict);
 
 /* What it took so far. */
 extern PaginatorCounts paginator_counts(const Paginator *paginator);
