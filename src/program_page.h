@@ -14,9 +14,6 @@
 /* The largest total, and the most programs on a page, that are believed. */
 #define PAGE_MAX_TOTAL		10000000
 
-/* The longest text that program_page_read_error() hands out, in bytes. */
-#define PAGE_MAX_ERROR_BYTES	200
-
 typedef enum PageErrorKind
 {
 	PAGE_FINE = 0,
@@ -73,14 +70,5 @@ extern uint64 program_page_fingerprint(const char *text, size_t length);
  */
 extern bool program_page_read(ProgramPage *page, const char *text, size_t length,
 							  PageError *problem);
-
-/*
- * What the API says of an error in the body of its answer, which is likewise
- * NUL-terminated: its id (or code) and description, NULL where there is none.
- * Any text will do.  They come as UTF-8 of at most PAGE_MAX_ERROR_BYTES without
- * control characters.
- */
-extern void program_page_read_error(const char *text, size_t length,
-									char **id, char **description);
 
 #endif							/* YELP_SYNC_PROGRAM_PAGE_H */

@@ -1,6 +1,6 @@
 /*
  * program_page_fuzz.c
- *	  Any text at all to program_page_read() and program_page_read_error().
+ *	  Any text at all to program_page_read() and api_error_read().
  *
  * A fuzz target for libFuzzer (clang -fsanitize=fuzzer,address,undefined).
  * Built with -DPAGE_FUZZ_MAIN it reads the files that it is given, or standard
@@ -9,6 +9,8 @@
 #include "postgres.h"
 
 #include "program_page.h"
+
+#include "api_error.h"
 
 #include "mb/pg_wchar.h"
 
@@ -73,7 +75,7 @@ check_error_text(char *text)
 {
 	if (text == NULL)
 		return;
-	check_string(text, PAGE_MAX_ERROR_BYTES);
+	check_string(text, API_ERROR_MAX_BYTES);
 	for (char *at = text; *at != '\0'; at++)
 		check((unsigned char) *at >= ' ' && *at != 0x7F,
 			  "a control character");
@@ -86,8 +88,7 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 	char	   *text = palloc(size + 1);
 	ProgramPage page;
 	PageError	problem;
-	char	   *id;
-	char	   *description;
+	ApiError	error;
 
 	memcpy(text, data, size);
 	text[		size] = '\0';
@@ -97,9 +98,9 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 	else
 		check_problem(&problem);
 
-	program_page_read_error(text, size, &id, &description);
-	check_error_text(id);
-	check_error_text(description);
+	api_error_read(&error, text, size);
+	check_error_text(error.id);
+	check_error_text(error.description);
 
 	pfree(text);
 	return 0;

@@ -6,7 +6,6 @@
 
 #include "program_page.h"
 
-
 #include "json.h"
 #include "tap.h"
 
@@ -765,66 +764,6 @@ test_many_programs(void)
 	tap_is_text(page.programs[99999].id, "y", "the last");
 }
 
-static void
-error_is(const char *text, size_t length, const char *want_id,
-		 const char *want_description)
-{
-	char	   *id;
-	char	   *description;
-
-	program_page_read_error(text, length, &id, &description);
-	tap_is_text(id, want_id, "id %s", want_id ? want_id : "is not there");
-	tap_is_text(description, want_description, "description %s",
-				want_description ? want_description : "is not there");
-}
-
-static void
-test_errors(void)
-{
-	error_is(TEXT("{\"error\":{\"id\":\"ACCESS_DENIED\",\"description\":"
-				  "\"The authorization server denied the request.\","
-				  "\"http_code\":403}}"),
-			 "ACCESS_DENIED", "The authorization server denied the request.");
-	error_is(TEXT("{\"error\":{\"code\":\"X\",\"description\":\"y\"}}"),
-			 "X", "y");
-	error_is(TEXT("{\"error\":{\"code\":500}}"), "500", NULL);
-	error_is(TEXT("{\"error\":{\"code\":\"X\",\"id\":\"I\"}}"), "I", NULL);
-	error_is(TEXT("{\"errors\":[{\"id\":\"A\",\"description\":\"b\"},{}]}"),
-			 "A", "b");
-	error_is(TEXT("{\"error\":null,\"errors\":[{\"id\":\"A\"}]}"), "A", NULL);
-	error_is(TEXT("{\"error\":\"text\"}"), NULL, NULL);
-	error_is(TEXT("{\"error\":[]}"), NULL, NULL);
-	error_is(TEXT("{\"errors\":[]}"), NULL, NULL);
-	error_is(TEXT("{\"errors\":{}}"), NULL, NULL);
-	error_is(TEXT("{\"errors\":[\"x\"]}"), NULL, NULL);
-	error_is(TEXT("{\"error\":{\"id\":null,\"description\":{}}}"), NULL, NULL);
-	error_is(TEXT("{\"error\":{\"id\":\"\",\"description\":\" \\n\"}}"),
-			 NULL, NULL);
-	error_is(TEXT("{\"error\":{\"id\":true,\"description\":[\"x\"]}}"),
-			 NULL, NULL);
-	error_is(TEXT("{}"), NULL, NULL);
-	error_is(TEXT("[]"), NULL, NULL);
-	error_is(TEXT("null"), NULL, NULL);
-	error_is(TEXT(""), NULL, NULL);
-	error_is(TEXT("<html><body>502</body></html>"), NULL, NULL);
-	error_is(TEXT("{\"error\":{\"id\":\"X\"}"), NULL, NULL);
-	error_is(TEXT("\xFF\xFE\0\x01"), NULL, NULL);
-	error_is(TEXT("{\"error\":{\"id\":\"\xFF\"}}"), NULL, NULL);
-}
-
-static void
-test_error_texts(void)
-{
-	char	   *long_text =
-	repeated("{\"error\":{\"description\":\"a", "\xC3\xA9", 5000, "\"}}");
-
-	error_is(TEXT("{\"error\":{\"id\":\"a\\u0000b\\ud800c\\u001b[31m\\n\","
-				  "\"description\":\"caf\\u00e9 \\ud83e\\udd5e\\u009bx\x7F!\"}}"),
-			 "a?b?c [31m", "caf\xC3\xA9 \xF0\x9F\xA5\x9E  x !");
-	error_is(long_text, strlen(long_text), NULL,
-			 repeated("a", "\xC3\xA9", (PAGE_MAX_ERROR_BYTES - 1) / 2, ""));
-}
-
 int
 main(void)
 {
@@ -850,7 +789,5 @@ main(void)
 	test_long_names();
 	test_nesting();
 	test_many_programs();
-	test_errors();
-	test_error_texts();
 	return tap_done();
 }

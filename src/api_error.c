@@ -1,0 +1,112 @@
+/*
+ * api_error.c
+ *	  What the API says of an error in the body of its answer.
+ *
+ * Yelp sends {"error": {"id", "description"}}.  Gateways in front of an API
+ * have forms of their own: {"errors": [{...}]}, {"code", "message"}, or
+ * {"error": "...", "error_description": "..."}.
+ */
+#include "postgres.h"
+
+#include "api_error.h"
+
+#include "json.h"
+#include "sanitize.h"
+
+/* What says more is no message; to read it would cost memory */
+#define MAX_BODY_BYTES (64 * 1024)
+
+/* The value of a member of an object, or NULL; the last one of its name counts. */
+static const JsonToken *
+find_member(const JsonToken *object, const char *name)
+{
+	const JsonToken *found = NULL;
+	int			length = strlen(name);
+
+	for (const JsonToken *member = object + 1;
+		 member < object + object->size; member += member->size)
+	{
+		if (member->length == length && memcmp(member->text, name, length) == 0)
+			found = member + 1;
+	}
+	return found;
+}
+
+/* The object that describes the error: the answer itself where no member does. */
+static const JsonToken *
+find_error(const JsonToken *answer)
+{
+	const JsonToken *error = find_member(answer, "error");
+	const JsonToken *errors = find_member(answer, "errors");
+
+	if (error && error->type == JSON_OBJECT)
+		return error;
+	if (errors && errors->type == JSON_ARRAY && errors->size > 1 &&
+		errors[1].type == JSON_OBJECT)
+		return &errors[1];
+	return answer;
+}
+
+/* A string or a number as text for a message, NULL if it is neither. */
+static char *
+value_text(const JsonToken *value)
+{
+	char	   *decoded;
+	char	   *shown;
+
+	if (value == NULL ||
+		(value->type != JSON_STRING && value->type != JSON_NUMBER))
+		return NULL;
+	decoded = palloc(value->length + 1);
+	shown = text_shown(decoded, json_decode(value, decoded), API_ERROR_MAX_BYTES);
+	pfree(decoded);
+	if (shown[0] != '\0')
+		return shown;
+	pfree(shown);
+	return NULL;
+}
+
+/* The text of the first of these members that has one, or NULL. */
+static char *
+first_text(const JsonToken *object, const char *const *names, int nnames)
+{
+	for (int i = 0; i < nnames; i++)
+	{
+		char	   *text = value_text(find_member(object, names[i]));
+
+		if (text)
+			return text;
+	}
+	return NULL;
+}
+
+bool
+api_error_read(ApiError *error, const char *text, size_t length)
+{
+	static const char *const ids[] = {"id", "code", "error"};
+	static const char *const descriptions[] = {
+		"description", "message", "error_description", "detail"
+	};
+	JsonError	fault;
+	JsonToken  *json;
+
+	memset(error, 0, sizeof(ApiError));
+	if (length > MAX_BODY_BYTES)
+		return false;
+	json = json_read(text, length, &fault);
+	if (json == NULL)
+	{
+		pfree(fault.message);
+		return false;
+	}
+	if (!json->bad_utf8)
+	{
+		const JsonToken *found = find_error(json);
+
+		error->id = first_text(found, ids, lengthof(ids));
+		error->description = first_text(found, descriptions,
+										lengthof(descriptions));
+	}
+	pfree(json);
+	return error->id || error->description;
+}
