@@ -1,14 +1,12 @@
 /*
  * compat.h
- *	  What differs between PostgreSQL 15 to 19 and between versions of libcurl.
+ *	  What differs between PostgreSQL 15 to 19.
  *
- * Every test of PG_VERSION_NUM and LIBCURL_VERSION_NUM is in this file, so
- * that the rest reads as if there were one version of each.
+ * Every test of PG_VERSION_NUM is in this file, so that the rest reads as if
+ * there were one version.
  */
 #ifndef YELP_SYNC_COMPAT_H
 #define YELP_SYNC_COMPAT_H
-
-#include <curl/curl.h>
 
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_proc.h"
@@ -24,6 +22,13 @@
 
 #if PG_VERSION_NUM < 150000
 #error "yelp_sync needs PostgreSQL 15 or later"
+#endif
+
+/* Before the declaration of a function that always raises */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_NORETURN pg_noreturn
+#else
+#define COMPAT_NORETURN pg_attribute_noreturn()
 #endif
 
 /* May the role use the foreign server? */
@@ -106,42 +111,6 @@ compat_finish_tuple_desc(TupleDesc desc)
 	TupleDescFinalize(desc);
 #endif
 	return desc;
-}
-
-/* What libcurl 8.6 and later call too many or too long headers */
-#if LIBCURL_VERSION_NUM >= 0x080600
-#define COMPAT_CURLE_TOO_LARGE CURLE_TOO_LARGE
-#else
-#define COMPAT_CURLE_TOO_LARGE CURLE_OUT_OF_MEMORY
-#endif
-
-/* Give up at once: do not wait for the threads that still resolve a name. */
-static inline void
-compat_limit_multi(CURLM *multi)
-{
-#if LIBCURL_VERSION_NUM >= 0x081400
-	curl_multi_setopt(multi, CURLMOPT_QUICK_EXIT, 1L);
-#else
-	(void) multi;
-#endif
-}
-
-/*
- * Only HTTP and HTTPS; and no wait for a thread that still resolves a name
- * when the transfer is given up.
- */
-static inline void
-compat_limit_curl(CURL *easy)
-{
-#if LIBCURL_VERSION_NUM >= 0x075500
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS,
-					 (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
-#endif
-#if LIBCURL_VERSION_NUM >= 0x075700
-	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
-#endif
 }
 
 #endif							/* YELP_SYNC_COMPAT_H */

@@ -12,22 +12,37 @@
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 
+#include "api_error.h"
+
 #define HINT_CREDENTIALS \
 	"Check the username and the password of the user mapping."
 #define HINT_CERTIFICATE \
-	"If the API's certificate is signed by an authority of your own, name it in the server's option ca_file."
+	"If the certificate is signed by an authority of your own, name it in the server's option ca_file."
 #define HINT_CA_FILE \
 	"The server's option ca_file must name a file of certificates in PEM format that PostgreSQL's server can read."
 #define HINT_HOST \
 	"Check the host in the server's option endpoint."
+#define HINT_CONNECT \
+	"Check that the API is up, and the server's options endpoint and proxy."
+#define HINT_TLS \
+	"Check that the port in the server's option endpoint speaks TLS."
+#define HINT_SLOW \
+	"If the API is merely slow, raise the server's option timeout."
+#define HINT_ENDPOINT \
+	"Check the server's option endpoint."
 #define HINT_REDIRECT \
 	"Redirects are not followed: the server's option endpoint must name the API itself."
 #define HINT_RATE \
 	"Sync again later, or with a lower concurrency; max_retry_after bounds how long a sync waits."
+#define HINT_DOWN \
+	"The API is overloaded or down: sync again later."
 #define HINT_BYTES \
 	"Lower the server's option page_size, or raise max_page_bytes."
 #define HINT_FILES \
 	"Lower the server's option concurrency, or raise the setting max_files_per_process."
+
+/* Of a body that is no page, so much is shown. */
+#define MAX_EXCERPT_BYTES 80
 
 static const char *const stage_names[] = {
 	[HTTP_RESOLVE] = "resolve",
@@ -36,6 +51,8 @@ static const char *const stage_names[] = {
 	[HTTP_SEND] = "send",
 	[HTTP_RECEIVE] = "receive",
 };
+
+StaticAssertDecl(lengthof(stage_names) == HTTP_RECEIVE + 1, "each stage has a name");
 
 char	   *
 fetch_error_text(const char *text)
@@ -66,25 +83,66 @@ printable(const char *text)
 	return copy;
 }
 
-/* What the API says of an error beside the status, as a sentence. */
+/* Ends a sentence with one full stop, which it may have already. */
 static char *
-api_detail(const HttpResponse *response)
+end_sentence(StringInfo sentence)
 {
-	char	   *id;
-	char	   *description;
-	StringInfoData detail;
+	while (sentence->len > 0 && strchr(". ", sentence->data[sentence->len - 1]))
+		sentence->data[--sentence->len] = '\0';
+	appendStringInfoChar(sentence, '.');
+	return sentence->data;
+}
 
-	program_page_read_error(response->body, response->length, &id, &description);
+static void
+append_redirect(StringInfo detail, const HttpResponse *response)
+{
+	if (response->redirect)
+		appendStringInfo(detail, ", which redirects to \"%s\"",
+						 printable(response->redirect));
+}
+
+/* What a body is that cannot be read: its type and how it begins. */
+static void
+append_excerpt(StringInfo detail, const HttpResponse *response)
+{
+	size_t		length = Min(response->length, MAX_EXCERPT_BYTES);
+
+	if (response->content_type)
+		appendStringInfo(detail, ", content type \"%s\"",
+						 printable(response->content_type));
+	if (length == 0)
+		appendStringInfoString(detail, " and no body");
+	else
+		appendStringInfo(detail, " and %zu bytes that begin with \"%s\"",
+						 response->length,
+						 printable(pnstrdup(response->body, length)));
+}
+
+static void
+append_api_error(StringInfo detail, const ApiError *error)
+{
+	if (error->id)
+		appendStringInfo(detail, ", \"%s\"", fetch_error_text(error->id));
+	if (error->description)
+		appendStringInfo(detail, ": %s", fetch_error_text(error->description));
+}
+
+/* What the API says beside the status, as a sentence. */
+static char *
+answer_detail(const HttpResponse *response)
+{
+	StringInfoData detail;
+	ApiError	error;
+
 	initStringInfo(&detail);
 	appendStringInfo(&detail, "The API answered with HTTP status %d",
 					 response->status);
-	if (id)
-		appendStringInfo(&detail, ", \"%s\"", fetch_error_text(id));
-	if (description)
-		appendStringInfo(&detail, ": %s", fetch_error_text(description));
-	if (detail.data[detail.len - 1] != '.')
-		appendStringInfoChar(&detail, '.');
-	return detail.data;
+	append_redirect(&detail, response);
+	if (api_error_read(&error, response->body, response->length))
+		append_api_error(&detail, &error);
+	else
+		append_excerpt(&detail, response);
+	return end_sentence(&detail);
 }
 
 /* What it means that no answer came, or none that could be read to its end */
@@ -130,11 +188,52 @@ static const Transport transports[] = {
 		FETCH_ERROR_FINAL, ERRCODE_CONNECTION_FAILURE,
 		"response has an unsupported Content-Encoding or Transfer-Encoding", false, NULL
 	},
-	[HTTP_NO_ROOM] = {
-		FETCH_ERROR_NO_ROOM, ERRCODE_INSUFFICIENT_RESOURCES,
+	[HTTP_UNDECODABLE] = {
+		FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE,
+		"response body cannot be decoded", true, NULL
+	},
+	[HTTP_NO_SOCKET] = {
+		FETCH_ERROR_NO_SOCKET, ERRCODE_INSUFFICIENT_RESOURCES,
 		"server has no file descriptor to spare", false, HINT_FILES
 	},
+	[HTTP_NO_BUFFER] = {
+		FETCH_ERROR_NO_BUFFER, ERRCODE_INSUFFICIENT_RESOURCES,
+		"too many pages arrived at the same time", false, NULL
+	},
 };
+
+StaticAssertDecl(lengthof(transports) == HTTP_NO_BUFFER + 1,
+				 "each failure is described");
+
+static const char *
+connection_hint(const HttpResponse *response)
+{
+	switch (response->stage)
+	{
+		case HTTP_RESOLVE:
+			return HINT_HOST;
+		case HTTP_CONNECT:
+			return HINT_CONNECT;
+		case HTTP_TLS:
+			return response->timed_out ? HINT_CONNECT : HINT_TLS;
+		case HTTP_SEND:
+		case HTTP_RECEIVE:
+			return response->timed_out ? HINT_SLOW : HINT_DOWN;
+	}
+	return NULL;
+}
+
+static char *
+connection_detail(const HttpResponse *response)
+{
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	appendStringInfoString(&detail, printable(response->message));
+	if (response->os_error)
+		appendStringInfo(&detail, ": %s", strerror(response->os_error));
+	return end_sentence(&detail);
+}
 
 static void
 describe_transport(FetchError *error, const HttpResponse *response)
@@ -144,57 +243,101 @@ describe_transport(FetchError *error, const HttpResponse *response)
 	error->kind = transport->kind;
 	error->sqlstate = transport->sqlstate;
 	error->message = transport->message;
-	if (error->message == NULL)
-		error->message = response->timed_out ? "timed out" : "connection failed";
-	if (transport->quoted)
-		error->detail = psprintf("%s%s%s.", printable(response->message),
-								 response->os_error ? ": " : "",
-								 response->os_error ? strerror(response->os_error) : "");
 	error->hint = transport->hint;
+	if (transport->quoted)
+		error->detail = connection_detail(response);
+	if (response->refused && error->kind == FETCH_ERROR_RETRY)
+		error->kind = FETCH_ERROR_OVERLOAD;
+	if (error->message == NULL)
+	{
+		error->message = response->timed_out ? "timed out" : "connection failed";
+		error->hint = connection_hint(response);
+	}
+}
+
+/*
+ * 401 and 403 speak of the credentials, unless pages arrived that were asked for
+ * with the same ones: some APIs refuse so what is too much for them.
+ */
+static void
+describe_denial(FetchError *error, bool accepted_before)
+{
+	if (accepted_before)
+	{
+		error->kind = FETCH_ERROR_OVERLOAD;
+		error->hint = HINT_RATE;
+		return;
+	}
+	error->kind = FETCH_ERROR_DENIED;
+	error->sqlstate = ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
+	error->message = "API refused the credentials";
+	error->hint = HINT_CREDENTIALS;
 }
 
 /* An answer with a status that brings no page. */
 static void
-describe_status(FetchError *error, const HttpResponse *response)
+describe_status(FetchError *error, const HttpResponse *response,
+				bool accepted_before)
 {
 	int			status = response->status;
 
 	error->kind = FETCH_ERROR_FINAL;
 	error->sqlstate = ERRCODE_FDW_ERROR;
 	error->message = psprintf("HTTP status %d", status);
-	error->detail = api_detail(response);
+	error->detail = answer_detail(response);
 	if (status == 401 || status == 403)
-	{
-		error->kind = FETCH_ERROR_FATAL;
-		error->sqlstate = ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
-		error->message = "API refused the credentials";
-		error->hint = HINT_CREDENTIALS;
-	}
+		describe_denial(error, accepted_before);
 	else if (status == 429)
 	{
 		error->kind = FETCH_ERROR_RATE;
 		error->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-		error->message = "API refuses so many requests";
+		error->message = "API rate limit exceeded";
 		error->hint = HINT_RATE;
 	}
-	else if (status == 408 || status >= 500)
+	else if (status == 503)
+	{
+		error->kind = FETCH_ERROR_OVERLOAD;
+		error->hint = HINT_DOWN;
+	}
+	else if (status == 408 || status == 421 || status == 425 || status >= 500)
+	{
 		error->kind = FETCH_ERROR_RETRY;
+		error->hint = HINT_DOWN;
+	}
 	else if (status >= 300 && status < 400)
 		error->hint = HINT_REDIRECT;
+	else if (status == 404 || status == 405 || status == 410)
+		error->hint = HINT_ENDPOINT;
 }
 
 bool
-fetch_error_of_response(FetchError *error, const HttpResponse *response)
+fetch_error_of_response(FetchError *error, const HttpResponse *response,
+						bool accepted_before)
 {
 	memset(error, 0, sizeof(FetchError));
 	error->stage = stage_names[response->stage];
 	if (response->failure != HTTP_ANSWERED)
 		describe_transport(error, response);
 	else if (response->status != 200)
-		describe_status(error, response);
+		describe_status(error, response, accepted_before);
 	else
 		return false;
 	return true;
+}
+
+/* What is wrong with the text of a page: the API may say so itself. */
+static const char *
+page_message(const PageError *problem, const HttpResponse *response)
+{
+	ApiError	error;
+
+	if (problem->kind == PAGE_NOT_A_PAGE &&
+		api_error_read(&error, response->body, response->length))
+		return "API reported an error";
+	if (problem->program_id)
+		return psprintf("program \"%s\": %s", fetch_error_text(problem->program_id),
+						fetch_error_text(problem->message));
+	return fetch_error_text(problem->message);
 }
 
 void
@@ -203,26 +346,17 @@ fetch_error_of_page(FetchError *error, const PageError *problem,
 {
 	memset(error, 0, sizeof(FetchError));
 	error->stage = stage_names[response->stage];
-	error->message = fetch_error_text(problem->message);
-	error->detail = psprintf("The API answered with HTTP status %d and %zu bytes.",
-							 response->status, response->length);
-	if (problem->program_id)
-		error->message = psprintf("program \"%s\": %s",
-								  fetch_error_text(problem->program_id),
-								  error->message);
-	error->kind = FETCH_ERROR_FINAL;
-	switch (problem->kind)
+	error->message = page_message(problem, response);
+	error->detail = answer_detail(response);
+	error->kind = FETCH_ERROR_RETRY;
+	error->hint = HINT_ENDPOINT;
+	error->sqlstate = ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION;
+	if (problem->kind == PAGE_NOT_JSON)
+		error->sqlstate = ERRCODE_INVALID_JSON_TEXT;
+	else if (problem->kind == PAGE_IMPLAUSIBLE)
 	{
-		case PAGE_NOT_JSON:
-			error->kind = FETCH_ERROR_RETRY;
-			error->sqlstate = ERRCODE_INVALID_JSON_TEXT;
-			break;
-		case PAGE_IMPLAUSIBLE:
-			error->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-			break;
-		default:
-			error->sqlstate = ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION;
-			break;
+		error->kind = FETCH_ERROR_FINAL;
+		error->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 	}
 }
 
@@ -245,12 +379,19 @@ fetch_error_message(const FetchError *error, const FetchErrorPlace *place)
 					place->attempt, place->attempts, error->stage);
 }
 
+char	   *
+fetch_error_detail(const FetchError *error, const FetchErrorPlace *place)
+{
+	return psprintf("%s%sThe URL was %s", error->detail ? error->detail : "",
+					error->detail ? "  " : "", place->url);
+}
+
 void
 fetch_error_raise(const FetchError *error, const FetchErrorPlace *place)
 {
 	ereport(ERROR,
 			(errcode(error->sqlstate),
 			 errmsg_internal("%s", fetch_error_message(error, place)),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 errdetail_internal("%s", fetch_error_detail(error, place)),
 			 error->hint ? errhint("%s", error->hint) : 0));
 }

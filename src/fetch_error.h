@@ -5,6 +5,7 @@
 #ifndef YELP_SYNC_FETCH_ERROR_H
 #define YELP_SYNC_FETCH_ERROR_H
 
+#include "compat.h"
 #include "http.h"
 #include "program_page.h"
 
@@ -12,7 +13,10 @@ typedef enum FetchErrorKind
 {
 	FETCH_ERROR_RETRY,			/* another attempt may succeed */
 	FETCH_ERROR_RATE,			/* refused for the rate of the requests */
-	FETCH_ERROR_NO_ROOM,		/* given up for the sake of others */
+	FETCH_ERROR_OVERLOAD,		/* refused because there is too much to do */
+	FETCH_ERROR_DENIED,			/* refused for the credentials, it seems */
+	FETCH_ERROR_NO_SOCKET,		/* given up until others have ended */
+	FETCH_ERROR_NO_BUFFER,		/* given up until others have been read */
 	FETCH_ERROR_FINAL,			/* this page cannot be had */
 	FETCH_ERROR_FATAL			/* and no other would fare better */
 } FetchErrorKind;
@@ -32,6 +36,7 @@ typedef struct FetchError
 typedef struct FetchErrorPlace
 {
 	const char *username;
+	const char *url;
 	int64		offset;
 	int			attempt;
 	int			attempts;
@@ -40,8 +45,12 @@ typedef struct FetchErrorPlace
 /* UTF-8 from outside in the server's encoding; what it lacks becomes "?". */
 extern char *fetch_error_text(const char *utf8);
 
-/* True when the response is no page's text; says why. */
-extern bool fetch_error_of_response(FetchError *error, const HttpResponse *response);
+/*
+ * True when the response is no page's text; says why.  Where the credentials
+ * were accepted before, a denial is no longer about them.
+ */
+extern bool fetch_error_of_response(FetchError *error, const HttpResponse *response,
+									bool accepted_before);
 
 /* Why the text of a response is no page. */
 extern void fetch_error_of_page(FetchError *error, const PageError *problem,
@@ -50,10 +59,12 @@ extern void fetch_error_of_page(FetchError *error, const PageError *problem,
 /* The API asked for a longer wait than is allowed, both in milliseconds. */
 extern void fetch_error_of_wait(FetchError *error, int64 wait, int64 max_wait);
 
-/* All of it as one message, without detail and hint. */
+/* The message and the detail, which names the URL. */
 extern char *fetch_error_message(const FetchError *error, const FetchErrorPlace *place);
+extern char *fetch_error_detail(const FetchError *error, const FetchErrorPlace *place);
 
 /* Raises it. */
-extern void fetch_error_raise(const FetchError *error, const FetchErrorPlace *place);
+COMPAT_NORETURN extern void fetch_error_raise(const FetchError *error,
+											  const FetchErrorPlace *place);
 
 #endif							/* YELP_SYNC_FETCH_ERROR_H */

@@ -33,8 +33,9 @@ typedef enum HttpError
 	HTTP_LARGE_BODY,			/* over the limit that was set */
 	HTTP_LARGE_HEADERS,			/* they exceed a fixed limit */
 	HTTP_BAD_CODING,			/* several codings, or an unknown one */
-	HTTP_NO_ROOM				/* given up, since we have no socket to spare,
-								 * or no memory beside other answers */
+	HTTP_UNDECODABLE,			/* the body is not in the coding that it names */
+	HTTP_NO_SOCKET,				/* the server has no file descriptor to spare */
+	HTTP_NO_BUFFER				/* given up: too many other bodies wait */
 } HttpError;
 
 typedef enum HttpStage
@@ -55,10 +56,14 @@ typedef struct HttpResponse
 	const char *message;		/* what went wrong, where something did */
 	bool		timed_out;
 	bool		lost_kept;		/* a connection from before ended under it */
+	bool		refused;		/* a new connection was refused or reset */
 	int			status;			/* 0 where none came */
 	const char *body;			/* NUL-terminated */
 	size_t		length;			/* of the body in bytes */
-	const char *retry_after;	/* the header's value, or NULL */
+	const char *content_type;	/* a header's value, or NULL */
+	const char *retry_after;
+	const char *date;
+	const char *redirect;		/* where the answer points to, or NULL */
 	int			os_error;		/* errno of a failed connection, or 0 */
 } HttpResponse;
 

@@ -6,20 +6,35 @@
 
 #include "http_easy.h"
 
-#include "compat.h"
+#include "curl_compat.h"
 #include "http_pool.h"
 
 #define USER_AGENT "yelp_sync/1.0"
 
+void
+http_easy_check(CURLcode code, const char *option)
+{
+	if (code == CURLE_OK)
+		return;
+	if (code == CURLE_OUT_OF_MEMORY)
+		http_pool_reject_memory();
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_ERROR),
+			 errmsg("libcurl refused to set %s: %s", option,
+					curl_easy_strerror(code)),
+			 errdetail("It is %s.", curl_version())));
+}
+
 static void
 set_limits(CURL *easy, const HttpSettings *settings)
 {
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+	CURL_SET(easy, CURLOPT_NOSIGNAL, 1L);
+	CURL_SET(easy, CURLOPT_CONNECTTIMEOUT_MS,
 					 (long) settings->connect_timeout);
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) settings->timeout);
-	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-	compat_limit_curl(easy);
+	CURL_SET(easy, CURLOPT_TIMEOUT_MS, (long) settings->timeout);
+	CURL_SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	http_easy_check(compat_limit_protocols(easy), "CURLOPT_PROTOCOLS");
+	http_easy_check(compat_quick_exit(easy), "CURLOPT_QUICK_EXIT");
 }
 
 static void
@@ -28,47 +43,42 @@ set_connection(CURL *easy, const HttpSettings *settings)
 	bool		tls = pg_strncasecmp(settings->endpoint, "https:", 6) == 0;
 
 	/* Set even when there is none, or libcurl looks into the environment */
-	curl_easy_setopt(easy, CURLOPT_PROXY, settings->proxy ? settings->proxy : "");
-	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
-	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	curl_easy_setopt(easy, CURLOPT_PROXY_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	curl_easy_setopt(easy, CURLOPT_SOCKS5_AUTH, (long) CURLAUTH_BASIC);
-	curl_easy_setopt(easy, CURLOPT_SHARE, http_pool.share);
+	CURL_SET(easy, CURLOPT_PROXY, settings->proxy ? settings->proxy : "");
+	CURL_SET(easy, CURLOPT_NOPROXY, "");
+	CURL_SET(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	CURL_SET(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	CURL_SET(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	CURL_SET(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	CURL_SET(easy, CURLOPT_PROXY_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	CURL_SET(easy, CURLOPT_SOCKS5_AUTH, (long) CURLAUTH_BASIC);
+	CURL_SET(easy, CURLOPT_SHARE, http_pool.share);
 	if (settings->ca_file)
 	{
-		curl_easy_setopt(easy, CURLOPT_CAINFO, settings->ca_file);
-		curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, settings->ca_file);
+		CURL_SET(easy, CURLOPT_CAINFO, settings->ca_file);
+		CURL_SET(easy, CURLOPT_PROXY_CAINFO, settings->ca_file);
 	}
-	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+	CURL_SET(easy, CURLOPT_HTTP_VERSION,
 					 (long) (settings->http2 ? CURL_HTTP_VERSION_2TLS :
 							 CURL_HTTP_VERSION_1_1));
 	/* On plain HTTP it would make the requests wait for each other */
 	if (settings->http2 && tls)
-		curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
+		CURL_SET(easy, CURLOPT_PIPEWAIT, 1L);
 }
 
 static void
 set_credentials(CURL *easy, const HttpSettings *settings)
 {
-	curl_easy_setopt(easy, CURLOPT_HTTPAUTH, (long) CURLAUTH_BASIC);
-	curl_easy_setopt(easy, CURLOPT_USERNAME, settings->username);
-	curl_easy_setopt(easy, CURLOPT_PASSWORD, settings->password);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, USER_AGENT);
-	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+	CURL_SET(easy, CURLOPT_HTTPAUTH, (long) CURLAUTH_BASIC);
+	CURL_SET(easy, CURLOPT_USERNAME, settings->username);
+	CURL_SET(easy, CURLOPT_PASSWORD, settings->password);
+	CURL_SET(easy, CURLOPT_USERAGENT, USER_AGENT);
+	CURL_SET(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
 }
 
-CURL	   *
-http_easy_create(const HttpSettings *settings)
+void
+http_easy_configure(CURL *easy, const HttpSettings *settings)
 {
-	CURL	   *easy = curl_easy_init();
-
-	if (easy == NULL)
-		http_pool_reject_memory();
 	set_limits(easy, settings);
 	set_connection(easy, settings);
 	set_credentials(easy, settings);
-	return easy;
 }

@@ -16,7 +16,7 @@
 #include "miscadmin.h"
 
 #include "clock.h"
-#include "compat.h"
+#include "curl_compat.h"
 
 /*
  * For so long a call of libcurl is left alone: most signals that wait for its
@@ -51,6 +51,16 @@ http_pool_reject_memory(void)
 			 errdetail("libcurl could not make a handle.")));
 }
 
+/* What is not set here would block a backend or wait for nothing. */
+static void
+check_multi(CURLMcode code)
+{
+	if (code == CURLM_OK)
+		return;
+	http_pool_destroy();
+	elog(ERROR, "libcurl refused an option: %s", curl_multi_strerror(code));
+}
+
 static void
 create_pool(const char *endpoint)
 {
@@ -71,8 +81,8 @@ create_pool(const char *endpoint)
 		http_pool_destroy();
 		http_pool_reject_memory();
 	}
-	compat_limit_multi(http_pool.multi);
 	curl_share_setopt(http_pool.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+	check_multi(compat_multi_quick_exit(http_pool.multi));
 }
 
 /*
@@ -87,9 +97,10 @@ http_pool_prepare(const char *endpoint, int max_connections,
 		http_pool_destroy();
 	if (http_pool.multi == NULL)
 		create_pool(endpoint);
-	curl_multi_setopt(http_pool.multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
-	curl_multi_setopt(http_pool.multi, CURLMOPT_MAXCONNECTS,
-					  (long) max_connections);
+	check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_SOCKETFUNCTION,
+								  watch_socket));
+	check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_MAXCONNECTS,
+								  (long) max_connections));
 }
 
 /* Milliseconds until libcurl wants to be called, or -1. */

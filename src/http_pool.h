@@ -8,6 +8,7 @@
 
 #include <curl/curl.h>
 
+#include "compat.h"
 #include "http_socket.h"
 
 /* Each backend has one; all in malloc'd memory. */
@@ -50,6 +51,6 @@ extern void http_pool_pump(void);
 extern bool http_pool_is_interrupted(void);
 
 /* Raises 53200 for libcurl. */
-extern void http_pool_reject_memory(void) pg_attribute_noreturn();
+COMPAT_NORETURN extern void http_pool_reject_memory(void);
 
 #endif							/* YELP_SYNC_HTTP_POOL_H */

@@ -56,6 +56,8 @@ typedef struct Slot
 	int			limit;
 	int			attempt;		/* 1 for the first */
 	bool		stale;			/* an old connection failed it */
+	bool		fresh;			/* it needs a connection of its own */
+	int64		arrived;		/* pages that had arrived when it failed last */
 	int64		not_before;
 	int64		sent_at;
 } Slot;
@@ -91,6 +93,7 @@ struct Paginator
 	int64		unusable;		/* programs in this reading */
 	const char *first_unusable; /* what is wrong with the first of them */
 	const char *mismatch;		/* what a page shows that was not asked for */
+	int64		arrived;		/* pages in all readings */
 	HttpClient *http;
 	Staging    *staging;
 	PaginatorCounts counts;
@@ -113,8 +116,7 @@ send_attempt(Paginator *paginator, Slot *slot, int64 now)
 {
 	char	   *url = page_url(paginator, slot);
 
-	http_start(paginator->http, slot - paginator->slots, url,
-			   slot->attempt > 1 || slot->stale);
+	http_start(paginator->http, slot - paginator->slots, url, slot->fresh);
 	pfree(url);
 	throttle_started(&paginator->throttle, now);
 	slot->state = SLOT_IN_FLIGHT;
@@ -123,17 +125,21 @@ send_attempt(Paginator *paginator, Slot *slot, int64 now)
 	paginator->counts.requests++;
 }
 
+/* Of the slots in a state whose time has come, the one that has waited longest. */
 static Slot *
 find_slot(Paginator *paginator, SlotState state, int64 now)
 {
+	Slot	   *found = NULL;
+
 	for (int i = 0; i < paginator->nslots; i++)
 	{
 		Slot	   *slot = &paginator->slots[i];
 
-		if (slot->state == state && slot->not_before <= now)
-			return slot;
+		if (slot->state == state && slot->not_before <= now &&
+			(found == NULL || slot->not_before < found->not_before))
+			found = slot;
 	}
-	return NULL;
+	return found;
 }
 
 /* A slot with a page that may be sent now, or NULL: first what was held back. */
@@ -148,7 +154,8 @@ next_page(Paginator *paginator, int64 now)
 	if (slot == NULL || !listing_next(&paginator->listing, &slot->offset, &slot->limit))
 		return NULL;
 	slot->attempt = 1;
-	slot->stale = false;
+	slot->stale = slot->fresh = false;
+	slot->arrived = 0;
 	return slot;
 }
 
@@ -357,7 +364,9 @@ take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
 	if (paginator->listing.rows > PAGE_MAX_TOTAL)
 		reject_endless(paginator);
 	settle_slots(paginator);
-	throttle_succeeded(&paginator->throttle, slot->sent_at);
+	throttle_succeeded(&paginator->throttle, clock_us(), slot->sent_at,
+					   paginator->in_flight);
+	paginator->arrived++;
 	tell_total(paginator);
 }
 
@@ -366,6 +375,7 @@ place_of(const Paginator *paginator, const Slot *slot)
 {
 	FetchErrorPlace place = {
 		.username = paginator->account->username,
+		.url = page_url(paginator, slot),
 		.offset = slot->offset,
 		.attempt = slot->attempt,
 		.attempts = paginator->account->attempts,
@@ -385,7 +395,7 @@ skip_page(Paginator *paginator, const Slot *slot, const FetchError *error)
 		fetch_error_raise(error, &place);
 	if (paginator->skipped++ < MAX_SKIP_WARNINGS)
 		progress_warning(error->sqlstate, fetch_error_message(error, &place),
-						 error->detail,
+						 fetch_error_detail(error, &place),
 						 "The page is skipped, and nothing is deleted, because of the server's option partial.");
 	listing_fail_page(&paginator->listing);
 }
@@ -453,7 +463,7 @@ lose_end(Paginator *paginator, const Postponed *page)
 
 	progress_warning(page->error.sqlstate,
 					 fetch_error_message(&page->error, &place),
-					 page->error.detail,
+					 fetch_error_detail(&page->error, &place),
 					 "It may be behind the last program: what arrived is stored, and nothing is deleted.");
 	listing_lose_end(&paginator->listing);
 }
@@ -504,6 +514,7 @@ try_again(Paginator *paginator, Slot *slot, const FetchError *error,
 		throttle_hold(&paginator->throttle, now + wait);
 	wait_until(slot, now + throttle_backoff(&paginator->throttle, slot->attempt));
 	slot->attempt++;
+	slot->fresh = true;
 	paginator->counts.retries++;
 }
 
@@ -522,8 +533,8 @@ is_stale(const Slot *slot, const HttpResponse *response)
 static void
 try_new_connection(Paginator *paginator, Slot *slot)
 {
-	slot->stale = true;
-	wait_until(slot, 0);
+	slot->stale = slot->fresh = true;
+	wait_until(slot, clock_us());
 	paginator->counts.retries++;
 }
 
@@ -531,8 +542,9 @@ try_new_connection(Paginator *paginator, Slot *slot)
 static void
 slow_down(Paginator *paginator, Slot *slot, FetchError *error, int64 wait)
 {
-	int			refused = throttle_refused(&paginator->throttle, clock_us(), slot->sent_at,
-										   paginator->in_flight, wait);
+	int64		now = clock_us();
+	int			refused = throttle_refused(&paginator->throttle, now, slot->sent_at,
+										   paginator->in_flight, wait, false);
 
 	if (refused >= paginator->account->attempts)
 	{
@@ -540,30 +552,90 @@ slow_down(Paginator *paginator, Slot *slot, FetchError *error, int64 wait)
 		error->kind = FETCH_ERROR_FATAL;
 		skip_page(paginator, slot, error);
 	}
-	wait_until(slot, 0);
+	wait_until(slot, now);
 	paginator->counts.retries++;
 }
 
 /*
- * With fewer sockets, or less memory, fewer requests are in flight; where there
- * is not enough for one it is an error.
+ * The API has too much to do: no attempt is used up where pages have arrived
+ * since this one failed last.  It may go out over a connection that is there:
+ * the API may have refused one more.
  */
 static void
-use_less_room(Paginator *paginator, Slot *slot, const FetchError *error)
+relieve_api(Paginator *paginator, Slot *slot, const FetchError *error,
+			const HttpResponse *response, int64 wait)
+{
+	int			attempts = paginator->account->attempts;
+	int64		now = clock_us();
+	int			refused = throttle_refused(&paginator->throttle, now, slot->sent_at,
+										   paginator->in_flight, wait, true);
+
+	if (paginator->arrived > slot->arrived)
+		wait_until(slot, now);
+	else if (slot->attempt >= attempts || refused >= attempts)
+	{
+		slot->attempt = attempts;
+		fail_page(paginator, slot, error, response->status);
+		return;
+	}
+	else
+	{
+		wait_until(slot, now + throttle_backoff(&paginator->throttle, slot->attempt));
+		slot->attempt++;
+	}
+	slot->arrived = paginator->arrived;
+	paginator->counts.retries++;
+}
+
+/*
+ * It is about the credentials, unless one of the requests that are under way
+ * shows that they are good.
+ */
+static void
+take_denial(Paginator *paginator, Slot *slot, FetchError *error,
+			const HttpResponse *response, int64 wait)
+{
+	if (paginator->in_flight > 0)
+	{
+		relieve_api(paginator, slot, error, response, wait);
+		return;
+	}
+	error->kind = FETCH_ERROR_FATAL;
+	fail_page(paginator, slot, error, response->status);
+}
+
+/* As many requests in flight as there are now; this one goes out later. */
+static void
+use_less_room(Paginator *paginator, Slot *slot)
+{
+	throttle_limit(&paginator->throttle, Max(paginator->in_flight, 1));
+	wait_until(slot, clock_us());
+	paginator->counts.requests--;
+}
+
+/* Where there is no socket for a single request, waiting would not help. */
+static void
+use_fewer_sockets(Paginator *paginator, Slot *slot, const FetchError *error)
 {
 	FetchErrorPlace place = place_of(paginator, slot);
 
 	if (paginator->in_flight == 0)
 		fetch_error_raise(error, &place);
-	throttle_limit(&paginator->throttle, paginator->in_flight);
-	wait_until(slot, 0);
-	paginator->counts.requests--;
+	use_less_room(paginator, slot);
+}
+
+static bool
+may_be_tried_again(const FetchError *error)
+{
+	return error->kind == FETCH_ERROR_RETRY || error->kind == FETCH_ERROR_RATE ||
+		error->kind == FETCH_ERROR_OVERLOAD;
 }
 
 static void
 take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResponse *response)
 {
-	int64		wait = parse_retry_after(response->retry_after, time(NULL));
+	int64		wait = parse_retry_after(response->retry_after, response->date,
+										   time(NULL));
 	int64		max_wait = paginator->account->max_retry_after;
 
 	if (is_stale(slot, response))
@@ -571,8 +643,7 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResp
 		try_new_connection(paginator, slot);
 		return;
 	}
-	if ((error->kind == FETCH_ERROR_RETRY || error->kind == FETCH_ERROR_RATE) &&
-		wait > max_wait * USECS_PER_MSEC)
+	if (may_be_tried_again(error) && wait > max_wait * USECS_PER_MSEC)
 		fetch_error_of_wait(error, wait / USECS_PER_MSEC, max_wait);
 
 	switch (error->kind)
@@ -583,8 +654,17 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResp
 		case FETCH_ERROR_RATE:
 			slow_down(paginator, slot, error, wait);
 			break;
-		case FETCH_ERROR_NO_ROOM:
-			use_less_room(paginator, slot, error);
+		case FETCH_ERROR_OVERLOAD:
+			relieve_api(paginator, slot, error, response, wait);
+			break;
+		case FETCH_ERROR_DENIED:
+			take_denial(paginator, slot, error, response, wait);
+			break;
+		case FETCH_ERROR_NO_SOCKET:
+			use_fewer_sockets(paginator, slot, error);
+			break;
+		case FETCH_ERROR_NO_BUFFER:
+			use_less_room(paginator, slot);
 			break;
 		case FETCH_ERROR_FINAL:
 		case FETCH_ERROR_FATAL:
@@ -624,7 +704,7 @@ take_response(Paginator *paginator, const HttpResponse *response)
 	FetchError	error;
 
 	paginator->in_flight--;
-	if (fetch_error_of_response(&error, response))
+	if (fetch_error_of_response(&error, response, paginator->arrived > 0))
 		take_failure(paginator, slot, &error, response);
 	else if (read_body(paginator, response, &page, &problem))
 		take_page(paginator, slot, &page);

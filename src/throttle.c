@@ -27,9 +27,16 @@
  * all: a limiter at the API's door refuses 95 requests long before the first
  * one that it let in is answered.
  *
+ * An API that is merely overloaded (a 503, a connection that is refused or
+ * reset) has often a limit on the requests at a time, and such a refusal costs
+ * next to nothing.  There the first wave is an experiment: as many requests as
+ * it let in may be in flight, and as many may be started in each round trip.
+ * Should the next wave show that this was wrong, the pace begins as above.
+ *
  * The figures below were chosen with the simulated limiters of
- * test/unit/retry_test.c, which shows what they achieve: leaky and token
- * buckets of 2 to 200 requests/s, round trips of 0 to 500 ms.
+ * test/unit/throttle_test.c, which shows what they achieve: leaky and token
+ * buckets and queues of 2 to 200 requests/s, 3 to 30 requests at a time, round
+ * trips of 0 to 500 ms.
  */
 #include "postgres.h"
 
@@ -38,7 +45,8 @@
 
 #include "throttle.h"
 
-#define MICROSECONDS INT64CONST(1000000)
+#include "datatype/timestamp.h"
+
 
 /*
  * The pace after the first refusal: 18.5 starts a second, just below the 20/s
@@ -161,9 +169,42 @@ speed_up(Throttle *throttle, int64 sent_at)
 	throttle->interval = Max(throttle->interval, MIN_INTERVAL);
 }
 
-void
-throttle_succeeded(Throttle *throttle, int64 sent_at)
+/*
+ * An answer to one of the requests that were on their way when the first one
+ * was refused.  Those that are still in flight may be refused as well, so each
+ * answer makes the estimate better.
+ */
+static void
+learn_from_first_wave(Throttle *throttle, int in_flight)
 {
+	int			let_in = Max(in_flight + throttle->first_accepted, 1);
+
+	if (throttle->round_trip > 0)
+	{
+		double		interval = (double) throttle->round_trip / let_in;
+
+		throttle->interval = Max(Min(interval, FIRST_INTERVAL), MIN_INTERVAL);
+		let_in = Max(let_in, (int) (throttle->round_trip / throttle->interval));
+	}
+	throttle->window = Min(let_in, throttle->max_in_flight);
+}
+
+static bool
+is_of_first_wave(const Throttle *throttle, int64 sent_at)
+{
+	return throttle->waves == 0 ||
+		(throttle->waves == 1 && sent_at <= throttle->wave_end);
+}
+
+void
+throttle_succeeded(Throttle *throttle, int64 now, int64 sent_at, int in_flight)
+{
+	if (throttle->round_trip == 0)
+		throttle->round_trip = Max(now - sent_at, 1);
+	if (is_of_first_wave(throttle, sent_at))
+		throttle->first_accepted++;
+	if (throttle->learning && is_of_first_wave(throttle, sent_at))
+		learn_from_first_wave(throttle, in_flight);
 	throttle->last_success = Max(throttle->last_success, sent_at);
 	throttle->barren_waves = 0;
 	throttle->own_hold = PG_INT64_MIN;
@@ -188,15 +229,31 @@ start_pace(Throttle *throttle, bool costly)
 	throttle->costly = costly;
 }
 
+/*
+ * How many of the requests sent at a pace got through: of an API that refuses
+ * at once, those still in flight did.
+ */
+static int
+count_accepted(const Throttle *throttle, int in_flight, bool overload)
+{
+	return throttle->accepted + (overload ? in_flight : 0);
+}
+
 static void
-slow_down(Throttle *throttle, int64 sent_at)
+slow_down(Throttle *throttle, int64 sent_at, int accepted)
 {
 	bool		in_search = !throttle->limit_met && !throttle->costly;
 
 	/* Judge the interval that the refused request was sent at */
 	if (sent_at < throttle->round_start)
 		throttle->interval = throttle->last_round;
-	if (in_search || throttle->accepted < FEW)
+	if (throttle->learning && accepted < FEW)
+	{
+		/* It was no limit on the requests at a time: begin the search */
+		throttle->interval = FIRST_INTERVAL;
+		return;
+	}
+	if (in_search || accepted < FEW)
 		throttle->interval /= SEARCH_STEP;
 	else
 		throttle->interval *= STEP_BACK;
@@ -243,16 +300,20 @@ nothing_arrives(const Throttle *throttle, int64 now)
 
 /* The first refusal of a wave. */
 static void
-begin_wave(Throttle *throttle, int64 now, int64 sent_at, int in_flight, bool costly)
+begin_wave(Throttle *throttle, int64 now, int64 sent_at, int in_flight,
+		   bool costly, bool overload)
 {
 	throttle->wave_end = now;
 	if (nothing_arrives(throttle, now))
 		throttle->barren_waves++;
-	throttle->window = Max(Min(throttle->window, in_flight) / 2, 1);
+	throttle->window = Max(Min(throttle->window, in_flight) / (overload ? 1 : 2), 1);
 	if (throttle->interval == 0)
 		start_pace(throttle, costly);
 	else
-		slow_down(throttle, sent_at);
+		slow_down(throttle, sent_at,
+				  count_accepted(throttle, in_flight, overload));
+	throttle->learning = overload && !costly && throttle->waves == 0;
+	throttle->waves++;
 	throttle->paced_since = THROTTLE_NEVER;
 	throttle->accepted = 0;
 	throttle->own_hold = now + own_hold(throttle);
@@ -260,10 +321,12 @@ begin_wave(Throttle *throttle, int64 now, int64 sent_at, int in_flight, bool cos
 
 int
 throttle_refused(Throttle *throttle, int64 now, int64 sent_at, int in_flight,
-				 int64 retry_after)
+				 int64 retry_after, bool overload)
 {
 	if (sent_at > throttle->wave_end)
-		begin_wave(throttle, now, sent_at, in_flight, retry_after > 0);
+		begin_wave(throttle, now, sent_at, in_flight, retry_after > 0, overload);
+	if (throttle->learning)
+		learn_from_first_wave(throttle, in_flight);
 	if (retry_after > 0)
 		throttle->hold_until = Max(throttle->hold_until, now + retry_after);
 	return throttle->barren_waves;
@@ -297,13 +360,12 @@ parse_seconds(const char *text)
 }
 
 /*
- * Seconds from now to an HTTP date, or -1 when it is none.  The names of days
- * and months are read as LC_TIME says, which a backend keeps at "C": lc_time
- * is in force only while the names for to_char() are fetched (see the head of
- * PostgreSQL's pg_locale.c).
+ * An HTTP date.  The names of days and months are read as LC_TIME says, which a
+ * backend keeps at "C": lc_time is in force only while the names for to_char()
+ * are fetched (see the head of PostgreSQL's pg_locale.c).
  */
-static double
-seconds_until(const char *date, time_t now)
+static bool
+parse_date(const char *date, time_t *when)
 {
 	static const char *const formats[] = {
 		"%a, %d %b %Y %H:%M:%S GMT",	/* IMF-fixdate */
@@ -317,23 +379,31 @@ seconds_until(const char *date, time_t now)
 		const char *end = strptime(date, formats[i], &parts);
 
 		if (end != NULL && *skip_blanks(end) == '\0')
-			return difftime(timegm(&parts), now);
+		{
+			*when = timegm(&parts);
+			return true;
+		}
 	}
-	return -1;
+	return false;
 }
 
 int64
-parse_retry_after(const char *value, time_t now)
+parse_retry_after(const char *value, const char *date, time_t now)
 {
 	double		seconds;
 	int64		wait;
+	time_t		until;
 
 	if (value == NULL)
 		return -1;
 	value = skip_blanks(value);
 	seconds = parse_seconds(value);
-	if (seconds < 0)
-		seconds = seconds_until(value, now);
-	wait = (int64) (Min(seconds, LONGEST_WAIT) * MICROSECONDS);
+	if (seconds < 0 && parse_date(value, &until))
+	{
+		if (date != NULL)
+			(void) parse_date(skip_blanks(date), &now);
+		seconds = difftime(until, now);
+	}
+	wait = (int64) (Min(seconds, LONGEST_WAIT) * USECS_PER_SEC);
 	return wait > 0 ? wait : -1;
 }

@@ -32,6 +32,7 @@
 
 #include "account.h"
 #include "clock.h"
+#include "commit_log.h"
 #include "compat.h"
 #include "fetch.h"
 #include "http.h"
@@ -83,7 +84,7 @@ _PG_init(void)
 							 PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomBoolVariable("yelp_sync.log_syncs",
-							 "Logs each sync that finished.",
+							 "Logs each sync that was committed.",
 							 NULL,
 							 &log_syncs,
 							 true,
@@ -323,11 +324,9 @@ static void
 log_run(const Account *account, const ProgressResult *result)
 {
 	if (log_syncs)
-		ereport(LOG_SERVER_ONLY,
-				(errmsg("yelp_sync: account \"%s\" on server \"%s\": %s",
-						account->username, account->server,
-						progress_summary(result)),
-				 errhidestmt(true)));
+		commit_log(psprintf("yelp_sync: account \"%s\" on server \"%s\": %s",
+							account->username, account->server,
+							progress_summary(result)));
 }
 
 static void
@@ -448,7 +447,12 @@ yelp_sync(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("username must not be null")));
 	PreventCommandIfReadOnly("yelp_sync()");
+	PreventCommandIfParallelMode("yelp_sync()");
 	PreventCommandDuringRecovery("yelp_sync()");
+	if (!IsUnderPostmaster)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("yelp_sync() cannot be called in single-user mode")));
 	InitMaterializedSRF(fcinfo, 0);
 
 	active.username = text_to_cstring(PG_GETARG_TEXT_PP(0));

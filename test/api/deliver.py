@@ -82,11 +82,17 @@ async def reset(request, answer, options, api):
     reset_connection(request.transport)
 
 
+NO_LINGER = struct.pack("ii", 1, 0)     # close with a TCP reset
+
+
 def reset_connection(transport):
-    """Close with a TCP reset: that is what SO_LINGER with no time does."""
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                                                  struct.pack("ii", 1, 0))
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
     transport.abort()
+
+
+def reset_socket(sock):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+    sock.close()
 
 
 async def stall(request, answer, options, api):

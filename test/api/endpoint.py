@@ -83,6 +83,10 @@ class Api:
             self.admit()
         except Refusal as refusal:
             return self.send(request, refusal.answer(), entry)
+        except ConnectionRefusedError:
+            entry["status"] = "reset"
+            deliver.reset_connection(request.transport)
+            return deliver.ConnectionOver()
         action = self.faults.take(entry["account"], entry["offset"], entry["limit"])
         entry["fault"] = action and action.name()
         answer = self.answer(request, action)
@@ -94,11 +98,14 @@ class Api:
     def admit(self):
         for limiter in self.limiters:
             seconds = limiter.admit(time.monotonic(), self.traffic.in_flight)
-            if seconds is not None:
-                raise Refusal(429, "TOO_MANY_REQUESTS_PER_SECOND",
-                              "You have exceeded the queries-per-second limit for this endpoint. "
-                              "Try reducing the rate at which you make queries.",
-                              retry_after_header(limiter.retry_after, seconds))
+            if seconds is None:
+                continue
+            if limiter.refusal == "reset":
+                raise ConnectionRefusedError
+            raise Refusal(limiter.refusal, "TOO_MANY_REQUESTS_PER_SECOND",
+                          "You have exceeded the queries-per-second limit for this endpoint. "
+                          "Try reducing the rate at which you make queries.",
+                          retry_after_header(limiter.retry_after, seconds))
 
     def answer(self, request, action):
         def right_answer(replacements=()):

@@ -1,18 +1,23 @@
-"""Rate limiters in front of the API.  The clock is an argument, in seconds."""
+"""Limiters in front of the API.  The clock is an argument, in seconds.
+
+Each refuses with 429, or as `refusal` says: with another status, or with "reset", a TCP reset.
+"""
 import email.utils
 import math
 import time
 
 FORMS = ("seconds", "date", "none")
+REFUSALS = (403, 429, 503, "reset")
 
 
 class TokenBucket:
     """`rate` requests a second, and `burst` at once after a rest."""
 
-    def __init__(self, rate, burst=1, retry_after="seconds"):
+    def __init__(self, rate, burst=1, retry_after="seconds", refusal=429):
         if rate <= 0 or burst < 1:
             raise ValueError("rate is above 0, burst is 1 at least")
-        self.rate, self.burst, self.retry_after = rate, burst, retry_after
+        self.rate, self.burst = rate, burst
+        self.retry_after, self.refusal = retry_after, refusal
         self.tokens, self.filled_at = burst, None
 
     def admit(self, now, in_flight):
@@ -30,8 +35,8 @@ class TokenBucket:
 class InFlight:
     """Refuses what would make more than `limit` requests at the same time."""
 
-    def __init__(self, limit, retry_after="none"):
-        self.limit, self.retry_after = limit, retry_after
+    def __init__(self, limit, retry_after="none", refusal=429):
+        self.limit, self.retry_after, self.refusal = limit, retry_after, refusal
 
     def admit(self, now, in_flight):
         return None if in_flight <= self.limit else 1.0
@@ -48,6 +53,8 @@ def make_limiters(kinds):
             raise ValueError(f"no limiter {kind!r}: there are {', '.join(KINDS)}")
         if options.get("retry_after", "none") not in FORMS:
             raise ValueError(f"retry_after is one of {', '.join(FORMS)}")
+        if options.get("refusal", 429) not in REFUSALS:
+            raise ValueError(f"refusal is one of {', '.join(map(str, REFUSALS))}")
         limiters.append(KINDS[kind](**options))
     return limiters
 

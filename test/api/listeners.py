@@ -81,11 +81,19 @@ class Listener:
         loop = asyncio.get_running_loop()
         while True:
             connection, _ = await loop.sock_accept(self.socket)
+            if self.is_full():
+                self.traffic.turned_away += 1
+                deliver.reset_socket(connection)
+                continue
             self.traffic.accepted += 1
             self.traffic.open += 1
             task = loop.create_task(self.begin(connection))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+
+    def is_full(self):
+        most = self.api.settings.max_connections
+        return most is not None and self.traffic.open >= most
 
     async def begin(self, connection):
         if self.api.settings.connection_delay_ms:

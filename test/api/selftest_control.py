@@ -9,6 +9,7 @@ import sys
 import time
 
 import changes
+
 from selftest_tools import PROGRAM, Response, case, equal, fault, poll
 
 
@@ -78,6 +79,23 @@ def _(api):
         api.order("release")
         equal(Response(held).status, 200)
     equal(api.get().status, 200)
+
+
+@case("limiters that refuse with another status, or with a reset; more connections than allowed")
+def _(api):
+    for refusal in (403, 503, "reset"):
+        api.order("limiter", token_bucket={"rate": 0.001, "refusal": refusal})
+        equal(api.get().status, 200)
+        equal(api.get().status, None if refusal == "reset" else refusal)
+    api.order("limiter")
+    api.order("config", max_connections=1)
+    fault(api, {"hold": True}, times=1)
+    with api.ask() as held:
+        api.poll_counter("held", 1)
+        equal(api.get().status, None)
+        equal(api.read("counters")["turned_away"], 1)
+        api.order("release")
+        equal(Response(held).status, 200)
 
 
 # Drift

@@ -9,6 +9,8 @@ SETTINGS = {
     "latency_ms": (0, "number"),
     # Before the TLS handshake, or before the first byte is read where there is no TLS
     "connection_delay_ms": (0, "number"),
+    # More than so many at a time are reset as soon as they stand
+    "max_connections": (None, "integer"),
     # In the order of the server's preference
     "encodings": (["gzip", "deflate"], "list"),
     "connection_close": (False, "boolean"),

@@ -60,13 +60,14 @@ sub waits
 # libcurl itself repeats a request that finds its old connection closed: use none
 $api->config(connection_close => \1);
 foreach my $case (
-	(map { [ "status $_", status($_) ] } 408, 500, 502, 503, 504),
+	(map { [ "status $_", status($_) ] } 408, 421, 425, 500, 502, 503, 504),
 	[ 'no answer', 'close' ],
 	[ 'reset before the headers', 'reset' ],
 	[ 'reset in the body', { reset => { at => 300 } } ],
 	[ 'body cut', { close => { at => 300 } } ],
 	[ 'chunked body cut', { chunked_cut => { at => 300 } } ],
 	[ 'HTML', { respond => { body => '<html></html>' } } ],
+	[ 'JSON that is no page', { respond => { body => '{"error":{"id":"BUSY"}}' } } ],
 	[ 'a body that stops', { drip => { at => 300 } }, timeout => '400ms' ])
 {
 	my ($name, $action, %options) = @$case;
@@ -98,9 +99,10 @@ foreach my $attempts (1, 2, 10)
 
 # ---- what is not ----
 
+# 401 and 403 before anything else has been answered
 foreach my $status (204, 301, 302, 307, 400, 401, 403, 404, 405, 410, 418, 422)
 {
-	my $result = sync_with({}, { match => { offset => 0 }, action => status($status) });
+	my $result = sync_with({ concurrency => 1 }, { match => { offset => 0 }, action => status($status) });
 	like($result->{sqlstate}, qr/^(HV000|28000)$/, "status $status: an error");
 	is(requests_at(0), 1, '... at once');
 }
@@ -258,9 +260,24 @@ foreach my $case (
 
 foreach my $status (401, 403)
 {
-	my $result = sync_with({}, { match => { offset => 40 }, action => waits($status, '3600') });
+	my $result = sync_with({ concurrency => 1 },
+		{ match => { offset => 0 }, action => waits($status, '3600') });
 	is($result->{sqlstate}, '28000', "$status with a Retry-After: wrong credentials all the same");
+
+	$result = sync_with({ concurrency => 1 },
+		{ match => { offset => 40 }, times => 2, action => status($status) });
+	is($result->{error}, undef, "$status after pages came: tried again");
+	is(requests_at(40), 3, '... twice');
 }
+
+subtest 'the wrong password' => sub {
+	$api->config(accounts => { acme => { password => 'new' } });
+	my $result = sync_with({});
+	is($result->{sqlstate}, '28000', 'an error');
+	like($result->{error}, qr/: API refused the credentials \(attempt 1 of 3, /, 'at once');
+	is($api->counters->{requests}, 6, 'after one request for each page and the look behind them');
+	$api->config(accounts => { acme => { password => 's3cret' } });
+};
 
 # ---- 429 ----
 
@@ -276,7 +293,7 @@ foreach my $partial ('off', 'on')
 	my $result = sync_with({ concurrency => 1, attempts => 4, partial => $partial },
 		{ action => status(429) });
 	is($result->{sqlstate}, '53400', "nothing but 429s, partial $partial: an error");
-	like($result->{error}, qr/page at offset 0 .*: API refuses so many requests \(attempt 4 of 4, /,
+	like($result->{error}, qr/page at offset 0 .*: API rate limit exceeded \(attempt 4 of 4, /,
 		'... that says so');
 	like($result->{hint}, qr/concurrency/, '... with a hint');
 	is($api->counters->{requests}, 4, '... after so many attempts');

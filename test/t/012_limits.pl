@@ -4,13 +4,10 @@
 use strict;
 use warnings;
 
-use IO::Socket::INET;
-use POSIX ();
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
+use YelpNginx;
 use YelpSession;
 use YelpTest;
 
@@ -47,78 +44,6 @@ sub add_programs
 	my ($name, $api) = @_;
 	$api->config(latency_ms => 50, accounts => { $name => { count => $programs, style => 'cheap' } });
 	return;
-}
-
-# ---- nginx ----
-
-my $nginx_pid;
-
-sub start_nginx
-{
-	my $directory = PostgreSQL::Test::Utils::tempdir('nginx');
-	my $port = PostgreSQL::Test::Cluster::get_free_port();
-	my $backend = $api->port('http');
-	my $temp = join ' ',
-	  map { "${_}_temp_path $directory/$_;" } qw(client_body proxy fastcgi uwsgi scgi);
-
-	PostgreSQL::Test::Utils::append_to_file("$directory/nginx.conf", <<"END");
-daemon off;
-master_process off;
-pid $directory/pid;
-error_log $directory/error.log;
-events { worker_connections 1024; }
-http {
-	$temp
-	log_format answers '\$status \$arg_offset \$msec';
-	access_log $directory/access.log answers;
-	limit_req_zone \$server_name zone=api:1m rate=${rate}r/s;
-	limit_req_status 429;
-	keepalive_requests 10000;
-	server {
-		listen 127.0.0.1:$port;
-		server_name api;
-		location / {
-			limit_req zone=api;
-			proxy_pass http://127.0.0.1:$backend;
-		}
-	}
-}
-END
-	$nginx_pid = fork() // die "could not fork: $!";
-	if (!$nginx_pid)
-	{
-		open(STDERR, '>', "$directory/messages") or POSIX::_exit(127);
-		exec 'nginx', '-p', $directory, '-c', "$directory/nginx.conf", '-e', "$directory/error.log"
-		  or POSIX::_exit(127);
-	}
-	$api->poll_until(
-		sub {
-			die 'nginx ended: ' . slurp_file("$directory/messages") . "\n"
-			  if waitpid($nginx_pid, POSIX::WNOHANG) != 0;
-			-s "$directory/pid" && IO::Socket::INET->new("127.0.0.1:$port");
-		},
-		'nginx to listen');
-	return ("http://127.0.0.1:$port/programs/v1", "$directory/access.log");
-}
-
-END
-{
-	if ($nginx_pid)
-	{
-		local $?;
-		kill 'TERM', $nginx_pid;
-		waitpid($nginx_pid, 0);
-	}
-}
-
-# The answers in order, each a hash with status and offset
-sub nginx_answers
-{
-	my ($file) = @_;
-	return map {
-		my ($status, $offset) = split / /;
-		{ status => $status, offset => $offset }
-	} split /\n/, slurp_file($file);
 }
 
 # ---- what came of it ----
@@ -166,7 +91,9 @@ my %limits = (
 	seconds => 'token bucket with Retry-After in seconds',
 	date => 'token bucket with Retry-After as a date');
 my %apis = (nginx => $api, map { $_ => YelpApi->start } keys %limits);
-my ($nginx_url, $nginx_log) = start_nginx();
+my $nginx = YelpNginx->start($api,
+	http => "limit_req_zone \$server_name zone=api:1m rate=${rate}r/s; limit_req_status 429;",
+	location => 'limit_req zone=api;');
 
 # The first sync, without limits, so that the next one sends all requests at once
 my (%sessions, %results, %changed);
@@ -184,12 +111,12 @@ foreach my $name (keys %apis)
 $apis{$_}->limiter(token_bucket =>
 	  { rate => $rate, burst => 1, retry_after => $_ eq 'plain' ? 'none' : $_ })
   foreach keys %limits;
-$node->safe_psql('postgres', "ALTER SERVER nginx OPTIONS (SET endpoint '$nginx_url')");
+$node->safe_psql('postgres', "ALTER SERVER nginx OPTIONS (SET endpoint '" . $nginx->url . "')");
 
 # All four at the same time
 $sessions{$_}->begin_sync($_) for keys %sessions;
 $results{$_} = $sessions{$_}->sync_result for keys %sessions;
-check_sync('nginx', 'nginx', $results{nginx}, nginx_answers($nginx_log));
+check_sync('nginx', 'nginx', $results{nginx}, $nginx->answers);
 check_sync($_, $limits{$_}, $results{$_}, $apis{$_}->log) for sort keys %limits;
 foreach my $name (sort keys %sessions)
 {

@@ -27,6 +27,7 @@
 typedef enum Limit
 {
 	LEAKY,						/* nginx limit_req with nodelay */
+	QUEUE,						/* and without: what it lets in has to wait */
 	BUCKET,						/* tokens, some of which others take */
 	IN_FLIGHT,					/* so many requests at a time */
 	NO_LIMIT
@@ -39,6 +40,7 @@ typedef struct Api
 	double		rate;			/* requests per second */
 	double		burst;			/* tokens, or requests at a time */
 	int64		retry_after;	/* told with each refusal, or -1 */
+	bool		overload;		/* refuses with 503 or a reset, not with 429 */
 	int64		latency;		/* of an answer */
 	bool		near;			/* refusals take 1 ms each way instead */
 	double		others;			/* requests per second by others */
@@ -132,6 +134,7 @@ api_accepts(Api *api, int64 now)
 	switch (api->limit)
 	{
 		case LEAKY:
+		case QUEUE:
 			return leaky_accepts(api, now);
 		case BUCKET:
 			return bucket_accepts(api, now);
@@ -210,6 +213,13 @@ start_requests(Run *run)
 	return THROTTLE_NEVER;
 }
 
+/* How long the request that was let in last has to wait. */
+static int64
+queueing(const Api *api)
+{
+	return api->limit == QUEUE ? (int64) (api->level * SECOND / api->rate) : 0;
+}
+
 static void
 request_arrives(Run *run, Request *request)
 {
@@ -220,7 +230,7 @@ request_arrives(Run *run, Request *request)
 	if (!request->refused)
 		api->serving++;
 	request->next_at += request->refused ? way_to_limiter(api) :
-		way_to_answer(api);
+		way_to_answer(api) + queueing(api);
 }
 
 static void
@@ -232,7 +242,7 @@ answer_arrives(Run *run, Request request)
 	{
 		run->api.serving--;
 		run->done++;
-		throttle_succeeded(&run->retry, request.sent_at);
+		throttle_succeeded(&run->retry, run->now, request.sent_at, run->in_flight);
 		return;
 	}
 	run->waiting++;
@@ -242,7 +252,8 @@ answer_arrives(Run *run, Request request)
 	else
 		run->later++;
 	barren = throttle_refused(&run->retry, run->now, request.sent_at,
-							  run->in_flight, run->api.retry_after);
+							  run->in_flight, run->api.retry_after,
+							  run->api.overload);
 	run->barren = Max(run->barren, barren);
 	run->failed = run->failed || barren >= ATTEMPTS;
 	if (run->api.retry_after > 0)
@@ -340,9 +351,10 @@ static const char *
 name_of(const Api *api)
 {
 	static char name[100];
-	static const char *const kinds[] = {"leaky", "bucket", "in flight", "none"};
+	static const char *const kinds[] = {"leaky", "queue", "bucket", "in flight", "none"};
 
-	snprintf(name, sizeof(name), "%s %g/s burst %g%s%s",
+	snprintf(name, sizeof(name), "%s%s %g/s burst %g%s%s",
+			 api->overload ? "overload: " : "",
 			 kinds[api->limit], api->rate, api->burst,
 			 api->retry_after > 0 ? ", Retry-After" : "",
 			 api->near ? ", limiter near" : "");
@@ -397,7 +409,64 @@ test_twenty_per_second(void)
 }
 
 /*
- * CallbackError a pace far from the first one takes some round trips and refusals.
+ * The same limits by APIs that are overloaded (503, or a reset): a refusal costs
+ * nothing, so there may be many of them.
+ */
+static void
+test_overload(void)
+{
+	static const double bursts[] = {1, 5, 20};
+	Bound		bound = {1.5, 0, 0.8};
+
+	for (size_t i = 0; i < lengthof(bursts); i++)
+	{
+		Api			api = {.rate = 20,.retry_after = -1,.overload = true};
+
+		api.burst = bursts[i];
+		api.limit = LEAKY;
+		check_limiter(api, 96, bound);
+		api.limit = QUEUE;
+		check_limiter(api, 96, bound);
+		api.limit = BUCKET;
+		check_limiter(api, 96, bound);
+	}
+}
+
+/*
+ * So many requests at a time, the others refused with 503 or reset: as fast as
+ * latency allows that.
+ */
+static void
+test_overload_in_flight(void)
+{
+	static const int limits[] = {3, 10, 30};
+
+	for (size_t k = 0; k < lengthof(limits); k++)
+		for (int near = 0; near < 2; near++)
+			for (size_t i = 1; i < lengthof(latencies); i++)
+			{
+				Api			api = {.limit = IN_FLIGHT,.retry_after = -1};
+				double		round_trip = latencies[i] / 1000.0;
+				double		least = ceil(96.0 / limits[k]) * round_trip;
+				Worst		worst;
+
+				api.burst = limits[k];
+				api.overload = true;
+				api.latency = latencies[i] * MS;
+				api.near = near;
+				worst = simulate_all(&api, 96);
+				tap_ok(worst.failed == 0 &&
+					   worst.seconds <= 1.5 * least + round_trip,
+					   "overload: %d in flight, %d ms%s", limits[k], latencies[i],
+					   near ? ", limiter near" : "");
+				printf("# %.2f s = %.2f x minimum, %d refused at once, %d later\n",
+					   worst.seconds, worst.seconds / least, worst.salvo,
+					   worst.later);
+			}
+}
+
+/*
+ * To find a pace far from the first one takes some round trips and refusals.
  * Where each refusal costs a second, the pace is not raised in a hurry: a fast
  * API then takes no longer than one that allows 20/s.
  */
@@ -526,8 +595,15 @@ test_all_refused(void)
 		   "all refused: waits as it is told (%.2f s)", seconds(&run));
 	tap_is_int(run.too_early, 0, "all of it");
 
-	api.burst = 5;
 	api.retry_after = -1;
+	api.overload = true;
+	simulate(&run, &api, 96, 1);
+	tap_ok(run.failed && seconds(&run) > 1.5 && seconds(&run) < 3.5,
+		   "an API that is down: fails after two backoffs (%.2f s)", seconds(&run));
+	tap_ok(run.later < 10, "and is asked little meanwhile (%d)", run.later);
+	api.overload = false;
+
+	api.burst = 5;
 	simulate(&run, &api, 96, 1);
 	tap_ok(run.failed && seconds(&run) > 10 && seconds(&run) < 20,
 		   "refused for good after five pages (%.2f s)", seconds(&run));
@@ -589,30 +665,30 @@ test_window(void)
 
 	for (int i = 0; i < 8; i++)
 		throttle_started(&retry, START);
-	tap_is_int(throttle_refused(&retry, START + MS, START, 7, -1), 1,
+	tap_is_int(throttle_refused(&retry, START + MS, START, 7, -1, false), 1,
 			   "a wave without success is barren");
 	tap_ok(throttle_next_start(&retry, 2) < THROTTLE_NEVER &&
 		   throttle_next_start(&retry, 3) == THROTTLE_NEVER, "the window is halved");
 	for (int i = 6; i > 0; i--)
-		throttle_refused(&retry, START + 2 * MS, START, i, -1);
+		throttle_refused(&retry, START + 2 * MS, START, i, -1, false);
 	tap_ok(throttle_next_start(&retry, 2) < THROTTLE_NEVER, "once for a wave");
 	tap_ok(throttle_next_start(&retry, 0) >= START + SECOND / 2,
 		   "nothing starts before the backoff is over");
-	tap_is_int(throttle_refused(&retry, START + 2 * SECOND, START + SECOND, 0, -1),
+	tap_is_int(throttle_refused(&retry, START + 2 * SECOND, START + SECOND, 0, -1, false),
 			   2, "the next wave");
 
-	throttle_succeeded(&retry, START);
+	throttle_succeeded(&retry, START, START, 0);
 	tap_ok(throttle_next_start(&retry, 0) <= START + 2 * SECOND,
 		   "a success ends our own backoff");
 	tap_is_int(throttle_refused(&retry, START + 4 * SECOND, START + 3 * SECOND,
-								0, -1), 0, "and starts the count again");
+								0, -1, false), 0, "and starts the count again");
 	for (int i = 0; i < 20; i++)
-		throttle_succeeded(&retry, START + 4 * SECOND);
+		throttle_succeeded(&retry, START + 4 * SECOND, START + 4 * SECOND, 0);
 	tap_ok(throttle_next_start(&retry, 7) < THROTTLE_NEVER &&
 		   throttle_next_start(&retry, 8) == THROTTLE_NEVER,
 		   "successes open the window again, no further than before");
 	tap_is_int(throttle_refused(&retry, START + 60 * SECOND, START + 59 * SECOND,
-								0, -1), 1, "a success long ago does not count");
+								0, -1, false), 1, "a success long ago does not count");
 }
 
 static void
@@ -626,9 +702,9 @@ test_paces(void)
 	for (int i = 0; i < 100; i++, now += 5 * SECOND)
 	{
 		throttle_started(&retry, now);
-		throttle_succeeded(&retry, now);
+		throttle_succeeded(&retry, now, now, 0);
 		throttle_started(&retry, now + SECOND);
-		throttle_refused(&retry, now + SECOND + MS, now + SECOND, 0, -1);
+		throttle_refused(&retry, now + SECOND + MS, now + SECOND, 0, -1, false);
 	}
 	tap_ok(throttle_next_start(&retry, 0) <= now - 3 * SECOND + MS,
 		   "never less than a start a second");
@@ -636,7 +712,7 @@ test_paces(void)
 	for (int i = 0; i < 10000; i++, now += SECOND)
 	{
 		throttle_started(&retry, now);
-		throttle_succeeded(&retry, now);
+		throttle_succeeded(&retry, now, now, 0);
 	}
 	tap_is_int(throttle_next_start(&retry, 0), now - SECOND + MS,
 			   "nor, after a refusal, more than a thousand");
@@ -652,7 +728,7 @@ test_limit(void)
 	tap_ok(throttle_next_start(&retry, 4) <= 0 &&
 		   throttle_next_start(&retry, 5) == THROTTLE_NEVER, "fewer sockets");
 	for (int i = 0; i < 10; i++)
-		throttle_succeeded(&retry, START);
+		throttle_succeeded(&retry, START, START, 0);
 	tap_ok(throttle_next_start(&retry, 5) == THROTTLE_NEVER,
 		   "successes do not bring more");
 	throttle_limit(&retry, 0);
@@ -676,7 +752,7 @@ test_hold(void)
 	throttle_hold(&retry, until + SECOND);
 	tap_is_int(throttle_next_start(&retry, 49), until + SECOND,
 			   "a longer one counts, and halves nothing again");
-	throttle_succeeded(&retry, START);
+	throttle_succeeded(&retry, START, START, 0);
 	tap_is_int(throttle_next_start(&retry, 0), until + SECOND,
 			   "a success does not end what the API asked for");
 	throttle_started(&retry, until + SECOND);
@@ -685,8 +761,8 @@ test_hold(void)
 
 	throttle_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
 	throttle_started(&retry, START);
-	throttle_refused(&retry, START + MS, START, 0, 3 * SECOND);
-	throttle_succeeded(&retry, START);
+	throttle_refused(&retry, START + MS, START, 0, 3 * SECOND, false);
+	throttle_succeeded(&retry, START, START, 0);
 	tap_is_int(throttle_next_start(&retry, 0), START + MS + 3 * SECOND,
 			   "a refusal's Retry-After holds back everything");
 }
@@ -748,18 +824,27 @@ test_retry_after(void)
 	char		digits[10001];
 
 	for (size_t i = 0; i < lengthof(cases); i++)
-		tap_is_int(parse_retry_after(cases[i].value, NOW), cases[i].wait,
+		tap_is_int(parse_retry_after(cases[i].value, NULL, NOW), cases[i].wait,
 				   "Retry-After: %s",
 				   cases[i].value ? cases[i].value : "(none)");
 
+	/* The API's clock is ten minutes ahead */
+	tap_is_int(parse_retry_after("Sun, 06 Nov 1994 08:59:37 GMT",
+								 "Sun, 06 Nov 1994 08:58:37 GMT", NOW), 60 * SECOND,
+			   "a date is counted from the answer's own");
+	tap_is_int(parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT", "now", NOW),
+			   60 * SECOND, "from our own clock where that is unreadable");
+	tap_is_int(parse_retry_after("30", "Sun, 06 Nov 1994 08:58:37 GMT", NOW),
+			   30 * SECOND, "seconds need no clock");
+
 	memset(digits, '9', sizeof(digits) - 1);
 	digits[sizeof(digits) - 1] = '\0';
-	tap_is_int(parse_retry_after(digits, NOW), INT64CONST(315360000) * SECOND,
+	tap_is_int(parse_retry_after(digits, NULL, NOW), INT64CONST(315360000) * SECOND,
 			   "10,000 digits");
 
 	/* A decimal comma must not matter, should LC_NUMERIC ever not be "C" */
 	if (setlocale(LC_NUMERIC, "de_DE.UTF-8") != NULL)
-		tap_is_int(parse_retry_after("1.5", NOW), 1500 * MS, "under LC_NUMERIC de_DE");
+		tap_is_int(parse_retry_after("1.5", NULL, NOW), 1500 * MS, "under LC_NUMERIC de_DE");
 	setlocale(LC_NUMERIC, "C");
 }
 
@@ -775,6 +860,8 @@ main(void)
 	test_no_limit();
 	test_all_refused();
 	test_twenty_per_second();
+	test_overload();
+	test_overload_in_flight();
 	test_other_rates();
 	test_long_listing();
 	test_in_flight_limit();

@@ -1,0 +1,139 @@
+# APIs that have too much to do, and say so otherwise than with 429: with 503 and
+# no Retry-After, with 403, or by resetting connections; and those that take only
+# so many requests or connections at a time.  With all options at their defaults
+# a sync gets through, in not much more time than the limit needs.
+use strict;
+use warnings;
+
+use Test::More;
+
+use YelpApi;
+use YelpNginx;
+use YelpSession;
+use YelpTest;
+
+my $programs = 1913;
+my $pages = 96;
+my $latency_ms = 100;
+my $rate = 20;
+my $at_a_time = 10;
+
+# Machines are noisy; what is aimed at is 1.5
+my $most_time = 2.5;
+
+my $rate_s = ($pages - 1) / $rate;
+my $turns_s = $pages / $at_a_time * $latency_ms / 1000;
+
+# Cases: name, the least time in seconds, and how to limit the API
+my @cases = (
+	[ 'nginx, limit_req with a burst of 20', ($pages - 21) / $rate, nginx => {
+		http => "limit_req_zone \$server_name zone=api:1m rate=${rate}r/s;",
+		location => 'limit_req zone=api burst=20;' } ],
+	[ 'nginx, limit_req without burst', $rate_s, nginx => {
+		http => "limit_req_zone \$server_name zone=api:1m rate=${rate}r/s;",
+		location => 'limit_req zone=api;' } ],
+	[ 'nginx, limit_conn', $turns_s, nginx => {
+		http => 'limit_conn_zone $server_name zone=api:1m;',
+		location => "limit_conn api $at_a_time;" } ],
+	[ 'token bucket, 503', $rate_s,
+		limiter => { token_bucket => { rate => $rate, refusal => 503, retry_after => 'none' } } ],
+	[ 'token bucket, 403', $rate_s,
+		limiter => { token_bucket => { rate => $rate, refusal => 403, retry_after => 'none' } } ],
+	[ 'token bucket, resets', $rate_s,
+		limiter => { token_bucket => { rate => $rate, refusal => 'reset' } } ],
+	[ 'so many requests at a time, 503', $turns_s,
+		limiter => { in_flight => { limit => $at_a_time, refusal => 503 } } ],
+	[ 'so many requests at a time, resets', $turns_s,
+		limiter => { in_flight => { limit => $at_a_time, refusal => 'reset' } } ],
+	[ 'so many connections, others are reset', $turns_s,
+		config => { max_connections => $at_a_time } ]);
+
+my ($node, $api) = YelpTest::start(server => { max_deleted => '100%' });
+my $session;
+
+sub sync_seconds
+{
+	my ($name) = @_;
+	my $result = $session->sync;
+
+	is($result->{error}, undef, "$name: no error");
+	return split /\|/, $session->value('SELECT extract(epoch FROM fetch_time), retries, status
+		FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1');
+}
+
+foreach my $case (@cases)
+{
+	my ($name, $least, $how, $what) = @$case;
+
+	subtest $name => sub {
+		$api->reset;
+		$api->config(latency_ms => $latency_ms, max_connections => undef,
+			accounts => { acme => { count => $programs, style => 'cheap' } });
+		my $nginx = $how eq 'nginx' ? YelpNginx->start($api, %$what) : undef;
+		$session = YelpSession->new($node);	# without connections from before
+		$session->options(endpoint => $nginx ? $nginx->url : $api->url);
+		$session->run('TRUNCATE yelp_programs, yelp_sync_runs');
+
+		# As many requests at once as there are pages
+		$session->run("INSERT INTO yelp_sync_runs (username, server, synced_by, status,
+			program_status, started_at, finished_at, programs, listed, pages, requests, retries,
+			received_bytes, added, updated, unchanged, deleted, missing, problems, failed_pages,
+			fetch_time, merge_time)
+			SELECT 'acme', 'yelp', current_user, 'synced', 'ALL', now(), now(), $programs, $programs,
+				$pages, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '0', '0'");
+		$api->limiter(%$what) if $how eq 'limiter';
+		$api->config(%$what) if $how eq 'config';
+		my ($seconds, $retries, $status) = sync_seconds($name);
+		note(sprintf '%s: %.2f times the least time, %d refused', $name, $seconds / $least, $retries);
+		is($status, 'synced', 'all of it');
+		cmp_ok($retries, '>', 0, 'some requests were refused');
+		cmp_ok($seconds / $least, '>', 0.9, 'the limit was in force');
+		cmp_ok($seconds / $least, '<', $most_time, 'and cost not much more time than it must');
+		is($session->value('SELECT count(*) FROM yelp_programs'), $programs,
+			'all programs are stored');
+		$session->end;
+	};
+}
+
+# ---- what is no overload ----
+
+$api->reset;
+$api->config(max_connections => undef, latency_ms => 0, accounts => { acme => { count => 100 } });
+$session = YelpSession->new($node);
+$session->options(endpoint => $api->url, retry_delay => '1ms', retry_max_delay => '2ms');
+is($session->sync->{error}, undef, 'another account');
+
+foreach my $case (
+	[ 503, { respond => { status => 503 } }, 'HV000' ],
+	[ 403, { respond => { status => 403 } }, 'HV000' ],
+	[ 'a reset', 'reset', '08006' ])
+{
+	my ($name, $action, $sqlstate) = @$case;
+
+	subtest "$name for one page, for ever" => sub {
+		$session->options(concurrency => 1);
+		$api->reset('counters');
+		$api->config(connection_close => \1);
+		$api->faults({ match => { offset => 40 }, action => $action });
+		my $result = $session->sync;
+		is($result->{sqlstate}, $sqlstate, 'an error at last');
+		like($result->{error}, qr/page at offset 40 .*\(attempt 3 of 3, /, 'that names the page');
+		my $requests = grep { $_->{offset} == 40 } $api->log;
+		cmp_ok($requests, '<=', 3 + 5, "$requests requests: no more than the pages that arrived allow");
+		$api->config(connection_close => \0);
+		$session->options(concurrency => undef);
+	};
+	subtest "$name for every page" => sub {
+		$api->reset('counters');
+		$api->faults({ action => $action });
+		my $result = $session->sync;
+		isnt($result->{error}, undef, 'an error');
+		like($result->{error}, qr/attempt [13] of 3/, 'after so many attempts');
+		cmp_ok($api->counters->{requests}, '<=', 6 * 3, 'with no more requests than that');
+		is($session->value('SELECT count(*) FROM yelp_programs'), 100, 'nothing is lost');
+		$api->faults;
+	};
+}
+
+$session->end;
+done_testing();

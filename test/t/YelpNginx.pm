@@ -1,0 +1,138 @@
+=pod
+
+=head1 NAME
+
+YelpNginx - nginx in front of the stand-in, for TAP tests
+
+=head1 SYNOPSIS
+
+  my $nginx = YelpNginx->start($api,
+      http => 'limit_req_zone $server_name zone=api:1m rate=20r/s;',
+      location => 'limit_req zone=api;');
+  ... sync from $nginx->url ...
+  my @answers = $nginx->answers;
+
+=cut
+
+package YelpNginx;
+
+use strict;
+use warnings;
+
+use IO::Socket::INET;
+use POSIX ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+# Those that run, by process id, for END
+my %running;
+
+=pod
+
+=head1 METHODS
+
+=over
+
+=item YelpNginx->start($api, http => $directives, location => $directives)
+
+Starts nginx before C<< $api->url >> and returns when it listens.  It ends with the test.
+
+=cut
+
+sub start
+{
+	my ($class, $api, %directives) = @_;
+	my $directory = PostgreSQL::Test::Utils::tempdir('nginx');
+	my $port = PostgreSQL::Test::Cluster::get_free_port();
+	my $self = bless { directory => $directory, port => $port }, $class;
+
+	PostgreSQL::Test::Utils::append_to_file("$directory/nginx.conf",
+		_configuration($directory, $port, $api->port('http'), %directives));
+	my $pid = fork() // die "could not fork: $!";
+	if (!$pid)
+	{
+		open(STDERR, '>', "$directory/messages") or POSIX::_exit(127);
+		exec 'nginx', '-p', $directory, '-c', "$directory/nginx.conf", '-e', "$directory/error.log"
+		  or POSIX::_exit(127);
+	}
+	$running{$pid} = 1;
+	$api->poll_until(
+		sub {
+			die 'nginx ended: ' . slurp_file("$directory/messages") . "\n"
+			  if waitpid($pid, POSIX::WNOHANG) != 0;
+			-s "$directory/pid" && IO::Socket::INET->new("127.0.0.1:$port");
+		},
+		'nginx to listen');
+	return $self;
+}
+
+sub _configuration
+{
+	my ($directory, $port, $backend, %directives) = @_;
+	my $temp = join ' ',
+	  map { "${_}_temp_path $directory/$_;" } qw(client_body proxy fastcgi uwsgi scgi);
+
+	return <<"END";
+daemon off;
+master_process off;
+pid $directory/pid;
+error_log $directory/error.log;
+events { worker_connections 1024; }
+http {
+	$temp
+	log_format answers '\$status \$arg_offset \$msec';
+	access_log $directory/access.log answers;
+	$directives{http}
+	keepalive_requests 10000;
+	server {
+		listen 127.0.0.1:$port;
+		server_name api;
+		location / {
+			$directives{location}
+			proxy_pass http://127.0.0.1:$backend;
+		}
+	}
+}
+END
+}
+
+END
+{
+	local $?;
+	foreach my $pid (keys %running)
+	{
+		kill 'TERM', $pid;
+		waitpid($pid, 0);
+	}
+}
+
+=pod
+
+=item $nginx->url
+
+The endpoint.
+
+=item $nginx->answers
+
+What it answered, in order: each a hash with C<status> and C<offset>.
+
+=back
+
+=cut
+
+sub url
+{
+	my ($self) = @_;
+	return "http://127.0.0.1:$self->{port}/programs/v1";
+}
+
+sub answers
+{
+	my ($self) = @_;
+	return map {
+		my ($status, $offset) = split / /;
+		{ status => $status, offset => $offset }
+	} split /\n/, slurp_file("$self->{directory}/access.log");
+}
+
+1;
