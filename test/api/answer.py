@@ -31,7 +31,7 @@ class Refusal(Exception):
 
 @dataclasses.dataclass
 class Page:
-    texts: list         # the programs on it
+    texts: list         # the programs on it; None: the list is null
     offset: int
     limit: int
     total: int
@@ -40,7 +40,7 @@ class Page:
 
     def answer(self, replacements=()):
         """`replacements` are pairs of a path and a text, or paths.REMOVED."""
-        texts = list(self.texts)
+        texts = list(self.texts or ())
         of_page = []
         for path, text in replacements:
             first, *rest = path.split(".", 2)
@@ -49,6 +49,8 @@ class Page:
             else:
                 of_page.append((path, text))
         members = page_members(texts, self.offset, self.limit, self.total, self.program_status)
+        if self.texts is None:
+            members["payment_programs"] = b"null"
         for name in self.omit:
             members.pop(name, None)
         for name, text in of_page:

@@ -19,6 +19,15 @@ from traffic import Traffic
 PATH = "/programs/v1"
 STATUSES = ("PAST", "PAUSED", "CURRENT", "FUTURE", "ALL")
 
+# By what was asked for, where the page begins that is served, and the programs per page
+ECHOED_OFFSETS = {
+    "asked": lambda asked, served, limit: asked,
+    "served": lambda asked, served, limit: served,
+    "page": lambda asked, served, limit: asked // limit,
+    "page_from_1": lambda asked, served, limit: asked // limit + 1,
+    "zero": lambda asked, served, limit: 0,
+}
+
 
 class Holds:
     """Requests that wait until a test releases them."""
@@ -173,10 +182,30 @@ class Api:
             size += settings.serve_extra
             if settings.serve_at_most is not None:
                 size = min(size, settings.serve_at_most)
-        return Page(texts=programs[offset:offset + size], offset=offset,
-                    limit=size if settings.echo_limit == "served" else limit,
-                    total=len(programs) + settings.total_offset, program_status=status,
-                    omit=settings.omit)
+        start = self.served_offset(len(programs), offset, size)
+        texts = programs[start:start + size]
+        if settings.broken_position in range(start, start + len(texts)):
+            raise broken(settings.broken_status)
+        echoed_limit = size if settings.echo_limit == "served" else limit
+        return Page(texts=None if settings.beyond == "null" and not texts else texts,
+                    offset=ECHOED_OFFSETS[settings.echo_offset](offset, start, echoed_limit),
+                    limit=echoed_limit, total=self.reported_total(len(programs)),
+                    program_status=getattr(status, settings.echo_status)(), omit=settings.omit)
+
+    def served_offset(self, count, offset, size):
+        """Where the page begins that is served; raises Refusal."""
+        beyond = self.settings.beyond
+        if offset < count or offset == 0 or beyond in ("empty", "null"):
+            return offset
+        if beyond == "last":
+            return max(count - 1, 0) // size * size
+        if beyond == "first":
+            return 0
+        raise broken(beyond)
+
+    def reported_total(self, count):
+        total = self.settings.total
+        return count + self.settings.total_offset if total is None else total
 
     def authenticate(self, request):
         if "Authorization" not in request.headers:
@@ -231,3 +260,8 @@ def integer(query, name, default, least=0):
 
 def invalid(description):
     return Refusal(400, "VALIDATION_ERROR", description)
+
+
+def broken(status):
+    return Refusal(status, "NO_SUCH_PAGE" if status < 500 else "INTERNAL_ERROR",
+                   "This page cannot be had.")

@@ -85,6 +85,45 @@ def _(api):
     equal(len(page["payment_programs"]), 23)
 
 
+@case("behind the last program: nothing, null, a page once more, or a status")
+def _(api):
+    def behind(offset=20, **settings):
+        api.order("config", **settings)
+        return api.get(f"offset={offset}&limit=8&program_status=ALL")
+
+    api.order("config", accounts={"acme": {"count": 20}})
+    ids = api.ids()
+    equal(behind().programs(), [])
+    equal(behind(beyond="null").json()["payment_programs"], None)
+    for beyond, start in (("last", 16), ("first", 0)):
+        page = behind(offset=40, beyond=beyond, echo_offset="served").json()
+        equal(page["offset"], start)
+        equal([program["program_id"] for program in page["payment_programs"]],
+              ids[start:start + 8])
+    for status in (400, 404, 416, 422, 500, 503):
+        equal(behind(beyond=status).status, status)
+    equal(len(behind(offset=19).programs()), 1)
+    api.order("config", accounts={"acme": {"count": 0}})
+    for beyond, programs in (("last", []), ("null", None), (404, [])):
+        equal(behind(offset=0, beyond=beyond).json()["payment_programs"], programs)
+
+
+@case("echoes: the page's number, 0, another spelling; a total of its own; a page that is broken")
+def _(api):
+    for echo, offset in (("asked", 40), ("page", 2), ("page_from_1", 3), ("zero", 0)):
+        api.order("config", echo_offset=echo)
+        equal(api.get("offset=40&limit=20&program_status=ALL").json()["offset"], offset)
+    for spelling, status in (("lower", "all"), ("title", "All")):
+        api.order("config", echo_status=spelling)
+        equal(api.get("program_status=ALL").json()["program_status"], status)
+    api.order("config", total=7)
+    equal(api.get().json()["total"], 7)
+    api.order("config", broken_position=45, broken_status=503)
+    found = [api.get(f"offset={offset}&limit=20&program_status=ALL").status
+             for offset in (20, 25, 26, 40, 45, 46)]
+    equal(found, [200, 200, 503, 503, 503, 200])
+
+
 @case("keep-alive, Connection: close, idle connections closed and reset")
 def _(api):
     with api.ask() as connection:

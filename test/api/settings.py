@@ -27,8 +27,19 @@ SETTINGS = {
     "echo_limit": ("served", ("served", "asked")),
     # Members of the page that are left out
     "omit": ([], "list"),
-    # Added to the true total
+    # Added to the true total; or a total that is reported in its place
     "total_offset": (0, "integer"),
+    "total": (None, "integer"),
+    # What lies at an offset behind the last program: no programs, null instead of a list, the
+    # last or the first page once more, or a status
+    "beyond": ("empty", ("empty", "null", "last", "first", 400, 404, 416, 422, 500, 503)),
+    # The member `offset`: as asked for, of what is served, the page's number from 0 or 1, or 0
+    "echo_offset": ("asked", ("asked", "served", "page", "page_from_1", "zero")),
+    # The spelling of the member `program_status`
+    "echo_status": ("upper", ("upper", "lower", "title")),
+    # No page that holds the program at this position can be had, but an error with this status
+    "broken_position": (None, "integer"),
+    "broken_status": (500, "integer"),
     # For wrong credentials; none at all are always answered with 401
     "denied_status": (403, (401, 403)),
 }
