@@ -192,14 +192,18 @@ http_pool_pump(void)
 	pump_events(NULL, 0);
 }
 
-/* Milliseconds to wait at most, rounded up so that the time has come then. */
+/*
+ * Milliseconds to wait at most, rounded up so that the time has come then.  A
+ * deadline of long ago may be any number.
+ */
 static long
 wait_time(int64 deadline)
 {
 	long		timer = curl_timer();
-	int64		left = Max(deadline - clock_us(), 0);
+	int64		now = clock_us();
+	int64		left = deadline > now ? deadline - now : 0;
 
-	left = (left + USECS_PER_MSEC - 1) / USECS_PER_MSEC;
+	left = left / USECS_PER_MSEC + (left % USECS_PER_MSEC > 0);
 	return (long) Min(left, timer < 0 ? INT_MAX : timer);
 }
 

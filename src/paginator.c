@@ -215,7 +215,7 @@ next_deadline(const Paginator *paginator)
 {
 	int64		deadline = progress_due(paginator->progress);
 	int64		next_start = throttle_next_start(&paginator->throttle, paginator->in_flight);
-	bool		can_start = listing_pages_left(&paginator->listing) > 0;
+	bool		can_start = false;
 
 	for (int i = 0; i < paginator->nslots; i++)
 	{
@@ -223,8 +223,9 @@ next_deadline(const Paginator *paginator)
 
 		if (slot->state == SLOT_WAITING)
 			deadline = Min(deadline, Max(slot->not_before, next_start));
+		can_start |= slot->state == SLOT_IDLE;
 	}
-	if (can_start && paginator->in_flight < paginator->nslots)
+	if (can_start && listing_pages_left(&paginator->listing) > 0)
 		deadline = Min(deadline, next_start);
 	return deadline;
 }

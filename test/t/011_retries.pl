@@ -97,6 +97,15 @@ foreach my $attempts (1, 2, 10)
 	is(requests_at(0), $attempts, "attempts $attempts: so many requests");
 }
 
+foreach my $concurrency (1, 3)
+{
+	$session->run(q{SET statement_timeout = '60s'});
+	my $result = sync_with({ concurrency => $concurrency },
+		{ match => { nth => 1 }, action => status(500) });
+	is($result->{error}, undef, "all $concurrency in flight fail, with more pages left");
+	$session->run('RESET statement_timeout');
+}
+
 # ---- what is not ----
 
 # 401 and 403 before anything else has been answered
