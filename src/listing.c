@@ -15,7 +15,8 @@
  * - behind a page that is shorter than the API's pages are, where the total says
  *	 the same, or
  * - where a look behind the last program brought nothing new: an empty page,
- *	 an answer that there is no such page, or programs that came before.
+ *	 an answer that there is no such page, or two pages of programs that came
+ *	 before.
  *
  * Where the total is a multiple of the page size, and where all programs fit on
  * one page, whose size shows nothing, the look goes out together with the other
@@ -77,7 +78,8 @@ listing_init(Listing *listing, int page_size, int64 expected, bool strict)
 	listing->stride = page_size;
 	listing->max_ranges = FIRST_RANGES;
 	listing->ranges = palloc(FIRST_RANGES * sizeof(ListingRange));
-	listing->closed_at = listing->short_end = listing->first_empty = -1;
+	listing->closed_at = listing->repeat_at = listing->short_end =
+		listing->first_empty = -1;
 	listing->strict = strict;
 	listing->look_at = -1;
 	if (expected > 0 && expected % page_size != 0 &&
@@ -170,15 +172,6 @@ needs_look(const Listing *listing)
 		!listing_end_is_seen(listing);
 }
 
-static void
-plan_look(Listing *listing)
-{
-	listing->look_end = Max(listing->last_end, listing->total) + 1 +
-		(int64) (listing->lookahead - 1) * listing->stride;
-	plan_until(listing, listing->look_end);
-	listing->lookahead = Min(listing->lookahead * 2, MAX_LOOKAHEAD);
-}
-
 /* The lowest range that begins before a position, or NULL; drops empty ones. */
 static ListingRange *
 first_range(Listing *listing, int64 end)
@@ -199,6 +192,18 @@ first_range(Listing *listing, int64 end)
 		i++;
 	}
 	return first;
+}
+
+/* Plans a look behind all that was asked for: there is something to ask then. */
+static void
+plan_look(Listing *listing)
+{
+	listing->look_end = Max(listing->last_end, listing->total) + 1;
+	if (first_range(listing, listing->look_end) == NULL)
+		listing->look_end = Max(listing->look_end, listing->planned + 1);
+	listing->look_end += (int64) (listing->lookahead - 1) * listing->stride;
+	plan_until(listing, listing->look_end);
+	listing->lookahead = Min(listing->lookahead * 2, MAX_LOOKAHEAD);
 }
 
 static ListingRange *
@@ -283,6 +288,25 @@ close_at(Listing *listing, int64 offset)
 {
 	if (listing->closed_at < listing->last_end || offset < listing->closed_at)
 		listing->closed_at = offset;
+}
+
+/*
+ * The page, which is behind all programs, holds programs that came before: the
+ * API repeats one of its pages there, or these programs are listed twice and
+ * others follow.  So it takes a second such page to show the end.
+ */
+static void
+note_repeat(Listing *listing, const ListingPage *page)
+{
+	int64		other = listing->repeat_at;
+
+	listing->repeat_at = page->offset;
+	if (other >= listing->last_end && other != page->offset)
+	{
+		close_at(listing, Max(other, page->offset));
+		listing->repeat_at = Min(other, page->offset);
+	}
+	add_range(listing, page->offset + page->count, page->offset + page->asked);
 }
 
 static void
@@ -371,7 +395,10 @@ listing_add_page(Listing *listing, const ListingPage *page)
 	if (nothing_new)
 	{
 		listing->empty_tail++;
-		close_at(listing, page->offset);
+		if (page->count == 0)
+			close_at(listing, page->offset);
+		else
+			note_repeat(listing, page);
 	}
 	else if (page->count > 0)
 		note_programs(listing, page);

@@ -39,6 +39,8 @@ typedef struct Listing
 	/* Where the listing ends */
 	int64		last_end;		/* behind the last program that was new */
 	int64		closed_at;		/* a look from here brought nothing new, or -1 */
+	int64		repeat_at;		/* the first page behind last_end that only
+								 * repeats programs, or -1 */
 	int64		short_end;		/* behind the last page that was short, or -1 */
 	int			short_count;	/* programs on it */
 	int			nshort;			/* pages that were short */

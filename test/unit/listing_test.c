@@ -36,6 +36,8 @@ typedef struct Api
 	bool		honest;			/* its echo of the limit is what it serves */
 	Beyond		beyond;
 	int			broken_at;		/* no page that begins here can be had, or -1 */
+	int			again_at;		/* here the first programs are listed again */
+	int			again;			/* so many of them */
 } Api;
 
 typedef struct Request
@@ -53,6 +55,7 @@ typedef struct Run
 	Request		requests[MAX_IN_FLIGHT * 8];
 	int			nrequests;
 	int			sent;
+	int			stalls;			/* times when there was nothing to wait for */
 	bool		seen[MAX_PROGRAMS];
 	int			nseen;
 } Run;
@@ -114,6 +117,13 @@ abandon_behind_end(Run *run)
 	}
 }
 
+static int
+program_at(const Api *api, int position)
+{
+	return position >= api->again_at && position < api->again_at + api->again ?
+		position - api->again_at : position;
+}
+
 /* The programs from .. to - 1; returns how many of them are new. */
 static int
 show(Run *run, int from, int to)
@@ -122,8 +132,10 @@ show(Run *run, int from, int to)
 
 	for (int i = from; i < to; i++)
 	{
-		fresh += !run->seen[i];
-		run->seen[i] = true;
+		int			program = program_at(run->api, i);
+
+		fresh += !run->seen[program];
+		run->seen[program] = true;
 	}
 	run->nseen += fresh;
 	return fresh;
@@ -160,7 +172,7 @@ answer(Run *run, int i)
 			return;
 		}
 		if (api->beyond == BEYOND_LAST_PAGE)
-			from = Max(api->count - size, 0);
+			from = Max(api->count - 1, 0) / size * size;
 		else if (api->beyond == BEYOND_FIRST_PAGE)
 		{
 			from = 0;
@@ -222,7 +234,12 @@ read_listing(Run *run, Api *api, int page_size, int64 expected, bool strict)
 			settle(run);
 			if (listing_pages_left(&run->listing) == 0)
 				break;
-			continue;
+			send_some(run);
+			if (run->nrequests == 0)
+			{
+				run->stalls++;
+				break;
+			}
 		}
 		do
 			chosen = roll(api, run->nrequests);
@@ -360,6 +377,7 @@ random_api(uint64 seed)
 {
 	Api			api;
 
+	memset(&api, 0, sizeof(Api));
 	pg_prng_seed(&api.random, seed);
 	api.count = roll(&api, 3) == 0 ? roll(&api, 8) * 20 : roll(&api, MAX_PROGRAMS);
 	api.largest = roll(&api, 3) == 0 ? 1 + roll(&api, 25) : MAX_PROGRAMS;
@@ -386,6 +404,18 @@ random_api(uint64 seed)
 	return api;
 }
 
+/* Programs that are listed twice fill no two pages in a row. */
+static void
+list_again(Api *api, int page_size)
+{
+	int			most = Min(page_size, api->largest);
+
+	if (roll(api, 3) > 0)
+		return;
+	api->again = Min(1 + roll(api, most), api->count / 2);
+	api->again_at = api->again + roll(api, api->count - 2 * api->again + 1);
+}
+
 /* What went wrong with one API: nothing may. */
 static const char *
 judge(const Run *run, const Api *api, int page_size)
@@ -394,8 +424,14 @@ judge(const Run *run, const Api *api, int page_size)
 	bool		complete = run->listing.failed == 0 &&
 		listing_end_is_seen(&run->listing);
 	int			limit = 300 + 4 * (Max(api->count, api->total) / size + 2);
+	int			programs = api->count - api->again;
 
-	if (complete && run->nseen < api->count)
+	/* A short last page that comes again and again is looked behind each time */
+	if (api->beyond == BEYOND_LAST_PAGE)
+		limit += MAX_PROGRAMS;
+	if (run->stalls > 0)
+		return "it waits for nothing";
+	if (complete && run->nseen < programs)
 		return "complete, but not all there";
 	if (api->broken_at >= 0)
 		return NULL;
@@ -403,9 +439,9 @@ judge(const Run *run, const Api *api, int page_size)
 		return "a page counts as failed";
 	if (listing_gap(&run->listing) >= 0)
 		return "a gap where there is none";
-	if (listing_end_is_seen(&run->listing) && run->nseen < api->count)
+	if (listing_end_is_seen(&run->listing) && run->nseen < programs)
 		return "the end is seen before the last program";
-	if (api->beyond != BEYOND_BROKEN && run->nseen < api->count)
+	if (api->beyond != BEYOND_BROKEN && run->nseen < programs)
 		return "programs are missing";
 	if (api->beyond != BEYOND_BROKEN && !listing_end_is_seen(&run->listing))
 		return "the end is not seen";
@@ -431,6 +467,7 @@ test_oracle(int rounds)
 		/* Where pages get smaller on the way, only a strict reading is sure */
 		if (!strict)
 			api.from = 0;
+		list_again(&api, page_size);
 		read_listing(&run, &api, page_size, roll(&api, 4) ? expected : 0, strict);
 		why = judge(&run, &api, page_size);
 		if (why && wrong++ < 10)
