@@ -36,6 +36,7 @@ test/unit/program_page_test: src/program_page.c src/json.c src/sanitize.c
 test/unit/throttle_test: src/throttle.c
 test/unit/api_error_test: src/api_error.c src/json.c src/sanitize.c
 test/unit/sanitize_test: src/sanitize.c
+test/unit/echo_test: src/echo.c
 test/unit/listing_test: src/listing.c
 test/unit/elide_test: src/elide.c src/program_page.c src/json.c src/sanitize.c
 

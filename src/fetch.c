@@ -34,6 +34,18 @@ struct Fetch
 	Fetched		fetched;
 };
 
+/*
+ * Did pages not answer what was asked?  Behind the last program an API may serve
+ * one of its pages once more; but where the total speaks of more programs, it
+ * may not have understood what was asked.
+ */
+static bool
+is_mismatch(const Reading *reading, ProgramSet programs)
+{
+	return reading->mismatch &&
+		(!reading->turns_back || programs.count < reading->total);
+}
+
 /* What keeps a reading from showing all that is listed. */
 static FetchDoubt
 doubt_of(const Fetch *fetch, const Reading *reading, ProgramSet programs)
@@ -44,7 +56,7 @@ doubt_of(const Fetch *fetch, const Reading *reading, ProgramSet programs)
 		return DOUBT_SKIPPED;
 	if (!reading->end_seen)
 		return DOUBT_END;
-	if (reading->mismatch)
+	if (is_mismatch(reading, programs))
 		return DOUBT_MISMATCH;
 	if (reading->gap >= 0)
 		return DOUBT_GAP;

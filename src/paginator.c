@@ -25,6 +25,7 @@
 #include "utils/memutils.h"
 
 #include "clock.h"
+#include "echo.h"
 #include "fetch_error.h"
 #include "http.h"
 #include "listing.h"
@@ -92,6 +93,7 @@ struct Paginator
 	/* What came */
 	int64		unusable;		/* programs in this reading */
 	const char *first_unusable; /* what is wrong with the first of them */
+	Echo		echo;			/* of the offset */
 	const char *mismatch;		/* what a page shows that was not asked for */
 	int64		arrived;		/* pages in all readings */
 	HttpClient *http;
@@ -282,41 +284,22 @@ tell_total(Paginator *paginator)
 				   paginator->listing.stride);
 }
 
-/*
- * Does the page repeat the offset that was asked for?  Some APIs repeat the
- * number of the page instead, counted from 0 or from 1.
- */
-static bool
-repeats_offset(const Slot *slot, const ProgramPage *page)
-{
-	int64		number = slot->offset / slot->limit;
-
-	return page->offset < 0 || page->offset == slot->offset ||
-		(slot->offset % slot->limit == 0 &&
-		 (page->offset == number || page->offset == number + 1));
-}
-
-/* Notes the first page that does not answer what was asked. */
+/* Notes the first page that shows programs of another status than asked for. */
 static void
-compare_echoes(Paginator *paginator, const Slot *slot, const ProgramPage *page)
+compare_status(Paginator *paginator, const Slot *slot, const ProgramPage *page)
 {
 	const char *status = paginator->account->program_status;
-	char	   *mismatch = NULL;
 
-	if (paginator->mismatch)
+	if (paginator->mismatch || page->status == NULL ||
+		pg_strcasecmp(page->status, status) == 0)
 		return;
-	if (!repeats_offset(slot, page))
-		mismatch = psprintf("The page at offset " INT64_FORMAT
-							" says that it is the one at offset " INT64_FORMAT ".",
-							slot->offset, page->offset);
-	else if (page->status && pg_strcasecmp(page->status, status) != 0)
-		mismatch = psprintf("The page at offset " INT64_FORMAT
-							" says that its program_status is \"%s\", not \"%s\".",
-							slot->offset,
-							text_shown(page->status, strlen(page->status), 64), status);
-	if (mismatch)
-		paginator->mismatch = MemoryContextStrdup(GetMemoryChunkContext(paginator),
-												  mismatch);
+	paginator->mismatch =
+		MemoryContextStrdup(GetMemoryChunkContext(paginator),
+							psprintf("The page at offset " INT64_FORMAT
+									 " says that its program_status is \"%s\", not \"%s\".",
+									 slot->offset,
+									 text_shown(page->status, strlen(page->status), 64),
+									 status));
 }
 
 static void
@@ -341,6 +324,22 @@ reject_endless(const Paginator *paginator)
 					paginator->account->username, PAGE_MAX_TOTAL)));
 }
 
+/* A page without programs is nobody else's, whatever it says of itself. */
+static void
+note_echo(Paginator *paginator, const Slot *slot, const ProgramPage *page)
+{
+	EchoPage	echo = {
+		.offset = slot->offset,
+		.limit = slot->limit,
+		.count = page->count,
+		.echoed_offset = page->offset,
+		.echoed_limit = page->limit,
+	};
+
+	if (page->count > 0)
+		echo_add(&paginator->echo, &echo);
+}
+
 static void
 take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
 {
@@ -352,7 +351,7 @@ take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
 		.limit = page->limit,
 	};
 
-	compare_echoes(paginator, slot, page);
+	compare_status(paginator, slot, page);
 	seen.fresh = staging_add_page(paginator->staging, page, slot->offset,
 								  paginator->account->username);
 	if (page->skipped > 0)
@@ -360,6 +359,7 @@ take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
 	/* Nobody knows them again: believe that they are new before the total */
 	if (slot->offset < page->total)
 		seen.fresh += page->skipped;
+	note_echo(paginator, slot, page);
 	free_slot(slot);
 	listing_add_page(&paginator->listing, &seen);
 	if (paginator->listing.rows > PAGE_MAX_TOTAL)
@@ -754,10 +754,20 @@ is_read(Paginator *paginator)
 	return is_done(paginator);
 }
 
+static char *
+describe_echo(const Echo *echo)
+{
+	return psprintf("The page at offset " INT64_FORMAT
+					" says that it is the one at offset " INT64_FORMAT ".",
+					echo->asked, echo->echoed);
+}
+
 static Reading
 reading_of(const Paginator *paginator)
 {
 	const Listing *listing = &paginator->listing;
+	EchoVerdict echo = echo_verdict(&paginator->echo,
+									paginator->staging->set.count);
 	Reading		reading = {
 		.total = listing->total,
 		.pages = listing->pages,
@@ -770,6 +780,11 @@ reading_of(const Paginator *paginator)
 		.mismatch = paginator->mismatch,
 	};
 
+	if (echo != ECHO_FITS && reading.mismatch == NULL)
+	{
+		reading.mismatch = describe_echo(&paginator->echo);
+		reading.turns_back = echo == ECHO_TURNS_BACK;
+	}
 	return reading;
 }
 
@@ -780,6 +795,7 @@ paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 
 	listing_init(&paginator->listing, paginator->account->page_size, expected,
 				 strict);
+	echo_init(&paginator->echo);
 	paginator->mismatch = NULL;
 	paginator->first_unusable = NULL;
 	paginator->unusable = 0;

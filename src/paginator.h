@@ -36,6 +36,7 @@ typedef struct Reading
 								 * others, or -1 */
 	const char *mismatch;		/* how a page did not answer what was asked,
 								 * as a sentence; or NULL */
+	bool		turns_back;		/* only pages behind the last program did so */
 } Reading;
 
 /*
