@@ -208,7 +208,7 @@ foreach my $status (401, 403)
 	is($sync->{sqlstate}, '28000', "$status: the SQLSTATE");
 	like($sync->{error}, qr/^could not fetch the page at offset 0 of account "acme": API refused the credentials \(attempt 1 of 3, /,
 		"$status: the message");
-	is($sync->{detail}, qq(The API answered with HTTP status $status, "ACCESS_DENIED": The authorization server denied the request.),
+	like($sync->{detail}, qr/^The API answered with HTTP status $status, "ACCESS_DENIED": The authorization server denied the request\.  The URL was https:\S+$/,
 		"$status: the API's own words");
 	is($sync->{hint}, 'Check the username and the password of the user mapping.', "$status: a hint");
 	is($api->counters->{requests}, 1, "$status: not tried again");

@@ -413,5 +413,23 @@ foreach my $killed ('backend', 'postmaster')
 	}
 }
 
+# ---- where no sync can be ----
+
+$session = YelpBackend->new($node);
+my $force = $session->value(q{SELECT name FROM pg_settings
+	WHERE name IN ('force_parallel_mode', 'debug_parallel_query') ORDER BY name LIMIT 1});
+$session->value('ALTER FUNCTION yelp_sync(text) PARALLEL SAFE');
+$api->reset('counters');
+my $parallel = $session->run("SET $force = on; SELECT count(*) FROM yelp_sync('acme')");
+is($parallel->{sqlstate}, '25000', 'declared to be parallel safe, which it is not: an error');
+is($api->counters->{requests}, 0, '... before any request');
+$session->value('ALTER FUNCTION yelp_sync(text) PARALLEL UNSAFE');
+$session->end;
+
 $node->stop;
+my ($out, $err) = ('', '');
+IPC::Run::run([ $node->config_data('--bindir') . '/postgres', '--single', '-D', $node->data_dir,
+		'postgres' ], '<', \"SELECT yelp_sync('acme')\n", '>', \$out, '2>', \$err);
+like($err, qr/ERROR: .*yelp_sync\(\) cannot be called in single-user mode/, 'single-user mode: an error');
+is($api->counters->{requests}, 0, '... before any request');
 done_testing();
