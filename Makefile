@@ -22,7 +22,7 @@ EXTRA_CLEAN = test/unit/*_test
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-PROVE_FLAGS += -I test/t
+PROVE_FLAGS += -I test/t -I test/page
 
 # Each file is small: build all anew when a header changes
 $(OBJS): $(wildcard src/*.h)

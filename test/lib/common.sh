@@ -23,7 +23,7 @@ bindir=							# the copy's programs
 work=							# the private directory
 user=							# who builds and runs: never root
 make_options=()					# to build with
-extras=							# not empty: install what single tests ask for, too
+extras=()						# what else to install for: tap, page, browser
 
 say() {
 	printf '== %s\n' "$*"
@@ -99,12 +99,20 @@ missing_packages() {
 		echo "postgresql-server-dev${major:+-$major}"
 }
 
-# Single tests need these, and fail where a distribution lacks them.
+# Needed by the extras only, and not there in each distribution
 missing_extras() {
 	local package packages=()
-	have nginx || packages+=(nginx-light)
-	[ -f "/usr/share/postgresql/$major/extension/pg_cron.control" ] ||
-		packages+=("postgresql-$major-cron")
+	if [[ " ${extras[*]} " == *" tap "* ]]; then
+		have nginx || packages+=(nginx-light)
+		[ -f "/usr/share/postgresql/$major/extension/pg_cron.control" ] ||
+			packages+=("postgresql-$major-cron")
+	fi
+	if [[ " ${extras[*]} " == *" page "* ]]; then
+		/usr/bin/python3 -c 'import psycopg' 2>/dev/null || packages+=(python3-psycopg)
+	fi
+	if [[ " ${extras[*]} " == *" browser "* ]]; then
+		have chromium-headless-shell || have chromium || packages+=(chromium-headless-shell)
+	fi
 	for package in "${packages[@]}"; do
 		! apt-cache show "$package" >/dev/null 2>&1 || echo "$package"
 	done
@@ -141,7 +149,7 @@ apt_install() (
 list_missing() {
 	mapfile -t missing < <(
 		missing_packages
-		[ -z "$extras" ] || ! have apt-cache || missing_extras
+		! have apt-cache || missing_extras
 	)
 }
 

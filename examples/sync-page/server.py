@@ -1,0 +1,236 @@
+#!/usr/bin/python3
+"""A page that syncs Yelp programs and shows how it goes.  See README.md.
+
+    POST /api/reseller/programs/sync-stream     {"username"}; Server-Sent Events
+    GET  /api/reseller/programs/changes         ?username: what its last sync changed
+    GET  /api/reseller/programs                 ?username&state&type&business&limit&offset
+    GET  /api/reseller/accounts
+    GET  /api/reseller/runs                     ?username
+"""
+import argparse
+import asyncio
+import json
+import logging
+import pathlib
+import socket
+import urllib.parse
+
+from aiohttp import BasicAuth, hdrs, web
+
+import database
+from users import Users
+
+FILES = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}
+STATIC = pathlib.Path(__file__).parent / "static"
+HEADERS = {
+    "Server": "sync-page",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
+                               " connect-src 'self'; base-uri 'none'; form-action 'none';"
+                               " frame-ancestors 'none'; require-trusted-types-for 'script';"
+                               " trusted-types 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store, no-transform",
+}
+STATES = ("CURRENT", "FUTURE", "PAST", "PAUSED", "INACTIVE")
+MAX_ROWS = 200
+MAX_TEXT = 255
+BROWSER_CHECK_S = 0.05
+HEARTBEAT_S = 15
+KEEP_ALIVE = b": still here\n\n"
+
+
+class Page:
+    def __init__(self, users, max_syncs):
+        self.users, self.max_syncs = users, max_syncs
+        self.syncs = set()          # that run: their tasks
+        self.changes = {}           # the last event of each account's last good sync
+
+    def application(self):
+        app = web.Application(middlewares=[self.guard], client_max_size=4096)
+        app.router.add_post("/api/reseller/programs/sync-stream", self.sync_stream)
+        app.router.add_get("/api/reseller/programs/changes", self.last_changes)
+        app.router.add_get("/api/reseller/programs", self.programs)
+        app.router.add_get("/api/reseller/accounts", self.accounts)
+        app.router.add_get("/api/reseller/runs", self.runs)
+        for path in FILES:
+            app.router.add_get(path, self.file)
+        app.on_response_prepare.append(self.add_headers)
+        app.on_shutdown.append(self.shut_down)
+        return app
+
+    @web.middleware
+    async def guard(self, request, handler):
+        """Lets in users of ours who come from our own page, and no detail of a fault out."""
+        try:
+            await self.authenticate(request)
+            if request.path.startswith("/api/") and not from_our_page(request):
+                raise web.HTTPForbidden(reason="not from this page")
+            return await handler(request)
+        except web.HTTPException as error:
+            return answer_error(error.status, error.reason, error.headers)
+        except Exception:
+            logging.exception("%s %s", request.method, request.path)
+            return answer_error(500, "the server failed")
+
+    async def authenticate(self, request):
+        try:
+            given = BasicAuth.decode(request.headers.get(hdrs.AUTHORIZATION, ""), "utf-8")
+            if await self.users.check(given.login, given.password):
+                return
+        except ValueError:
+            pass
+        raise web.HTTPUnauthorized(
+            headers={hdrs.WWW_AUTHENTICATE: 'Basic realm="Sync Programs", charset="UTF-8"'})
+
+    async def add_headers(self, request, response):
+        response.headers.update(HEADERS)
+
+    async def shut_down(self, app):
+        for sync in self.syncs:
+            sync.cancel()
+
+    async def file(self, request):
+        return web.FileResponse(STATIC / FILES[request.path])
+
+    async def sync_stream(self, request):
+        username = await asked_username(request)
+        if len(self.syncs) >= self.max_syncs:
+            return answer_error(503, f"{self.max_syncs} syncs are running already",
+                                {"Retry-After": "5"})
+        response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
+        response.content_type = "text/event-stream"
+        events = asyncio.Queue()
+        sync = self.start_sync(username, events)
+        watch = asyncio.create_task(cancel_without_browser(request, sync))
+        try:
+            await response.prepare(request)
+            while (event := await next_event(events)) is not None:
+                await response.write(event)
+        except ConnectionError:
+            pass
+        finally:
+            watch.cancel()
+            sync.cancel()
+        return response
+
+    def start_sync(self, username, events):
+        """A task that puts events, and None at last."""
+        def tell(event):
+            events.put_nowait(f"data: {json.dumps(event)}\n\n".encode())
+
+        async def run():
+            last = await database.sync(username, tell)
+            if last["type"] == "changes":
+                self.changes[username] = last
+
+        def ended(sync):
+            self.syncs.discard(sync)
+            events.put_nowait(None)
+            if not sync.cancelled() and sync.exception():
+                logging.error("sync of %s", username, exc_info=sync.exception())
+
+        sync = asyncio.create_task(run())
+        self.syncs.add(sync)
+        sync.add_done_callback(ended)
+        return sync
+
+    async def last_changes(self, request):
+        return web.json_response(self.changes.get(text(request, "username")))
+
+    async def programs(self, request):
+        state = text(request, "state", optional=True)
+        if state not in (None, *STATES):
+            raise web.HTTPBadRequest(reason=f"state is one of {', '.join(STATES)}")
+        return answer(await database.read(
+            database.PROGRAMS, username=text(request, "username"), state=state,
+            type=text(request, "type", optional=True),
+            business=text(request, "business", optional=True),
+            limit=number(request, "limit", 50, MAX_ROWS),
+            offset=number(request, "offset", 0, 1_000_000_000)))
+
+    async def accounts(self, request):
+        return answer(await database.read(database.ACCOUNTS))
+
+    async def runs(self, request):
+        return answer(await database.read(database.RUNS, username=text(request, "username")))
+
+
+def answer(text):
+    return web.Response(text=text, content_type="application/json")
+
+
+def answer_error(status, message, headers=None):
+    kept = {name: headers[name] for name in (hdrs.WWW_AUTHENTICATE, hdrs.RETRY_AFTER, hdrs.ALLOW)
+            if headers and name in headers}
+    return web.json_response({"message": message}, status=status, headers=kept)
+
+
+def from_our_page(request):
+    """Not some other site's page, which a browser would send our password from as well."""
+    origin = request.headers.get(hdrs.ORIGIN)
+    return (request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
+            and (origin is None or urllib.parse.urlsplit(origin).netloc == request.host)
+            and (request.method != "POST" or request.content_type == "application/json"))
+
+
+async def asked_username(request):
+    try:
+        username = (await request.json())["username"]
+    except (ValueError, TypeError, KeyError, LookupError):
+        username = None
+    return usable(username, "username")
+
+
+def text(request, name, optional=False):
+    value = request.query.get(name, "")
+    return None if optional and not value else usable(value, name)
+
+
+def usable(value, name):
+    """A text that PostgreSQL takes: no NUL, no half of a surrogate pair."""
+    if (not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or "\0" in value
+            or any("\ud800" <= character <= "\udfff" for character in value)):
+        raise web.HTTPBadRequest(reason=f"{name} is a text of 1 to {MAX_TEXT} characters")
+    return value
+
+
+def number(request, name, default, most):
+    value = request.query.get(name, str(default))
+    if not value.isascii() or not value.isdigit() or len(value) > 10 or int(value) > most:
+        raise web.HTTPBadRequest(reason=f"{name} is a number from 0 to {most}")
+    return int(value)
+
+
+async def next_event(events):
+    try:
+        return await asyncio.wait_for(events.get(), HEARTBEAT_S)
+    except asyncio.TimeoutError:
+        return KEEP_ALIVE
+
+
+async def cancel_without_browser(request, sync):
+    """aiohttp does not tell a handler that its browser has gone: look for it."""
+    while request.transport is not None and not request.transport.is_closing():
+        await asyncio.sleep(BROWSER_CHECK_S)
+    sync.cancel()
+
+
+def main():
+    parser = argparse.ArgumentParser(description="A page that syncs Yelp programs.",
+                                     epilog="libpq's environment (PGHOST, PGUSER, …) says where"
+                                     " the database is.")
+    parser.add_argument("--users", required=True, metavar="FILE", help="made by users.py")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="0: any free one (%(default)s)")
+    parser.add_argument("--max-syncs", type=int, default=4, help="at once (%(default)s)")
+    options = parser.parse_args()
+    listening = socket.create_server((options.host, options.port))
+    print(f"http://{options.host}:{listening.getsockname()[1]}/", flush=True)
+    web.run_app(Page(Users(options.users), options.max_syncs).application(), sock=listening,
+                print=None, access_log=None, shutdown_timeout=5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,349 @@
+=pod
+
+=head1 NAME
+
+YelpBrowser - a tab of headless Chromium, for TAP tests
+
+=head1 SYNOPSIS
+
+  plan skip_all => 'no Chromium' unless YelpBrowser::program();
+  my $browser = YelpBrowser->start;
+  $browser->open($url, username => 'anna', password => 'correct horse');
+  $browser->evaluate(q{document.querySelector("#sync").click()});
+  $browser->poll(q{document.querySelector("#bar").value > 0}, 'the bar to move');
+
+=cut
+
+package YelpBrowser;
+
+use strict;
+use warnings;
+
+use IO::Handle ();
+use IO::Select;
+use JSON::PP ();
+use MIME::Base64 ();
+use POSIX ();
+use Time::HiRes ();
+
+use PostgreSQL::Test::Utils ();
+
+my $json = JSON::PP->new->utf8->allow_nonref;
+my $poll_interval_s = 0.02;
+my %running;
+
+# Where Chromium reads and writes with --remote-debugging-pipe
+my ($command_fd, $answer_fd) = (3, 4);
+
+# Nothing leads out of this machine
+my @options = (
+	'--remote-debugging-pipe', '--headless', '--no-sandbox', '--disable-gpu',
+	'--disable-dev-shm-usage', '--no-first-run', '--no-proxy-server', '--hide-scrollbars',
+	'--disable-background-networking', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
+	'--lang=en-US', '--window-size=1100,900');
+
+=pod
+
+=head1 METHODS
+
+=over
+
+=item YelpBrowser::program()
+
+Chromium's path, or undef.
+
+=item YelpBrowser->start
+
+Starts it, with one empty tab.  It ends with the test.
+
+=cut
+
+sub program
+{
+	foreach my $name (qw(chromium-headless-shell chromium))
+	{
+		foreach my $directory (split /:/, $ENV{PATH})
+		{
+			return "$directory/$name" if -x "$directory/$name";
+		}
+	}
+	return;
+}
+
+sub start
+{
+	my ($class) = @_;
+	my $self = bless { owner => $$, last_id => 0, unread => '', complaints => [] }, $class;
+
+	pipe(my $commands, $self->{commands}) or die "could not make a pipe: $!";
+	pipe($self->{answers}, my $answers) or die "could not make a pipe: $!";
+	$self->{pid} = fork() // die "could not fork: $!";
+	if ($self->{pid} == 0)
+	{
+		# By way of numbers that neither pipe can have
+		POSIX::dup2(fileno $commands, 100 + $command_fd);
+		POSIX::dup2(fileno $answers, 100 + $answer_fd);
+		POSIX::dup2(100 + $_, $_) foreach $command_fd, $answer_fd;
+		CORE::open(STDERR, '>', '/dev/null');
+		exec(program(), @options, '--user-data-dir=' . PostgreSQL::Test::Utils::tempdir('browser'))
+		  or POSIX::_exit(127);
+	}
+	$running{ $self->{pid} } = $self;
+	$self->{commands}->autoflush(1);
+	$self->new_tab;
+	return $self;
+}
+
+sub stop
+{
+	my ($self) = @_;
+
+	my $pid = $self->{owner} == $$ ? delete $self->{pid} : undef;
+	return unless $pid;
+	delete $running{$pid};
+	local $?;
+	kill 'TERM', $pid;
+	waitpid($pid, 0);
+	return;
+}
+
+END
+{
+	$_->stop for values %running;
+}
+
+=pod
+
+=item $browser->call($method, %parameters)
+
+A command of the DevTools protocol; returns its result.
+
+=cut
+
+sub call
+{
+	my ($self, $method, %parameters) = @_;
+	my $id = ++$self->{last_id};
+
+	$self->{commands}->print(
+		$json->encode(
+			{
+				id => $id, method => $method, params => \%parameters,
+				$self->{session} ? (sessionId => $self->{session}) : ()
+			}),
+		"\0");
+	for (;;)
+	{
+		my $message = $self->read_message;
+		$self->heed($message) if $message->{method};
+		next unless ($message->{id} // 0) == $id;
+		die "$method: $message->{error}{message}\n" if $message->{error};
+		return $message->{result};
+	}
+}
+
+sub read_message
+{
+	my ($self) = @_;
+
+	until ($self->{unread} =~ s/^(.*?)\0//s)
+	{
+		IO::Select->new($self->{answers})->can_read($PostgreSQL::Test::Utils::timeout_default)
+		  or die "timed out waiting for Chromium\n";
+		sysread($self->{answers}, $self->{unread}, 65536, length $self->{unread})
+		  or die "Chromium ended\n";
+	}
+	return $json->decode($1);
+}
+
+# What happens by itself: a request that waits, a question for a password, an error
+sub heed
+{
+	my ($self, $message) = @_;
+	my ($event, $given) = ($message->{method}, $message->{params});
+
+	if ($event eq 'Fetch.requestPaused')
+	{
+		$self->send_only('Fetch.continueRequest', requestId => $given->{requestId});
+	}
+	elsif ($event eq 'Fetch.authRequired')
+	{
+		$self->send_only('Fetch.continueWithAuth', requestId => $given->{requestId},
+			authChallengeResponse => { response => 'ProvideCredentials', %{ $self->{login} } });
+	}
+	elsif ($event eq 'Runtime.exceptionThrown')
+	{
+		push @{ $self->{complaints} }, $json->encode($given->{exceptionDetails});
+	}
+	elsif ($event eq 'Log.entryAdded' && $given->{entry}{level} ne 'verbose')
+	{
+		push @{ $self->{complaints} }, $given->{entry}{text};
+	}
+	return;
+}
+
+# A command whose answer nobody waits for
+sub send_only
+{
+	my ($self, $method, %parameters) = @_;
+
+	$self->{commands}->print(
+		$json->encode(
+			{
+				id => ++$self->{last_id}, method => $method, params => \%parameters,
+				sessionId => $self->{session}
+			}),
+		"\0");
+	return;
+}
+
+=pod
+
+=item $browser->new_tab, $browser->close_tab
+
+The methods below are about the tab that was made last.
+
+=item $browser->open($url, %login)
+
+Opens it, with C<username> and C<password> where the server asks for them.
+
+=item $browser->evaluate($expression)
+
+Its value; dies where it throws.
+
+=item $browser->poll($expression, $what)
+
+Until it is true; returns its value.
+
+=item $browser->text($selector), $browser->texts($selector)
+
+The text of the first element, and a list of those of all elements.
+
+=item $browser->click($selector), $browser->choose($selector, $value)
+
+Clicks; sets the value of a field as a user does.
+
+=item $browser->complaints
+
+What has been thrown or logged as an error or warning since the last call, as a list.
+
+=item $browser->screenshot($file)
+
+=back
+
+=cut
+
+sub new_tab
+{
+	my ($self) = @_;
+
+	delete $self->{session};
+	$self->{target} = $self->call('Target.createTarget', url => 'about:blank')->{targetId};
+	$self->{session} =
+	  $self->call('Target.attachToTarget', targetId => $self->{target}, flatten => \1)->{sessionId};
+	$self->call("$_.enable") foreach qw(Page Runtime Log);
+	return;
+}
+
+sub close_tab
+{
+	my ($self) = @_;
+	delete $self->{session};
+	$self->call('Target.closeTarget', targetId => $self->{target});
+	return;
+}
+
+sub open
+{
+	my ($self, $url, %login) = @_;
+
+	$self->{login} = \%login;
+	$self->call('Fetch.enable', handleAuthRequests => \1);
+	$self->call('Page.navigate', url => $url);
+	$self->poll(q{document.readyState === "complete" && location.protocol === "http:"}, $url);
+	$self->call('Fetch.disable');
+	return;
+}
+
+sub evaluate
+{
+	my ($self, $expression) = @_;
+	my $result = $self->call('Runtime.evaluate', expression => $expression,
+		returnByValue => \1, awaitPromise => \1);
+
+	die "$expression: $result->{exceptionDetails}{exception}{description}\n"
+	  if $result->{exceptionDetails};
+	return $result->{result}{value};
+}
+
+sub poll
+{
+	my ($self, $expression, $what) = @_;
+	my $deadline = Time::HiRes::time() + $PostgreSQL::Test::Utils::timeout_default;
+
+	while (Time::HiRes::time() < $deadline)
+	{
+		my $value = $self->evaluate($expression);
+		return $value if $value;
+		Time::HiRes::sleep($poll_interval_s);
+	}
+	die "timed out waiting for $what\n";
+}
+
+sub text
+{
+	my ($self, $selector) = @_;
+	return ($self->texts($selector))[0];
+}
+
+sub texts
+{
+	my ($self, $selector) = @_;
+	my $quoted = quote($selector);
+	return @{ $self->evaluate("[...document.querySelectorAll($quoted)].map((e) => e.textContent)") };
+}
+
+sub click
+{
+	my ($self, $selector) = @_;
+	my $quoted = quote($selector);
+	$self->evaluate("document.querySelector($quoted).click()");
+	return;
+}
+
+sub choose
+{
+	my ($self, $selector, $value) = @_;
+	my ($quoted, $text) = map { quote($_) } $selector, $value;
+	$self->evaluate("{ const field = document.querySelector($quoted); field.value = $text;
+		field.dispatchEvent(new Event('change', { bubbles: true })); }");
+	return;
+}
+
+# A literal in JavaScript, which goes into JSON once more
+sub quote
+{
+	my ($text) = @_;
+	return JSON::PP->new->allow_nonref->encode($text);
+}
+
+sub complaints
+{
+	my ($self) = @_;
+	my @complaints = @{ $self->{complaints} };
+	$self->{complaints} = [];
+	return @complaints;
+}
+
+sub screenshot
+{
+	my ($self, $file) = @_;
+	my $data = $self->call('Page.captureScreenshot', format => 'png')->{data};
+
+	CORE::open(my $out, '>:raw', $file) or die "$file: $!";
+	print $out MIME::Base64::decode_base64($data);
+	close $out or die "$file: $!";
+	return;
+}
+
+1;

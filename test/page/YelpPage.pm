@@ -1,0 +1,261 @@
+=pod
+
+=head1 NAME
+
+YelpPage - the page of examples/sync-page, for TAP tests
+
+=head1 SYNOPSIS
+
+  YelpPage::set_up($node);
+  my $page = YelpPage->start($node, arguments => [ '--max-syncs', 2 ]);
+  is($page->get('accounts')->{status}, 200);
+  my $stream = $page->sync('acme');
+  while (my $event = $stream->next_event) { ... }
+
+=cut
+
+package YelpPage;
+
+use strict;
+use warnings;
+
+use File::Basename ();
+use File::Spec;
+use HTTP::Tiny;
+use IO::Handle ();
+use IPC::Run ();
+use JSON::PP ();
+use MIME::Base64 ();
+use POSIX ();
+
+use PostgreSQL::Test::Utils ();
+
+use YelpPage::Stream;
+use YelpTest;
+
+my $directory = File::Spec->rel2abs(
+	File::Basename::dirname(__FILE__) . '/../../examples/sync-page');
+my $json = JSON::PP->new->utf8->allow_nonref;
+my %running;
+
+=pod
+
+=head1 FUNCTIONS AND METHODS
+
+=over
+
+=item YelpPage::set_up($node, %accounts)
+
+Creates the role C<regress_ads>, which is no superuser, maps it to accounts (name to server),
+and has it run F<setup.sql>.
+
+=cut
+
+sub set_up
+{
+	my ($node, %accounts) = @_;
+
+	YelpTest::must_run($node, q{
+		DO $$
+		BEGIN
+			IF to_regclass('yelp_programs') IS NULL THEN
+				PERFORM yelp_sync_create_tables();
+			END IF;
+		END $$;
+		CREATE ROLE regress_ads LOGIN CREATEROLE;
+		GRANT CREATE ON DATABASE postgres TO regress_ads;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO regress_ads;
+		GRANT SELECT, INSERT ON yelp_sync_runs TO regress_ads}
+		  . join '', map {
+			"; GRANT USAGE ON FOREIGN SERVER $accounts{$_} TO regress_ads;
+			CREATE USER MAPPING FOR regress_ads SERVER $accounts{$_} "
+			  . YelpTest::options(username => $_, password => 's3cret')
+		} sort keys %accounts);
+	run_setup($node);
+	return;
+}
+
+=pod
+
+=item YelpPage::run_setup($node)
+
+Runs F<setup.sql> as C<regress_ads>.
+
+=cut
+
+sub run_setup
+{
+	my ($node) = @_;
+	PostgreSQL::Test::Utils::system_or_bail('psql', '-X', '-q',
+		'-o', File::Spec->devnull, '-d', $node->connstr('postgres') . ' user=regress_ads',
+		'-f', "$directory/setup.sql");
+	return;
+}
+
+=pod
+
+=item YelpPage->start($node, %options)
+
+Starts the server, with the user C<anna> and her password C<correct horse>, and returns when it
+listens.  It ends with the test.  C<arguments>: more for F<server.py>.  C<environment>: a hash.
+
+=cut
+
+sub start
+{
+	my ($class, $node, %options) = @_;
+	my $home = PostgreSQL::Test::Utils::tempdir('yelp_page');
+	my $log_directory = $PostgreSQL::Test::Utils::log_path || $home;
+	my $self = bless {
+		owner => $$,
+		users => "$home/users",
+		messages => "$log_directory/" . File::Basename::basename($home) . '.log',
+		http => HTTP::Tiny->new(timeout => $PostgreSQL::Test::Utils::timeout_default),
+		login => 'anna:correct horse',
+	}, $class;
+
+	$self->set_password('anna', 'correct horse');
+	local %ENV = (
+		%ENV,
+		PGHOST => $node->host,
+		PGPORT => $node->port,
+		PGDATABASE => 'postgres',
+		PGUSER => 'yelp_page',
+		PGPASSWORD => 'database-s3cret',
+		%{ $options{environment} // {} });
+	pipe(my $reader, my $writer) or die "could not make a pipe: $!";
+	$self->{pid} = fork() // die "could not fork: $!";
+	if ($self->{pid} == 0)
+	{
+		open(STDOUT, '>&', $writer) or POSIX::_exit(127);
+		open(STDERR, '>', $self->{messages}) or POSIX::_exit(127);
+		exec('/usr/bin/python3', '-B', "$directory/server.py", '--users', $self->{users},
+			'--port', 0, @{ $options{arguments} // [] })
+		  or POSIX::_exit(127);
+	}
+	close $writer;
+	$running{ $self->{pid} } = $self;
+	$self->{url} = readline($reader) // die "the page did not start: see $self->{messages}\n";
+	chomp $self->{url};
+	return $self;
+}
+
+=pod
+
+=item $page->stop, $page->stop($signal)
+
+Ends the server.
+
+=cut
+
+sub stop
+{
+	my ($self, $signal) = @_;
+
+	my $pid = $self->{owner} == $$ ? delete $self->{pid} : undef;
+	return unless $pid;
+	delete $running{$pid};
+	local $?;
+	kill $signal // 'TERM', $pid;
+	waitpid($pid, 0);
+	return;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	$self->stop;
+	return;
+}
+
+END
+{
+	$_->stop for values %running;
+}
+
+=pod
+
+=item $page->set_password($name, $password)
+
+By F<users.py>.
+
+=item $page->url, $page->users, $page->messages
+
+The page's address with a slash at its end; the file of users; the file with what the server
+says.
+
+=cut
+
+sub set_password
+{
+	my ($self, $name, $password) = @_;
+	IPC::Run::run([ '/usr/bin/python3', '-B', "$directory/users.py", $self->{users}, $name ],
+		'<', \"$password\n")
+	  or die "users.py failed\n";
+	return;
+}
+
+sub url { return $_[0]{url}; }
+sub users { return $_[0]{users}; }
+sub messages { return $_[0]{messages}; }
+
+=pod
+
+=item $page->request($method, $path, %options)
+
+What HTTP::Tiny answers; C<json>, where it is JSON.  C<login>: other than anna's, undef for
+none.  C<headers>, C<content>.
+
+=item $page->get($path, %query)
+
+The same for C</api/reseller/$path>.
+
+=item $page->sync($account, %options)
+
+POSTs to C<sync-stream>; returns a L<YelpPage::Stream>.  C<headers>: more of them.
+
+=back
+
+=cut
+
+sub headers
+{
+	my ($self, %options) = @_;
+	my $login = exists $options{login} ? $options{login} : $self->{login};
+	return {
+		defined $login ? (Authorization => 'Basic ' . MIME::Base64::encode_base64($login, '')) : (),
+		%{ $options{headers} // {} }
+	};
+}
+
+sub request
+{
+	my ($self, $method, $path, %options) = @_;
+	my $response = $self->{http}->request($method, $self->{url} . $path,
+		{
+			headers => $self->headers(%options),
+			defined $options{content} ? (content => $options{content}) : ()
+		});
+
+	$response->{json} = $json->decode($response->{content})
+	  if ($response->{headers}{'content-type'} // '') =~ m{^application/json};
+	return $response;
+}
+
+sub get
+{
+	my ($self, $path, %query) = @_;
+	return $self->request('GET',
+		"api/reseller/$path?" . $self->{http}->www_form_urlencode(\%query));
+}
+
+sub sync
+{
+	my ($self, $account, %options) = @_;
+	return YelpPage::Stream->open(
+		$self->{url}, 'api/reseller/programs/sync-stream',
+		{ 'Content-Type' => 'application/json', %{ $self->headers(%options) } },
+		$json->encode({ username => $account }));
+}
+
+1;
