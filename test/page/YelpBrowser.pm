@@ -145,15 +145,17 @@ sub call
 sub read_message
 {
 	my ($self) = @_;
+	my $end;
 
-	until ($self->{unread} =~ s/^(.*?)\0//s)
+	while (($end = index $self->{unread}, "\0") < 0)
 	{
 		IO::Select->new($self->{answers})->can_read($PostgreSQL::Test::Utils::timeout_default)
 		  or die "timed out waiting for Chromium\n";
 		sysread($self->{answers}, $self->{unread}, 65536, length $self->{unread})
 		  or die "Chromium ended\n";
 	}
-	return $json->decode($1);
+	my $message = substr $self->{unread}, 0, $end + 1, '';
+	return $json->decode(substr $message, 0, $end);
 }
 
 # What happens by itself: a request that waits, a question for a password, an error

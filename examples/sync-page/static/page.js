@@ -141,8 +141,9 @@ async function sync() {
   showState("running");
   let end = "error";
   try {
-    end = await followSync(account, running.signal);
-    if (end !== "changes" && end !== "error") throw new Error("the connection to the server was lost");
+    const last = await followSync(account, running.signal);
+    if (last === "changes") end = last;
+    else if (last !== "error") throw new Error("the connection to the server was lost");
   } catch (error) {
     if (running.signal.aborted) end = "cancelled";
     else showProblem({ type: "error", message: error.message });
