@@ -23,7 +23,7 @@ bindir=							# the copy's programs
 work=							# the private directory
 user=							# who builds and runs: never root
 make_options=()					# to build with
-extras=()						# what else to install for: tap, page, browser
+extras=()						# what else to install: see missing_extras
 
 say() {
 	printf '== %s\n' "$*"
@@ -99,23 +99,20 @@ missing_packages() {
 		echo "postgresql-server-dev${major:+-$major}"
 }
 
-# Needed by the extras only, and not there in each distribution
+# What is asked for in $extras: tests fail where a distribution lacks it.
 missing_extras() {
-	local package packages=()
-	if [[ " ${extras[*]} " == *" tap "* ]]; then
-		have nginx || packages+=(nginx-light)
-		[ -f "/usr/share/postgresql/$major/extension/pg_cron.control" ] ||
-			packages+=("postgresql-$major-cron")
-	fi
-	if [[ " ${extras[*]} " == *" page "* ]]; then
-		/usr/bin/python3 -c 'import psycopg' 2>/dev/null || packages+=(python3-psycopg)
-	fi
-	if [[ " ${extras[*]} " == *" browser "* ]]; then
-		have chromium-headless-shell || have chromium || packages+=(chromium-headless-shell)
-	fi
-	for package in "${packages[@]}"; do
-		! apt-cache show "$package" >/dev/null 2>&1 || echo "$package"
-	done
+	local extra package check
+	while read -r extra package check; do
+		if [[ " ${extras[*]} " == *" $extra "* ]] && ! eval "$check" >/dev/null 2>&1 &&
+			apt-cache show "$package" >/dev/null 2>&1; then
+			echo "$package"
+		fi
+	done <<-END
+		nginx nginx-light have nginx
+		cron postgresql-$major-cron [ -f /usr/share/postgresql/$major/extension/pg_cron.control ]
+		psycopg python3-psycopg /usr/bin/python3 -c 'import psycopg'
+		chromium chromium-headless-shell have chromium-headless-shell || have chromium
+	END
 }
 
 # Installs packages so that none of them starts a service, now or when the

@@ -91,7 +91,7 @@ is($browser->evaluate($bar), 100, 'to its end');
 is($browser->text("#count-$_->[0]"), $_->[1], "$_->[0]: $_->[1]")
   foreach [ added => '1,913' ], [ updated => '0' ], [ unchanged => '0' ], [ deleted => '0' ], [ programs => '1,913' ];
 wait_for_text('#range', '1–25 of 1,913');
-like($browser->text('#changes-summary'), qr/^1,913 programs by the sync of .*, the first 1,000 are shown$/, 'what has changed');
+like($browser->text('#changes-summary'), qr/^1,913 changes by the sync of .*, the first 1,000 are shown$/, 'what has changed');
 is(scalar($browser->texts('#runs tbody tr')), 1, 'the last syncs');
 is(scalar($browser->texts('#problems li')), 0, 'no problems');
 
@@ -139,7 +139,7 @@ note 'an account that fails';
 
 $browser->choose('#account', 'failing');
 wait_for_text('#range', 'none');
-is($browser->text('#changes-summary'), 'Not known.', 'nothing is shown of another account');
+is($browser->text('#changes-summary'), 'Nothing is known yet.', 'nothing is shown of another account');
 sync('error');
 is(scalar($browser->texts('#problems li.error')), 1, 'one error');
 my $error = $browser->text('#problems li.error');
@@ -198,7 +198,7 @@ is(YelpTest::must_run($node, 'SELECT count(*) FROM yelp_sync_runs')->{stdout}, $
 $browser->new_tab;
 $browser->open($page->url, username => 'anna', password => 'correct horse');
 $browser->poll('document.querySelector("#changes-summary").textContent !== ""', 'the changes');
-like($browser->text('#changes-summary'), qr/^\d+ programs by the sync of/, 'another tab shows the last changes');
+like($browser->text('#changes-summary'), qr/^\d+ changes by the sync of/, 'another tab shows the last changes');
 $browser->click('#sync');
 $browser->poll("$bar > 0 && $bar < 100", 'the bar to move');
 $page->stop;

@@ -40,7 +40,7 @@ my @options = (
 	'--remote-debugging-pipe', '--headless', '--no-sandbox', '--disable-gpu',
 	'--disable-dev-shm-usage', '--no-first-run', '--no-proxy-server', '--hide-scrollbars',
 	'--disable-background-networking', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
-	'--lang=en-US', '--window-size=1100,900');
+	'--lang=en-US', '--window-size=1280,900');
 
 =pod
 

@@ -186,6 +186,8 @@ says.
 
 =cut
 
+sub directory { return $directory; }
+
 sub set_password
 {
 	my ($self, $name, $password) = @_;
@@ -212,7 +214,12 @@ The same for C</api/reseller/$path>.
 
 =item $page->sync($account, %options)
 
-POSTs to C<sync-stream>; returns a L<YelpPage::Stream>.  C<headers>: more of them.
+POSTs to C<sync-stream>; returns a L<YelpPage::Stream>.  C<headers>: more of them.  C<url>:
+other than the page's own.
+
+=item YelpPage::directory()
+
+That of the example.
 
 =back
 
@@ -253,7 +260,7 @@ sub sync
 {
 	my ($self, $account, %options) = @_;
 	return YelpPage::Stream->open(
-		$self->{url}, 'api/reseller/programs/sync-stream',
+		$options{url} // $self->{url}, 'api/reseller/programs/sync-stream',
 		{ 'Content-Type' => 'application/json', %{ $self->headers(%options) } },
 		$json->encode({ username => $account }));
 }

@@ -6,7 +6,8 @@ const PAGE_SIZE = 25;
 const byId = (id) => document.getElementById(id);
 const number = (value) => (value ?? "") === "" ? "" : Number(value).toLocaleString("en-US");
 const date = (value) => value === "9999-12-31" ? "no end" : value ?? "";
-const time = (value) => value ? new Date(value).toLocaleString() : "";
+const time = (value) => value
+  ? new Date(value).toLocaleString("en-US", { dateStyle: "medium", timeStyle: "short" }) : "";
 const list = (values) => (values ?? []).join(", ");
 
 function element(name, text, ...children) {
@@ -23,6 +24,7 @@ function fillTable(id, columns, rows) {
     if (style) made.className = style;
     return made;
   };
+  if (rows.length === 0) return byId(id).replaceChildren();
   const head = element("tr", "", ...columns.map(([title, , style]) => cell("th", title, style)));
   const body = rows.map((row) => {
     const made = element("tr", "", ...columns.map(([, value, style]) => cell("td", value(row), style)));
@@ -79,7 +81,7 @@ function showChanges(changes) {
   const { total = 0, rows = [], finished_at: at } = changes ?? {};
   const shown = rows.length < total ? `, the first ${number(rows.length)} are shown` : "";
   byId("changes-summary").textContent =
-    changes ? `${number(total)} programs by the sync of ${time(at)}${shown}` : "Not known.";
+    changes ? `${number(total)} changes by the sync of ${time(at)}${shown}` : "Nothing is known yet.";
   fillTable("changes", [
     ["action", (row) => row.action], ["program", (row) => row.program_id],
     ["changed", (row) => list(row.changed)],
