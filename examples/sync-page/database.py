@@ -41,8 +41,9 @@ PROGRAMS = """
                 OR %(business)s IN (yelp_business_id, partner_business_id)))
     SELECT json_build_object(
         'total', (SELECT count(*) FROM found),
-        'types', (SELECT coalesce(json_agg(DISTINCT program_type), '[]')
-            FROM sync_page.programs WHERE username = %(username)s AND program_type IS NOT NULL),
+        'types', (SELECT coalesce(json_agg(program_type ORDER BY program_type), '[]') FROM (
+            SELECT DISTINCT program_type FROM sync_page.programs
+            WHERE username = %(username)s AND program_type IS NOT NULL LIMIT 100) AS t),
         'rows', (SELECT coalesce(json_agg(p), '[]') FROM (
             SELECT * FROM found ORDER BY program_id
             LIMIT %(limit)s OFFSET %(offset)s) AS p))::text"""

@@ -77,12 +77,11 @@ class Page:
     async def authenticate(self, request):
         try:
             given = BasicAuth.decode(request.headers.get(hdrs.AUTHORIZATION, ""), "utf-8")
-            if await self.users.check(given.login, given.password):
-                return
         except ValueError:
-            pass
-        raise web.HTTPUnauthorized(
-            headers={hdrs.WWW_AUTHENTICATE: 'Basic realm="Sync Programs", charset="UTF-8"'})
+            given = None
+        if given is None or not await self.users.check(given.login, given.password):
+            raise web.HTTPUnauthorized(headers={
+                hdrs.WWW_AUTHENTICATE: 'Basic realm="Sync Programs", charset="UTF-8"'})
 
     async def add_headers(self, request, response):
         response.headers.update(HEADERS)
@@ -178,7 +177,7 @@ def from_our_page(request):
 async def asked_username(request):
     try:
         username = (await request.json())["username"]
-    except (ValueError, TypeError, KeyError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         username = None
     return usable(username, "username")
 

@@ -67,8 +67,8 @@ FROM yelp_programs,
 GRANT SELECT ON sync_page.programs TO yelp_page;
 
 CREATE VIEW sync_page.runs WITH (security_barrier) AS
-SELECT run_id, username, status, started_at, finished_at, programs, pages, requests, retries,
-    added, updated, unchanged, deleted, missing
+SELECT run_id, username, status, finished_at, programs, requests, added, updated, unchanged,
+    deleted, missing
 FROM yelp_sync_runs;
 GRANT SELECT ON sync_page.runs TO yelp_page;
 

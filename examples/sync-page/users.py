@@ -41,6 +41,7 @@ def write(path, entries):
 
 class Users:
     def __init__(self, path):
+        read(path)                          # a file that cannot be read is to be known at once
         self.path, self.key, self.known = path, os.urandom(32), set()
         self.checks = asyncio.Semaphore(MOST_CHECKS)
 
@@ -59,10 +60,14 @@ class Users:
 
 
 def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     path, name = sys.argv[1:]
     if not name or ":" in name or not name.isprintable():
         sys.exit("a name is printable and has no colon")
     password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    if not password:
+        sys.exit("a user needs a password")
     entries = read(path) if os.path.exists(path) else {}
     salt = os.urandom(16)
     entries[name] = (*COST, salt, scrypt(password, *COST, salt))

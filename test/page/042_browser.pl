@@ -33,7 +33,8 @@ my $bar = q{document.querySelector("#bar").value};
 # With PNG files in the directory YELP_SYNC_TEST_SCREENSHOTS, where that is set
 sub shoot
 {
-	my ($name) = @_;
+	my ($name, $selector) = @_;
+	$browser->evaluate("document.querySelector('$selector').scrollIntoView()");
 	$browser->screenshot("$ENV{YELP_SYNC_TEST_SCREENSHOTS}/$name.png")
 	  if $ENV{YELP_SYNC_TEST_SCREENSHOTS};
 	return;
@@ -83,7 +84,6 @@ is($browser->text('#count-total_api'), '1,913', 'and how many there are');
 ok($browser->evaluate('document.querySelector("#sync").disabled'), 'no second sync from here');
 $api->release(39);
 is($browser->poll("$bar === 52 && $bar", 'fifty pages'), 52, 'it goes on');
-shoot('syncing');
 $api->faults();
 $api->release;
 wait_for_state('changes');
@@ -98,7 +98,13 @@ is(scalar($browser->texts('#problems li')), 0, 'no problems');
 note 'the next one';
 
 my $mutation = $api->mutate(seed => 1, remove => 2, add => 3, alter => 7);
-sync('changes');
+$api->faults({ match => { from_offset => 1000 }, action => { hold => \1 } });
+$browser->click('#sync');
+is($browser->poll("$bar === 52 && $bar", 'fifty pages'), 52, 'the bar begins anew');
+shoot('syncing', 'header');
+$api->faults();
+$api->release;
+wait_for_state('changes');
 is($browser->text("#count-$_->[0]"), $_->[1], "$_->[0]: $_->[1]")
   foreach [ added => 3 ], [ updated => 7 ], [ unchanged => '1,904' ], [ deleted => 2 ];
 is_deeply(
@@ -107,7 +113,7 @@ is_deeply(
 		map { "updated$_" . join(', ', @{ $mutation->{altered}{$_} }) } keys %{ $mutation->{altered} }) ],
 	'what has changed');
 wait_for_text('#range', '1–25 of 1,914');
-shoot('synced');
+shoot('synced', 'header');
 
 note 'filters and pages';
 
@@ -123,6 +129,7 @@ my ($paused, $logos) = (count(q{state = 'PAUSED'}), count(q{state = 'PAUSED' AND
 $browser->choose('[name=state]', 'PAUSED');
 wait_for_text('#range', "1–25 of $paused");
 is_deeply([ grep { $_ ne 'PAUSED' } $browser->texts('#programs td:nth-child(3)') ], [], 'by state');
+shoot('programs', '#filters');
 $browser->click('#forth');
 wait_for_text('#range', "26–50 of $paused");
 $browser->choose('[name=type]', 'LOGO');
@@ -146,7 +153,7 @@ my $error = $browser->text('#problems li.error');
 like($error, qr/account "failing": API refused the credentials.*ACCESS_DENIED.*Check the username.*SQLSTATE 28000/,
 	'with all there is to say');
 is($browser->text('#status'), 'The sync failed.', 'it failed');
-shoot('failed');
+shoot('failed', 'header');
 $browser->choose('#account', 'acme');
 wait_for_text('#range', '1–25 of 1,914');
 
@@ -170,7 +177,7 @@ is($browser->text('#programs td:nth-child(2)'), $html, 'in its type');
 is($browser->text('#programs td:nth-child(6)'), $html, 'in its business');
 is($browser->evaluate('document.querySelectorAll("img, b, i").length'), 0, 'they are text');
 ok(!$browser->evaluate('window.hacked'), 'and run nothing');
-shoot('warning');
+shoot('warning', 'header');
 is_deeply([ $browser->complaints ], [], 'no error in the console');
 like($browser->evaluate(q{(() => { try { document.body.innerHTML = "<b>"; return "done"; } catch (e) { return String(e); } })()}),
 	qr/TrustedHTML/, 'the policy forbids HTML from texts altogether');
@@ -198,7 +205,7 @@ is(YelpTest::must_run($node, 'SELECT count(*) FROM yelp_sync_runs')->{stdout}, $
 $browser->new_tab;
 $browser->open($page->url, username => 'anna', password => 'correct horse');
 $browser->poll('document.querySelector("#changes-summary").textContent !== ""', 'the changes');
-like($browser->text('#changes-summary'), qr/^\d+ changes by the sync of/, 'another tab shows the last changes');
+like($browser->text('#changes-summary'), qr/^1 change by the sync of/, 'another tab shows the last changes');
 $browser->click('#sync');
 $browser->poll("$bar > 0 && $bar < 100", 'the bar to move');
 $page->stop;

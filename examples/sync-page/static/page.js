@@ -4,7 +4,7 @@
 
 const PAGE_SIZE = 25;
 const byId = (id) => document.getElementById(id);
-const number = (value) => (value ?? "") === "" ? "" : Number(value).toLocaleString("en-US");
+const number = (value) => value == null ? "" : value.toLocaleString("en-US");
 const date = (value) => value === "9999-12-31" ? "no end" : value ?? "";
 const time = (value) => value
   ? new Date(value).toLocaleString("en-US", { dateStyle: "medium", timeStyle: "short" }) : "";
@@ -19,19 +19,29 @@ function element(name, text, ...children) {
 
 // Columns are [title, function of a row, class]
 function fillTable(id, columns, rows) {
-  const cell = (name, text, style) => {
-    const made = element(name, text);
-    if (style) made.className = style;
-    return made;
-  };
-  if (rows.length === 0) return byId(id).replaceChildren();
-  const head = element("tr", "", ...columns.map(([title, , style]) => cell("th", title, style)));
+  const line = (name, texts) => element("tr", "", ...columns.map(([, , style = ""], i) => {
+    const cell = element(name, texts[i]);
+    cell.className = style;
+    cell.title = cell.textContent;      // where there is no room for all of it
+    return cell;
+  }));
+  const head = line("th", columns.map(([title]) => title));
   const body = rows.map((row) => {
-    const made = element("tr", "", ...columns.map(([, value, style]) => cell("td", value(row), style)));
+    const made = line("td", columns.map(([, value]) => value(row)));
     made.className = row.action ?? row.status ?? "";
     return made;
   });
   byId(id).replaceChildren(element("thead", "", head), element("tbody", "", ...body));
+  byId(id).hidden = rows.length === 0;
+}
+
+function fillSelect(select, values, chosen) {
+  select.replaceChildren(...values.map((value) => {
+    const option = element("option", value || "all");
+    option.value = value;               // the text's own blanks would not count
+    option.selected = value === chosen;
+    return option;
+  }));
 }
 
 // An absolute URL: a relative one would take credentials over from the address bar
@@ -56,7 +66,8 @@ const COUNTS = [
 ];
 
 function showCounts(counts) {
-  byId("counts").replaceChildren(...COUNTS.filter(([name]) => name in counts).map(([name, title]) => {
+  const known = COUNTS.filter(([name]) => name in counts);
+  byId("counts").replaceChildren(...known.map(([name, title]) => {
     const value = element("dd", number(counts[name]));
     value.id = `count-${name}`;
     return element("div", "", element("dt", title), value);
@@ -80,8 +91,9 @@ function showBar({ total, percentage }) {
 function showChanges(changes) {
   const { total = 0, rows = [], finished_at: at } = changes ?? {};
   const shown = rows.length < total ? `, the first ${number(rows.length)} are shown` : "";
-  byId("changes-summary").textContent =
-    changes ? `${number(total)} changes by the sync of ${time(at)}${shown}` : "Nothing is known yet.";
+  byId("changes-summary").textContent = changes
+    ? `${number(total)} ${total === 1 ? "change" : "changes"} by the sync of ${time(at)}${shown}`
+    : "Nothing is known yet.";
   fillTable("changes", [
     ["action", (row) => row.action], ["program", (row) => row.program_id],
     ["changed", (row) => list(row.changed)],
@@ -128,7 +140,9 @@ async function followSync(account, signal) {
       if (name in event) counts[name] = event[name];
     }
     showCounts(counts);
-    if (event.message && !["warning", "error"].includes(last)) byId("status").textContent = event.message;
+    if (event.message && handlers[last] !== showProblem) {
+      byId("status").textContent = event.message;
+    }
   }
   return last;
 }
@@ -182,44 +196,34 @@ async function showPrograms() {
     ["state", (row) => row.state], ["from", (row) => date(row.start_date)],
     ["to", (row) => date(row.end_date)], ["business", (row) => row.yelp_business_id],
     ["yours", (row) => row.partner_business_id],
-    ["budget", (row) => row.budget === null ? "" : `${number(row.budget)} ${row.currency ?? ""}`, "number"],
+    ["budget", (row) => [number(row.budget), row.currency].join(" "), "number"],
     ["clicks", (row) => number(row.billed_clicks), "number"],
-    ["problems", (row) => list(row.problems)], ["changed", (row) => time(row.updated_at)],
+    ["changed", (row) => time(row.updated_at)], ["problems", (row) => list(row.problems)],
   ], rows);
-  byId("range").value = total ? `${number(offset + 1)}–${number(offset + rows.length)} of ${number(total)}` : "none";
+  const end = offset + rows.length;
+  byId("range").value = total ? `${number(offset + 1)}–${number(end)} of ${number(total)}` : "none";
   byId("back").disabled = offset === 0;
-  byId("forth").disabled = offset + rows.length >= total;
-  showTypes(types, filters.type);
-}
-
-function showTypes(types, chosen) {
-  const options = ["", ...types].map((type) => {
-    const option = element("option", type || "all");
-    option.value = type;
-    option.selected = type === chosen;
-    return option;
-  });
-  byId("filters").elements.type.replaceChildren(...options);
+  byId("forth").disabled = end >= total;
+  fillSelect(byId("filters").elements.type, ["", ...types], filters.type);
 }
 
 async function showRuns() {
+  const counts = ["programs", "requests", "added", "updated", "unchanged", "deleted", "missing"];
   fillTable("runs", [
     ["status", (row) => row.status], ["finished", (row) => time(row.finished_at)],
-    ...["programs", "pages", "requests", "retries", "added", "updated", "unchanged", "deleted", "missing"]
-      .map((name) => [name, (row) => number(row[name]), "number"]),
+    ...counts.map((name) => [name, (row) => number(row[name]), "number"]),
   ], await get("runs", { username: byId("account").value }));
 }
 
 async function showAccount() {
   const username = byId("account").value;
   if (!username) return;
-  await Promise.all([
-    showPrograms(), showRuns(), get("programs/changes", { username }).then(showChanges),
-  ]);
+  const changes = get("programs/changes", { username }).then(showChanges);
+  await Promise.all([showPrograms(), showRuns(), changes]);
 }
 
 function turnTo(wanted) {
-  offset = Math.max(0, wanted);
+  offset = wanted;
   return showPrograms();
 }
 
@@ -231,7 +235,7 @@ const on = (id, event, action) => byId(id).addEventListener(event, (happened) =>
 
 on("sync", "click", sync);
 on("cancel", "click", async () => running?.abort());
-on("account", "change", async () => { offset = 0; await showAccount(); });
+on("account", "change", () => { byId("filters").reset(); offset = 0; return showAccount(); });
 on("filters", "change", () => turnTo(0));
 on("filters", "submit", () => turnTo(0));
 on("back", "click", () => turnTo(offset - PAGE_SIZE));
@@ -239,7 +243,7 @@ on("forth", "click", () => turnTo(offset + PAGE_SIZE));
 
 get("accounts").then((accounts) => {
   const usernames = new Set(accounts.map(({ username }) => username));
-  byId("account").replaceChildren(...[...usernames].map((username) => element("option", username)));
+  fillSelect(byId("account"), [...usernames]);
   showState("idle");
   return showAccount();
 }).catch((error) => showProblem({ type: "error", message: error.message }));
