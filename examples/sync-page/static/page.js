@@ -7,7 +7,7 @@ const byId = (id) => document.getElementById(id);
 const number = (value) => value == null ? "" : value.toLocaleString("en-US");
 const date = (value) => value === "9999-12-31" ? "no end" : value ?? "";
 const time = (value) => value
-  ? new Date(value).toLocaleString("en-US", { dateStyle: "medium", timeStyle: "short" }) : "";
+  ? new Date(value).toLocaleString("sv-SE", { dateStyle: "short", timeStyle: "short" }) : "";
 const list = (values) => (values ?? []).join(", ");
 
 function element(name, text, ...children) {
