@@ -247,11 +247,14 @@ is($page->get('accounts')->{status}, 200, 'the rest of the page goes on');
 
 note 'a browser that goes away';
 
+my $logged = -s $node->logfile;
 my $stored = YelpTest::must_run($node, 'SELECT * FROM yelp_programs ORDER BY 1, 2')->{stdout};
 $sync->close;
 $second->close;
 ok($node->poll_query_until('postgres', $is_syncing, 0), 'ends its sync');
 $api->poll_until(sub { $api->counters->{held} == 0 }, 'the requests to end');
+my @cancelled = slurp_file($node->logfile, $logged) =~ /canceling statement due to user request/g;
+is(scalar(@cancelled), 2, 'by a cancel');
 cmp_ok(scalar(grep { $_->{status} eq 'gone' } $api->log), '>=', 5, 'requests and all');
 is(YelpTest::must_run($node, 'SELECT * FROM yelp_programs ORDER BY 1, 2')->{stdout}, $stored, 'nothing is stored');
 $api->faults();
