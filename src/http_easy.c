@@ -30,7 +30,7 @@ set_limits(CURL *easy, const HttpSettings *settings)
 {
 	CURL_SET(easy, CURLOPT_NOSIGNAL, 1L);
 	CURL_SET(easy, CURLOPT_CONNECTTIMEOUT_MS,
-					 (long) settings->connect_timeout);
+			 (long) settings->connect_timeout);
 	CURL_SET(easy, CURLOPT_TIMEOUT_MS, (long) settings->timeout);
 	CURL_SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	http_easy_check(compat_limit_protocols(easy), "CURLOPT_PROTOCOLS");
@@ -58,8 +58,8 @@ set_connection(CURL *easy, const HttpSettings *settings)
 		CURL_SET(easy, CURLOPT_PROXY_CAINFO, settings->ca_file);
 	}
 	CURL_SET(easy, CURLOPT_HTTP_VERSION,
-					 (long) (settings->http2 ? CURL_HTTP_VERSION_2TLS :
-							 CURL_HTTP_VERSION_1_1));
+			 (long) (settings->http2 ? CURL_HTTP_VERSION_2TLS :
+					 CURL_HTTP_VERSION_1_1));
 	/* On plain HTTP it would make the requests wait for each other */
 	if (settings->http2 && tls)
 		CURL_SET(easy, CURLOPT_PIPEWAIT, 1L);

@@ -31,6 +31,7 @@
 #include "listing.h"
 #include "program_page.h"
 #include "sanitize.h"
+#include "slots.h"
 #include "throttle.h"
 #include "elide.h"
 
@@ -42,26 +43,6 @@
 
 /* Skipped pages that have a WARNING each; the others are only counted */
 #define MAX_SKIP_WARNINGS 5
-
-typedef enum SlotState
-{
-	SLOT_IDLE = 0,
-	SLOT_IN_FLIGHT,
-	SLOT_WAITING				/* for its next attempt */
-} SlotState;
-
-typedef struct Slot
-{
-	SlotState	state;
-	int64		offset;
-	int			limit;
-	int			attempt;		/* 1 for the first */
-	bool		stale;			/* an old connection failed it */
-	bool		fresh;			/* it needs a connection of its own */
-	int64		arrived;		/* pages that had arrived when it failed last */
-	int64		not_before;
-	int64		sent_at;
-} Slot;
 
 /* A page that did not arrive, behind all that had arrived then */
 typedef struct Postponed
@@ -84,9 +65,7 @@ struct Paginator
 	/* Which page is asked for when */
 	Listing		listing;
 	Throttle	throttle;
-	Slot	   *slots;
-	int			nslots;
-	int			in_flight;
+	Slots		slots;
 	bool		total_told;
 	Postponed  *postponed;		/* by offset */
 
@@ -118,46 +97,25 @@ send_attempt(Paginator *paginator, Slot *slot, int64 now)
 {
 	char	   *url = page_url(paginator, slot);
 
-	http_start(paginator->http, slot - paginator->slots, url, slot->fresh);
+	http_start(paginator->http, slot - paginator->slots.slots, url, slot->tries.fresh);
 	pfree(url);
 	throttle_started(&paginator->throttle, now);
-	slot->state = SLOT_IN_FLIGHT;
-	slot->sent_at = now;
-	paginator->in_flight++;
+	slots_send(&paginator->slots, slot, now);
 	paginator->counts.requests++;
-}
-
-/* Of the slots in a state whose time has come, the one that has waited longest. */
-static Slot *
-find_slot(Paginator *paginator, SlotState state, int64 now)
-{
-	Slot	   *found = NULL;
-
-	for (int i = 0; i < paginator->nslots; i++)
-	{
-		Slot	   *slot = &paginator->slots[i];
-
-		if (slot->state == state && slot->not_before <= now &&
-			(found == NULL || slot->not_before < found->not_before))
-			found = slot;
-	}
-	return found;
 }
 
 /* A slot with a page that may be sent now, or NULL: first what was held back. */
 static Slot *
 next_page(Paginator *paginator, int64 now)
 {
-	Slot	   *slot = find_slot(paginator, SLOT_WAITING, now);
+	Slot	   *slot = slots_find(&paginator->slots, SLOT_WAITING, now);
 
 	if (slot)
 		return slot;
-	slot = find_slot(paginator, SLOT_IDLE, now);
+	slot = slots_find(&paginator->slots, SLOT_IDLE, now);
 	if (slot == NULL || !listing_next(&paginator->listing, &slot->offset, &slot->limit))
 		return NULL;
-	slot->attempt = 1;
-	slot->stale = slot->fresh = false;
-	slot->arrived = 0;
+	slots_begin(slot);
 	return slot;
 }
 
@@ -169,7 +127,7 @@ send_pages(Paginator *paginator, int64 now)
 	{
 		Slot	   *slot;
 
-		if (throttle_next_start(&paginator->throttle, paginator->in_flight) > now)
+		if (throttle_next_start(&paginator->throttle, paginator->slots.in_flight) > now)
 			return false;
 		slot = next_page(paginator, now);
 		if (slot == NULL)
@@ -179,55 +137,24 @@ send_pages(Paginator *paginator, int64 now)
 	return true;
 }
 
-static void
-wait_until(Slot *slot, int64 when)
-{
-	slot->state = SLOT_WAITING;
-	slot->not_before = when;
-}
-
-static void
-free_slot(Slot *slot)
-{
-	slot->state = SLOT_IDLE;
-	slot->not_before = 0;
-}
-
-static bool
-has_waiting(const Paginator *paginator)
-{
-	for (int i = 0; i < paginator->nslots; i++)
-	{
-		if (paginator->slots[i].state == SLOT_WAITING)
-			return true;
-	}
-	return false;
-}
-
 static bool
 is_done(const Paginator *paginator)
 {
-	return paginator->in_flight == 0 && !has_waiting(paginator) &&
+	return slots_used(&paginator->slots) == 0 &&
 		listing_pages_left(&paginator->listing) == 0;
 }
 
-/* When there will be something to do even if nothing comes. */
+/* When there will be something to do even if nothing arrives. */
 static int64
 next_deadline(const Paginator *paginator)
 {
-	int64		deadline = progress_due(paginator->progress);
-	int64		next_start = throttle_next_start(&paginator->throttle, paginator->in_flight);
-	bool		can_start = false;
+	const Slots *slots = &paginator->slots;
+	int64		next_start = throttle_next_start(&paginator->throttle, slots->in_flight);
+	int64		deadline = Min(progress_due(paginator->progress),
+							   slots_deadline(slots, next_start));
 
-	for (int i = 0; i < paginator->nslots; i++)
-	{
-		const Slot *slot = &paginator->slots[i];
-
-		if (slot->state == SLOT_WAITING)
-			deadline = Min(deadline, Max(slot->not_before, next_start));
-		can_start |= slot->state == SLOT_IDLE;
-	}
-	if (can_start && listing_pages_left(&paginator->listing) > 0)
+	if (slots_used(slots) < slots->count &&
+		listing_pages_left(&paginator->listing) > 0)
 		deadline = Min(deadline, next_start);
 	return deadline;
 }
@@ -238,7 +165,7 @@ static void
 abandon_page(Paginator *paginator, Slot *slot)
 {
 	listing_abandon_page(&paginator->listing, slot->offset, slot->limit);
-	free_slot(slot);
+	slots_free(slot);
 }
 
 /* Where the end was seen, what is behind it need not arrive. */
@@ -247,9 +174,9 @@ settle_slots(Paginator *paginator)
 {
 	if (!listing_end_is_seen(&paginator->listing))
 		return;
-	for (int i = 0; i < paginator->nslots; i++)
+	for (int i = 0; i < paginator->slots.count; i++)
 	{
-		Slot	   *slot = &paginator->slots[i];
+		Slot	   *slot = &paginator->slots.slots[i];
 
 		if (slot->state == SLOT_IDLE ||
 			!listing_is_behind_end(&paginator->listing, slot->offset))
@@ -257,7 +184,7 @@ settle_slots(Paginator *paginator)
 		if (slot->state == SLOT_IN_FLIGHT)
 		{
 			http_abandon(paginator->http, i);
-			paginator->in_flight--;
+			slots_return(&paginator->slots, slot);
 		}
 		abandon_page(paginator, slot);
 	}
@@ -266,11 +193,8 @@ settle_slots(Paginator *paginator)
 static int64
 count_open_pages(const Paginator *paginator)
 {
-	int64		count = listing_pages_left(&paginator->listing);
-
-	for (int i = 0; i < paginator->nslots; i++)
-		count += paginator->slots[i].state != SLOT_IDLE;
-	return count;
+	return slots_used(&paginator->slots) +
+		listing_pages_left(&paginator->listing);
 }
 
 static void
@@ -360,13 +284,13 @@ take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
 	if (slot->offset < page->total)
 		seen.fresh += page->skipped;
 	note_echo(paginator, slot, page);
-	free_slot(slot);
+	slots_free(slot);
 	listing_add_page(&paginator->listing, &seen);
 	if (paginator->listing.rows > PAGE_MAX_TOTAL)
 		reject_endless(paginator);
 	settle_slots(paginator);
-	throttle_succeeded(&paginator->throttle, clock_us(), slot->sent_at,
-					   paginator->in_flight);
+	throttle_succeeded(&paginator->throttle, clock_us(), slot->tries.sent_at,
+					   paginator->slots.in_flight);
 	paginator->arrived++;
 	tell_total(paginator);
 }
@@ -378,7 +302,7 @@ place_of(const Paginator *paginator, const Slot *slot)
 		.username = paginator->account->username,
 		.url = page_url(paginator, slot),
 		.offset = slot->offset,
-		.attempt = slot->attempt,
+		.attempt = slot->tries.attempt,
 		.attempts = paginator->account->attempts,
 	};
 
@@ -436,7 +360,7 @@ fail_page(Paginator *paginator, Slot *slot, const FetchError *error, int status)
 		skip_page(paginator, slot, error);
 		listing_postpone_page(&paginator->listing, slot->offset);
 	}
-	free_slot(slot);
+	slots_free(slot);
 	settle_slots(paginator);
 }
 
@@ -501,177 +425,28 @@ settle_postponed(Paginator *paginator)
 }
 
 static void
-try_again(Paginator *paginator, Slot *slot, const FetchError *error,
-		  const HttpResponse *response, int64 wait)
-{
-	int64		now = clock_us();
-
-	if (slot->attempt >= paginator->account->attempts)
-	{
-		fail_page(paginator, slot, error, response->status);
-		return;
-	}
-	if (wait >= 0)
-		throttle_hold(&paginator->throttle, now + wait);
-	wait_until(slot, now + throttle_backoff(&paginator->throttle, slot->attempt));
-	slot->attempt++;
-	slot->fresh = true;
-	paginator->counts.retries++;
-}
-
-/*
- * Did a connection from before fail, and not the API?  It may have been closed
- * or forgotten on its way while it was not used.
- */
-static bool
-is_stale(const Slot *slot, const HttpResponse *response)
-{
-	return response->lost_kept && !slot->stale && slot->attempt == 1 &&
-		response->status == 0;
-}
-
-/* Once more at once, over a connection of its own; that costs no attempt. */
-static void
-try_new_connection(Paginator *paginator, Slot *slot)
-{
-	slot->stale = slot->fresh = true;
-	wait_until(slot, clock_us());
-	paginator->counts.retries++;
-}
-
-/* Refused for the rate: no attempt is used up while any page gets through. */
-static void
-slow_down(Paginator *paginator, Slot *slot, FetchError *error, int64 wait)
-{
-	int64		now = clock_us();
-	int			refused = throttle_refused(&paginator->throttle, now, slot->sent_at,
-										   paginator->in_flight, wait, false);
-
-	if (refused >= paginator->account->attempts)
-	{
-		slot->attempt = refused;
-		error->kind = FETCH_ERROR_FATAL;
-		skip_page(paginator, slot, error);
-	}
-	wait_until(slot, now);
-	paginator->counts.retries++;
-}
-
-/*
- * The API has too much to do: no attempt is used up where pages have arrived
- * since this one failed last.  It may go out over a connection that is there:
- * the API may have refused one more.
- */
-static void
-relieve_api(Paginator *paginator, Slot *slot, const FetchError *error,
-			const HttpResponse *response, int64 wait)
-{
-	int			attempts = paginator->account->attempts;
-	int64		now = clock_us();
-	int			refused = throttle_refused(&paginator->throttle, now, slot->sent_at,
-										   paginator->in_flight, wait, true);
-
-	if (paginator->arrived > slot->arrived)
-		wait_until(slot, now);
-	else if (slot->attempt >= attempts || refused >= attempts)
-	{
-		slot->attempt = attempts;
-		fail_page(paginator, slot, error, response->status);
-		return;
-	}
-	else
-	{
-		wait_until(slot, now + throttle_backoff(&paginator->throttle, slot->attempt));
-		slot->attempt++;
-	}
-	slot->arrived = paginator->arrived;
-	paginator->counts.retries++;
-}
-
-/*
- * It is about the credentials, unless one of the requests that are under way
- * shows that they are good.
- */
-static void
-take_denial(Paginator *paginator, Slot *slot, FetchError *error,
-			const HttpResponse *response, int64 wait)
-{
-	if (paginator->in_flight > 0)
-	{
-		relieve_api(paginator, slot, error, response, wait);
-		return;
-	}
-	error->kind = FETCH_ERROR_FATAL;
-	fail_page(paginator, slot, error, response->status);
-}
-
-/* As many requests in flight as there are now; this one goes out later. */
-static void
-use_less_room(Paginator *paginator, Slot *slot)
-{
-	throttle_limit(&paginator->throttle, Max(paginator->in_flight, 1));
-	wait_until(slot, clock_us());
-	paginator->counts.requests--;
-}
-
-/* Where there is no socket for a single request, waiting would not help. */
-static void
-use_fewer_sockets(Paginator *paginator, Slot *slot, const FetchError *error)
-{
-	FetchErrorPlace place = place_of(paginator, slot);
-
-	if (paginator->in_flight == 0)
-		fetch_error_raise(error, &place);
-	use_less_room(paginator, slot);
-}
-
-static bool
-may_be_tried_again(const FetchError *error)
-{
-	return error->kind == FETCH_ERROR_RETRY || error->kind == FETCH_ERROR_RATE ||
-		error->kind == FETCH_ERROR_OVERLOAD;
-}
-
-static void
 take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResponse *response)
 {
-	int64		wait = parse_retry_after(response->retry_after, response->date,
-										   time(NULL));
-	int64		max_wait = paginator->account->max_retry_after;
+	RetryState	state = {
+		.attempts = paginator->account->attempts,
+		.max_wait_ms = paginator->account->max_retry_after,
+		.throttle = &paginator->throttle,
+		.in_flight = paginator->slots.in_flight,
+		.arrived = paginator->arrived,
+		.now = clock_us(),
+	};
+	Retry		retry = retry_decide(&slot->tries, error, response, &state);
 
-	if (is_stale(slot, response))
+	if (!retry.again)
 	{
-		try_new_connection(paginator, slot);
+		fail_page(paginator, slot, error, response->status);
 		return;
 	}
-	if (may_be_tried_again(error) && wait > max_wait * USECS_PER_MSEC)
-		fetch_error_of_wait(error, wait / USECS_PER_MSEC, max_wait);
-
-	switch (error->kind)
-	{
-		case FETCH_ERROR_RETRY:
-			try_again(paginator, slot, error, response, wait);
-			break;
-		case FETCH_ERROR_RATE:
-			slow_down(paginator, slot, error, wait);
-			break;
-		case FETCH_ERROR_OVERLOAD:
-			relieve_api(paginator, slot, error, response, wait);
-			break;
-		case FETCH_ERROR_DENIED:
-			take_denial(paginator, slot, error, response, wait);
-			break;
-		case FETCH_ERROR_NO_SOCKET:
-			use_fewer_sockets(paginator, slot, error);
-			break;
-		case FETCH_ERROR_NO_BUFFER:
-			use_less_room(paginator, slot);
-			break;
-		case FETCH_ERROR_FINAL:
-		case FETCH_ERROR_FATAL:
-			fail_page(paginator, slot, error, response->status);
-			break;
-	}
+	slots_wait(slot, retry.not_before);
+	if (retry.unsent)
+		paginator->counts.requests--;
+	else
+		paginator->counts.retries++;
 }
 
 /*
@@ -698,13 +473,13 @@ read_body(const Paginator *paginator, const HttpResponse *response, ProgramPage 
 static void
 take_response(Paginator *paginator, const HttpResponse *response)
 {
-	Slot	   *slot = &paginator->slots[response->slot];
+	Slot	   *slot = &paginator->slots.slots[response->slot];
 	MemoryContext caller = MemoryContextSwitchTo(paginator->page_context);
 	ProgramPage page;
 	PageError	problem;
 	FetchError	error;
 
-	paginator->in_flight--;
+	slots_return(&paginator->slots, slot);
 	if (fetch_error_of_response(&error, response, paginator->arrived > 0))
 		take_failure(paginator, slot, &error, response);
 	else if (read_body(paginator, response, &page, &problem))
@@ -858,8 +633,7 @@ paginator_create(const Account *account, const Known *known, Staging *staging,
 	paginator->staging = staging;
 	paginator->progress = progress;
 	paginator->settings = http_settings(account);
-	paginator->nslots = account->concurrency;
-	paginator->slots = palloc0(paginator->nslots * sizeof(Slot));
+	slots_init(&paginator->slots, account->concurrency);
 	throttle_init(&paginator->throttle, account->concurrency,
 				  account->retry_delay * USECS_PER_MSEC, account->retry_factor,
 				  account->retry_max_delay * USECS_PER_MSEC,
