@@ -180,13 +180,11 @@ COMMENT ON FUNCTION @extschema@.yelp_sync_document(text, text, bigint) IS
 
 CREATE FUNCTION @extschema@.yelp_sync_texts(list jsonb)
 RETURNS text[]
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-BEGIN ATOMIC
-	SELECT CASE WHEN jsonb_typeof(list) = 'array'
-		THEN ARRAY(SELECT jsonb_array_elements_text(list)) END;
-END;
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION @extschema@.yelp_sync_texts(jsonb) IS 'a JSON array of strings as an array';
+COMMENT ON FUNCTION @extschema@.yelp_sync_texts(jsonb) IS
+'a JSON array of strings as an array; NULL for anything else';
 
 -- Not the table's row type: a function that used that would forbid ALTER TABLE
 CREATE TYPE @extschema@.yelp_sync_values AS (
