@@ -32,13 +32,13 @@ UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
 	$(addsuffix /lib$(lib).a,$(pkglibdir) $(libdir))))) -lm
 
 # A unit is linked with the module that it tests and with those below it
-test/unit/program_page_test: src/program_page.c src/json.c src/sanitize.c
+test/unit/program_page_test test/unit/known_program_test: src/program_page.c \
+	src/program_fields.c src/json.c src/json_scan.c src/fingerprint.c src/sanitize.c
 test/unit/throttle_test: src/throttle.c
-test/unit/api_error_test: src/api_error.c src/json.c src/sanitize.c
+test/unit/api_error_test: src/api_error.c src/json.c src/json_scan.c src/sanitize.c
 test/unit/sanitize_test: src/sanitize.c
 test/unit/echo_test: src/echo.c
 test/unit/listing_test: src/listing.c
-test/unit/elide_test: src/elide.c src/program_page.c src/json.c src/sanitize.c
 
 test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
 	$(CC) $(CFLAGS) $(CPPFLAGS) -Isrc -Itest/unit $(filter %.c,$^) $(UNIT_LIBS) -o $@

@@ -16,28 +16,12 @@
 /* What says more is no message; to read it would cost memory */
 #define MAX_BODY_BYTES (64 * 1024)
 
-/* The value of a member of an object, or NULL; the last one of its name counts. */
-static const JsonToken *
-find_member(const JsonToken *object, const char *name)
-{
-	const JsonToken *found = NULL;
-	int			length = strlen(name);
-
-	for (const JsonToken *member = object + 1;
-		 member < object + object->size; member += member->size)
-	{
-		if (member->length == length && memcmp(member->text, name, length) == 0)
-			found = member + 1;
-	}
-	return found;
-}
-
 /* The object that describes the error: the answer itself where no member does. */
 static const JsonToken *
 find_error(const JsonToken *answer)
 {
-	const JsonToken *error = find_member(answer, "error");
-	const JsonToken *errors = find_member(answer, "errors");
+	const JsonToken *error = json_member(answer, "error");
+	const JsonToken *errors = json_member(answer, "errors");
 
 	if (error && error->type == JSON_OBJECT)
 		return error;
@@ -72,7 +56,7 @@ first_text(const JsonToken *object, const char *const *names, int nnames)
 {
 	for (int i = 0; i < nnames; i++)
 	{
-		char	   *text = value_text(find_member(object, names[i]));
+		char	   *text = value_text(json_member(object, names[i]));
 
 		if (text)
 			return text;
@@ -87,13 +71,14 @@ api_error_read(ApiError *error, const char *text, size_t length)
 	static const char *const descriptions[] = {
 		"description", "message", "error_description", "detail"
 	};
+	JsonTokens	tokens = {0};
 	JsonError	fault;
-	JsonToken  *json;
+	const JsonToken *json;
 
 	memset(error, 0, sizeof(ApiError));
 	if (length > MAX_BODY_BYTES)
 		return false;
-	json = json_read(text, length, &fault);
+	json = json_read(&tokens, text, length, &fault);
 	if (json == NULL)
 	{
 		pfree(fault.message);
@@ -107,6 +92,6 @@ api_error_read(ApiError *error, const char *text, size_t length)
 		error->description = first_text(found, descriptions,
 										lengthof(descriptions));
 	}
-	pfree(json);
+	json_free(&tokens);
 	return error->id || error->description;
 }

@@ -25,6 +25,8 @@
 /* Give up after so many readings of a listing that keeps changing */
 #define MAX_READINGS 3
 
+StaticAssertDecl(MAX_READINGS <= KNOWN_MAX_PASS, "a mark must hold every pass");
+
 struct Fetch
 {
 	Paginator  *paginator;
@@ -88,7 +90,7 @@ read_listing(Fetch *fetch, int64 expected)
 		program_set_equal(before, fetched->programs);
 	fetched->first_pass = fetched->confirmed ? fetched->staging.pass : 1;
 	fetched->repeats = fetched->first_pass < fetched->staging.pass ||
-		fetched->staging.pass_rows > fetched->programs.count;
+		fetched->staging.arrived > fetched->programs.count;
 	fetched->doubt = doubt_of(fetch, &fetched->reading, fetched->programs);
 	if (fetched->doubt == DOUBT_MOVING && fetched->confirmed)
 		fetched->doubt = DOUBT_NONE;
@@ -126,6 +128,7 @@ fetch_programs(Fetch *fetch, int64 expected, FetchLacks lacks, void *arg)
 		else
 			fetched->doubt = DOUBT_MOVING;
 	}
+	staging_finish(&fetched->staging);
 	fetched->counts = paginator_counts(fetch->paginator);
 	fetched->elapsed = clock_us() - fetch->started;
 	progress_fetch_done(fetch->progress, fetched->reading.pages,
@@ -135,14 +138,14 @@ fetch_programs(Fetch *fetch, int64 expected, FetchLacks lacks, void *arg)
 }
 
 Fetch	   *
-fetch_create(const Account *account, const Known *known, Progress *progress)
+fetch_create(const Account *account, Known *known, Progress *progress)
 {
 	Fetch	   *fetch = palloc0(sizeof(Fetch));
 
 	fetch->progress = progress;
 	fetch->trust_total = account->trust_total;
 	fetch->started = clock_us();
-	staging_init(&fetch->fetched.staging);
+	staging_init(&fetch->fetched.staging, known);
 	fetch->paginator = paginator_create(account, known,
 										&fetch->fetched.staging, progress);
 	return fetch;

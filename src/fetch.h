@@ -50,7 +50,7 @@ typedef struct Fetched
 typedef bool (*FetchLacks) (void *arg, const Fetched *fetched);
 
 /* Makes ready to fetch, in the current memory context. */
-extern Fetch *fetch_create(const Account *account, const Known *known,
+extern Fetch *fetch_create(const Account *account, Known *known,
 						   Progress *progress);
 
 /*

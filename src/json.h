@@ -2,14 +2,25 @@
  * json.h
  *	  From a text to checked JSON, as tokens.
  *
- * Needs no server: memory is palloc'd in the current context, faults are
- * returned and never raised.
+ * Needs no server but for CHECK_FOR_INTERRUPTS: memory is palloc'd in the
+ * current context, faults are returned and never raised.
  */
 #ifndef YELP_SYNC_JSON_H
 #define YELP_SYNC_JSON_H
 
-/* The deepest nesting that is followed; Yelp's pages have six levels. */
-#define JSON_MAX_DEPTH		100
+#include "json_scan.h"
+
+/*
+ * The most tokens that are made of one text, which bounds the memory that they
+ * take, some 12 MB.  A program of Yelp's has 60.
+ */
+#define JSON_MAX_TOKENS		262144
+
+/* The most bytes in which a string may spell one byte, as \uXXXX */
+#define JSON_SPELLED_BYTES 6
+
+/* The longest text that a string is compared with, in bytes */
+#define JSON_MAX_COMPARED 32
 
 typedef enum JsonType
 {
@@ -38,31 +49,39 @@ typedef struct JsonToken
 	bool		bad_utf8;		/* holds a string that is not UTF-8 */
 } JsonToken;
 
-typedef enum JsonErrorKind
+/* Memory for the tokens of one text after the other; all zero at first. */
+typedef struct JsonTokens
 {
-	JSON_BROKEN,				/* no JSON text, says RFC 8259 */
-	JSON_UNFIT,					/* no object, or one that nests too deep */
-	JSON_TOO_LONG				/* more than a palloc can hold */
-} JsonErrorKind;
+	JsonToken  *tokens;
+	void	   *parsed;			/* the same as jsmn makes them */
+	int			capacity;
+} JsonTokens;
 
-typedef struct JsonError
+/* A value's text as it was scanned. */
+typedef struct JsonText
 {
-	JsonErrorKind kind;
-	char	   *message;		/* what is wrong, lower case, no period */
-} JsonError;
+	const char *text;
+	size_t		length;
+	int			ntokens;		/* at most JSON_MAX_TOKENS */
+	bool		odd_numbers;
+} JsonText;
+
+/*
+ * The tokens of a value, of which the first holds all others.  They point into
+ * the text, and last until the next call.  NULL where jsmn finds others than
+ * json_scan.c.
+ */
+extern const JsonToken *json_tokenize(JsonTokens *tokens, const JsonText *value);
+
+extern void json_free(JsonTokens *tokens);
 
 /*
  * The tokens of NUL-terminated text of the given length in bytes, of which the
- * first is an object and holds all others; to be freed with pfree().  NULL
- * where it is no such text: the fault says why.  They point into the text.
+ * first is an object and holds all others.  NULL where it is no such text: the
+ * fault says why.
  */
-extern JsonToken *json_read(const char *text, size_t length,
-							JsonError *fault);
-
-extern bool json_is_utf8(const char *text, int length);
-
-/* Where a text that is not UTF-8 breaks that, as a message. */
-extern char *json_encoding_error(const char *text, int length);
+extern const JsonToken *json_read(JsonTokens *tokens, const char *text,
+								  size_t length, JsonError *fault);
 
 /*
  * Writes the characters that a string stands for, in UTF-8 and without a NUL
@@ -70,6 +89,16 @@ extern char *json_encoding_error(const char *text, int length);
  * with.  Those that no text can hold become '?'.
  */
 extern int	json_decode(const JsonToken *string, char *to);
+
+/* Does the string, or the name of a member, stand for this text? */
+extern bool json_string_is(const JsonToken *string, const char *text,
+						   size_t length);
+
+/*
+ * The value of the object's member of this name, of several the last one; NULL
+ * where there is none.
+ */
+extern const JsonToken *json_member(const JsonToken *object, const char *name);
 
 /*
  * What jsonb cannot store of the token and all that it holds, as "holds ...";

@@ -1,48 +1,47 @@
 /*
  * known.c
- *	  What is stored of an account, as far as it takes to know it again.
+ *	  The ids and fingerprints of the stored programs, and which of them arrived.
  *
- * The ids and fingerprints are read from the primary key's index, without the
- * rows.  Their digest tells in the end whether anything changed at all; and as
- * many as MAX_KNOWN are remembered, so that a program which comes with the same
- * text need not be parsed.
+ * They are read from the primary key's index, without the rows.  Their digest
+ * tells in the end whether anything changed at all.  A table of them, with the
+ * hashes of the ids, tells of each program that arrives whether it is stored,
+ * and with which text; it takes some 27 bytes for each.
  */
 #include "postgres.h"
 
 #include "known.h"
 
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-/* About 13 MB */
-#define MAX_KNOWN 131072
+#define MIN_SLOTS 1024
+
+/* Of four slots three are used at most. */
+#define SLOTS_FOR(programs) ((programs) / 3 * 4 + MIN_SLOTS)
 
 typedef struct KnownProgram
 {
-	uint64		fingerprint;
-	const char *id;
-	char		status;			/* of the entry in the table */
+	uint64		id_hash;		/* 0: the slot is free */
+	uint64		fingerprint;	/* 0: unknown */
 } KnownProgram;
-
-#define SH_PREFIX known_table
-#define SH_ELEMENT_TYPE KnownProgram
-#define SH_KEY_TYPE uint64
-#define SH_KEY fingerprint
-#define SH_HASH_KEY(table, key) ((uint32) (key))
-#define SH_EQUAL(table, a, b) ((a) == (b))
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
 
 struct Known
 {
+	/* Whose programs they are */
+	const char *schema;
+	const char *only;			/* "ONLY ", or "" where it is partitioned */
+	const char *username;
+
+	/* The table, by open addressing: two programs in a row are two slots */
+	uint32		nslots;
+	uint32		nused;
+	KnownProgram *slots;
+	KnownMark  *marks;			/* of the slots */
+
 	ProgramSet	set;
-	known_table_hash *table;
 	MemoryContext context;
 };
 
@@ -51,84 +50,169 @@ typedef struct KnownReceiver
 {
 	DestReceiver pub;
 	Known	   *known;
+
+	/* For known_add_missing */
+	int			first_pass;
+	Tuplestorestate *missing;
 } KnownReceiver;
 
-/* An id that is spelled in JSON as it is stored; Yelp's are. */
-static bool
-is_plain(const char *id)
+/* ---- the table ---- */
+
+static void
+make_slots(Known *known, uint32 nslots)
 {
-	for (; *id; id++)
-	{
-		if (*id == '"' || *id == '\\' || IS_HIGHBIT_SET(*id))
-			return false;
-	}
-	return true;
+	known->nslots = nslots;
+	known->nused = 0;
+	known->slots = MemoryContextAllocExtended(known->context,
+											  nslots * sizeof(KnownProgram),
+											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
+
+/* The slot of the program, or the free one that is for it. */
+static inline uint32
+find_slot(const Known *known, uint64 id_hash)
+{
+	uint32		slot = ((id_hash >> 32) * known->nslots) >> 32;
+
+	while (known->slots[slot].id_hash != id_hash &&
+		   known->slots[slot].id_hash != 0)
+		slot = slot + 1 < known->nslots ? slot + 1 : 0;
+	return slot;
 }
 
 static void
-remember(Known *known, uint64 fingerprint, text *id)
+fill_slot(Known *known, const KnownProgram *program)
 {
-	MemoryContext caller = MemoryContextSwitchTo(known->context);
-	char	   *copy = text_to_cstring(id);
-	bool		found;
+	known->slots[find_slot(known, program->id_hash)] = *program;
+	known->nused++;
+}
 
-	if (is_plain(copy))
-		known_table_insert(known->table, fingerprint, &found)->id = copy;
-	MemoryContextSwitchTo(caller);
+static void
+double_slots(Known *known)
+{
+	KnownProgram *slots = known->slots;
+	uint32		nslots = known->nslots;
+
+	make_slots(known, 2 * nslots);
+	for (uint32 i = 0; i < nslots; i++)
+	{
+		if (slots[i].id_hash != 0)
+			fill_slot(known, &slots[i]);
+	}
+	pfree(slots);
+}
+
+static void
+remember(Known *known, uint64 id_hash, uint64 fingerprint)
+{
+	KnownProgram program = {id_hash, fingerprint};
+
+	if (known->nused >= known->nslots / 4 * 3)
+		double_slots(known);
+	fill_slot(known, &program);
+}
+
+const uint64 *
+known_fingerprint(const void *arg, uint64 id_hash)
+{
+	const Known *known = arg;
+	const KnownProgram *program = &known->slots[find_slot(known, id_hash)];
+
+	return program->id_hash != 0 ? &program->fingerprint : NULL;
+}
+
+KnownMark *
+known_mark(Known *known, uint64 id_hash)
+{
+	uint32		slot = find_slot(known, id_hash);
+
+	return known->slots[slot].id_hash != 0 ? &known->marks[slot] : NULL;
+}
+
+ProgramSet
+known_set(const Known *known)
+{
+	return known->set;
+}
+
+/* ---- the rows ---- */
+
+static uint64
+hash_id(text *id)
+{
+	return fingerprint_of_id(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
 }
 
 static bool
-receive_row(TupleTableSlot *slot, DestReceiver *self)
+remember_row(TupleTableSlot *slot, DestReceiver *self)
 {
 	Known	   *known = ((KnownReceiver *) self)->known;
 	bool		isnull;
-	text	   *id = DatumGetTextPP(slot_getattr(slot, 1, &isnull));
-	Datum		fingerprint = slot_getattr(slot, 2, &isnull);
+	uint64		id_hash = hash_id(DatumGetTextPP(slot_getattr(slot, 1, &isnull)));
+	Datum		datum = slot_getattr(slot, 2, &isnull);
+	uint64		fingerprint = isnull ? 0 : (uint64) DatumGetInt64(datum);
 
-	program_set_add(&known->set, id, isnull ? 0 : DatumGetInt64(fingerprint));
-	if (!isnull && known->table->members < MAX_KNOWN)
-		remember(known, (uint64) DatumGetInt64(fingerprint), id);
+	program_set_add(&known->set, id_hash, fingerprint);
+	remember(known, id_hash, fingerprint);
+	return true;
+}
+
+static bool
+add_if_missing(TupleTableSlot *slot, DestReceiver *self)
+{
+	KnownReceiver *receiver = (KnownReceiver *) self;
+	bool		isnull;
+	uint64		id_hash = hash_id(DatumGetTextPP(slot_getattr(slot, 1, &isnull)));
+	const KnownMark *mark = known_mark(receiver->known, id_hash);
+
+	if (mark && mark->pass < receiver->first_pass)
+		tuplestore_puttupleslot(receiver->missing, slot);
 	return true;
 }
 
 static void
-read_rows(Known *known, const char *schema, bool partitioned,
-		  const char *username)
+read_rows(KnownReceiver *receiver, const char *columns,
+		  bool (*receive) (TupleTableSlot *slot, DestReceiver *self))
 {
-	KnownReceiver receiver = {
-		.pub = *None_Receiver,
-		.known = known,
-	};
-	SPIExecuteOptions options = {.dest = &receiver.pub,.read_only = false};
+	const Known *known = receiver->known;
+	SPIExecuteOptions options = {.dest = &receiver->pub,.read_only = false};
 	ParamListInfo params = makeParamList(1);
 
-	receiver.pub.receiveSlot = receive_row;
-	receiver.pub.mydest = DestTuplestore;
-	params->params[0].value = CStringGetTextDatum(username);
+	receiver->pub = *None_Receiver;
+	receiver->pub.receiveSlot = receive;
+	receiver->pub.mydest = DestTuplestore;
+	params->params[0].value = CStringGetTextDatum(known->username);
 	params->params[0].isnull = false;
 	params->params[0].pflags = PARAM_FLAG_CONST;
 	params->params[0].ptype = TEXTOID;
 	options.params = params;
-	if (SPI_execute_extended(psprintf("SELECT program_id::pg_catalog.text, fingerprint::pg_catalog.int8"
-									  " FROM %s%s.yelp_programs"
+	if (SPI_execute_extended(psprintf("SELECT %s FROM %s%s.yelp_programs"
 									  " WHERE username OPERATOR(pg_catalog.=) $1",
-									  partitioned ? "" : "ONLY ", schema),
+									  columns, known->only, known->schema),
 							 &options) != SPI_OK_SELECT)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
 }
 
-Known	   *
-known_read(const char *schema, bool partitioned,
-		   const char *username)
+Known *
+known_read(const char *schema, bool partitioned, const char *username,
+		   int64 expected)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "yelp_sync known programs",
 												  ALLOCSET_DEFAULT_SIZES);
 	Known	   *known = MemoryContextAllocZero(context, sizeof(Known));
+	KnownReceiver receiver = {.known = known};
 
 	known->context = context;
-	known->table = known_table_create(context, 1024, NULL);
-	read_rows(known, schema, partitioned, username);
+	known->schema = schema;
+	known->only = partitioned ? "" : "ONLY ";
+	known->username = username;
+	make_slots(known, SLOTS_FOR(expected));
+	read_rows(&receiver, "program_id::pg_catalog.text, fingerprint::pg_catalog.int8",
+			  remember_row);
+	known->marks = MemoryContextAllocExtended(context,
+											  known->nslots * sizeof(KnownMark),
+											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	return known;
 }
 
@@ -138,16 +222,14 @@ known_free(Known *known)
 	MemoryContextDelete(known->context);
 }
 
-ProgramSet
-known_set(const Known *known)
+void
+known_add_missing(const Known *known, int first_pass, Tuplestorestate *rows)
 {
-	return known->set;
-}
+	KnownReceiver receiver = {
+		.known = unconstify(Known *, known),
+		.first_pass = first_pass,
+		.missing = rows,
+	};
 
-const char *
-known_lookup(const void *arg, uint64 fingerprint)
-{
-	KnownProgram *program = known_table_lookup(((const Known *) arg)->table, fingerprint);
-
-	return program ? program->id : NULL;
+	read_rows(&receiver, "program_id::pg_catalog.text", add_if_missing);
 }

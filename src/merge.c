@@ -24,6 +24,7 @@
 #include "merge.h"
 
 #include "access/xact.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
@@ -34,7 +35,10 @@
 #include "utils/plancache.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
+
 #define FETCHED "fetched"
+#define MISSING "missing"
 
 /*
  * Names in a statement: %1$s is the extension's schema, %2$s the fetched rows,
@@ -64,66 +68,58 @@
 /*
  * $1 username, $2 whether to delete, $3 the time, $4 the first pass that counts.
  *
- * A row without a document came as it was stored; if somebody has edited it in
- * the meantime, the next sync puts it right.
+ * Programs that arrived as they are stored have no row, or one without a
+ * document; if somebody has edited them in the meantime, the next sync puts them
+ * right.
  *
  * A row is altered, too, when only the spelling of its document changed: it
  * gets the new fingerprint and keeps its time, and is not reported.
  */
-/* What differs from the stored rows, and what is stored and did not arrive */
-#define DIFFERENCE_CTE \
-	"difference AS MATERIALIZED (" \
-	" SELECT f.program_id AS fetched_id, p.program_id AS stored_id," \
-	"  f.fingerprint, f.document, f.page_offset, f.problems" \
-	" FROM %2$s f FULL JOIN" \
-	"  (SELECT p.program_id, p.fingerprint FROM %3$s%1$s.yelp_programs p" \
-	"   WHERE p.username " EQ " $1) p" \
-	" ON f.program_id " EQ " p.program_id" \
-	" WHERE NOT COALESCE(f.fingerprint " EQ " p.fingerprint, false)" \
-	"  AND (f.program_id IS NULL OR f.document IS NOT NULL)" \
-	")"
 
-/* Of these, what arrived, as jsonb */
-#define MAPPED_CTE \
-	"mapped AS (" \
-	" SELECT d.fetched_id, d.stored_id, d.fingerprint," \
-	"  %1$s.yelp_sync_document(d.document, d.fetched_id, d.page_offset) AS data," \
-	"  pg_catalog.string_to_array(d.problems, ',') AS problems" \
-	" FROM difference d WHERE d.fetched_id IS NOT NULL OFFSET 0" \
-	")"
+#define STORED "%3$s%1$s.yelp_programs"
+
+/* Has the account any rows?  Else none need be looked up. */
+#define ANY_STORED \
+	"(SELECT EXISTS (SELECT FROM " STORED " p WHERE p.username " EQ " $1))"
+
+/* A fetched program, as jsonb; the id is where it comes from */
+#define DOCUMENT_OF(id) \
+	"(SELECT %1$s.yelp_sync_document(f.document, " id ", f.page_offset) AS data," \
+	"  pg_catalog.string_to_array(f.problems, ',') AS problems OFFSET 0)"
 
 /* Programs that are proved to be gone */
 #define DELETED_CTE \
 	"deleted AS (" \
-	" DELETE FROM %3$s%1$s.yelp_programs t USING difference d" \
-	" WHERE $2 AND d.fetched_id IS NULL" \
-	"  AND t.username " EQ " $1 AND t.program_id " EQ " d.stored_id" \
+	" DELETE FROM " STORED " t USING " MISSING " m" \
+	" WHERE $2 AND t.username " EQ " $1 AND t.program_id " EQ " m.program_id" \
 	" RETURNING t.program_id" \
 	")"
 
 /* Stored programs of another text, with the columns that changed */
 #define ALTERED_CTE \
 	"altered AS MATERIALIZED (" \
-	" SELECT m.fetched_id, m.fingerprint, m.data, a.*, c.changed" \
-	" FROM mapped m" \
-	" CROSS JOIN LATERAL (SELECT p.data," \
+	" SELECT f.program_id, f.fingerprint, m.data, a.*, c.changed" \
+	" FROM %2$s f" \
+	" CROSS JOIN LATERAL (SELECT p.program_id, p.data," \
 	"   ROW(" COLUMNS_OF("p.") ")::%1$s.yelp_sync_values AS columns" \
-	"  FROM %3$s%1$s.yelp_programs p" \
-	"  WHERE p.username " EQ " $1 AND p.program_id " EQ " m.stored_id OFFSET 0) s" \
+	"  FROM " STORED " p" \
+	"  WHERE p.username " EQ " $1 AND p.program_id " EQ " f.program_id" \
+	"   AND NOT COALESCE(f.fingerprint " EQ " p.fingerprint, false) OFFSET 0) s" \
+	" CROSS JOIN LATERAL " DOCUMENT_OF("s.program_id") " m" \
 	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data, m.problems) a" \
 	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(s.columns, s.data, m.data, m.problems) c(changed)" \
-	" WHERE m.stored_id IS NOT NULL" \
+	" WHERE f.document IS NOT NULL AND " ANY_STORED \
 	")"
 
 /* These programs updated, as far as a condition on "a", an altered one, holds */
 #define UPDATED_CTE(name, condition) \
 	name " AS (" \
-	" UPDATE %3$s%1$s.yelp_programs t" \
+	" UPDATE " STORED " t" \
 	" SET (" COLUMNS_OF("") ", data, fingerprint, updated_at) =" \
 	"  ROW(" COLUMNS_OF("a.") ", a.data, a.fingerprint," \
 	"   CASE WHEN pg_catalog.cardinality(a.changed) " EQ " 0 THEN t.updated_at ELSE $3 END)" \
 	" FROM altered a" \
-	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.fetched_id AND " condition \
+	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.program_id AND " condition \
 	" RETURNING t.program_id, a.changed" \
 	")"
 
@@ -134,9 +130,12 @@
 	"added AS (" \
 	" INSERT INTO %1$s.yelp_programs AS t" \
 	"  (username, program_id, " COLUMNS_OF("") ", data, fingerprint, created_at, updated_at)" \
-	" SELECT $1, m.fetched_id, a.*, m.data, m.fingerprint, $3, $3" \
-	" FROM mapped m CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data, m.problems) a" \
-	" WHERE m.stored_id IS NULL" \
+	" SELECT $1, f.program_id, a.*, m.data, f.fingerprint, $3, $3" \
+	" FROM %2$s f CROSS JOIN LATERAL " DOCUMENT_OF("f.program_id") " m" \
+	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data, m.problems) a" \
+	" WHERE f.document IS NOT NULL AND NOT (" ANY_STORED " AND EXISTS" \
+	"  (SELECT FROM " STORED " p" \
+	"   WHERE p.username " EQ " $1 AND p.program_id " EQ " f.program_id OFFSET 0))" \
 	" RETURNING t.program_id" \
 	")"
 
@@ -150,7 +149,7 @@
  * unique index of the user's is met by a program that succeeds another one.
  */
 #define MERGE_STATEMENT \
-	"WITH " DIFFERENCE_CTE ", " MAPPED_CTE ", " DELETED_CTE ", " ALTERED_CTE ", " \
+	"WITH " DELETED_CTE ", " ALTERED_CTE ", " \
 	UPDATED_CTE("ended", "NOT " IS_ACTIVE) ", " UPDATED_CTE("updated", IS_ACTIVE) ", " \
 	ADDED_CTE \
 	" SELECT 'deleted'::pg_catalog.text, program_id::pg_catalog.text," \
@@ -158,8 +157,8 @@
 	" UNION ALL " UPDATED_ROWS("ended") \
 	" UNION ALL " UPDATED_ROWS("updated") \
 	" UNION ALL SELECT 'added', program_id::pg_catalog.text, NULL FROM added" \
-	" UNION ALL SELECT 'missing', stored_id::pg_catalog.text, NULL FROM difference" \
-	" WHERE NOT $2 AND fetched_id IS NULL"
+	" UNION ALL SELECT 'missing', program_id::pg_catalog.text, NULL FROM " MISSING \
+	" WHERE NOT $2"
 
 #define WORK_MEM_SHARES 8
 #define MIN_WORK_MEM 64			/* kB: the least that PostgreSQL allows */
@@ -215,25 +214,25 @@ receive_action(TupleTableSlot *slot, DestReceiver *self)
 /* ---- statements ---- */
 
 static void
-register_rows(const Fetched *fetched)
+register_rows(char *name, TupleDesc desc, Tuplestorestate *rows)
 {
 	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
 
-	relation->md.name = FETCHED;
+	relation->md.name = name;
 	relation->md.reliddesc = InvalidOid;
-	relation->md.tupdesc = fetched->staging.desc;
+	relation->md.tupdesc = desc;
 	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation->md.enrtuples = fetched->staging.count;
-	relation->reldata = fetched->staging.store;
+	relation->md.enrtuples = tuplestore_tuple_count(rows);
+	relation->reldata = rows;
 	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
-		elog(ERROR, "could not register the fetched rows");
+		elog(ERROR, "could not register the rows \"%s\"", name);
 }
 
 static void
-unregister_rows(void)
+unregister_rows(const char *name)
 {
-	if (SPI_unregister_relation(FETCHED) != SPI_OK_REL_UNREGISTER)
-		elog(ERROR, "could not unregister the fetched rows");
+	if (SPI_unregister_relation(name) != SPI_OK_REL_UNREGISTER)
+		elog(ERROR, "could not unregister the rows \"%s\"", name);
 }
 
 /*
@@ -386,55 +385,31 @@ execute_merge(Merge *merge, const Fetched *fetched)
 	run_merge(merge, plan_statement(sql, lengthof(types), types), sql, &options);
 }
 
-/* The number that a query, of the account $1, answers with. */
-static int64
-query_number(const char *sql, const char *username)
-{
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(username)};
-	int			level = share_work_mem();
-	bool		isnull;
-
-	if (SPI_execute_plan(plan_statement(sql, lengthof(types), types), values,
-						 NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
-	AtEOXact_GUC(true, level);
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-									   SPI_tuptable->tupdesc, 1, &isnull));
-}
-
-/*
- * In most syncs all stored programs are listed, and comparing the sets shows it.
- * Where they differ a join tells whether more than new programs is the reason.
- */
 int64
 merge_count_unlisted(const Merge *merge, const Fetched *fetched)
 {
-	char	   *sql = psprintf("SELECT pg_catalog.count(*)"
-							   " FROM %s%s.yelp_programs p LEFT JOIN " FETCHED " f"
-							   " ON f.program_id " EQ " p.program_id AND f.pass " EQ " %d"
-							   " WHERE p.username " EQ " $1 AND f.program_id IS NULL",
-							   only_clause(merge), merge->schema,
-							   fetched->staging.pass);
-	int64		unlisted;
-
-	if (merge->stored.count == 0 ||
-		program_set_equal(merge->stored, fetched->programs))
-		return 0;
-	register_rows(fetched);
-	unlisted = query_number(sql, merge->username);
-	unregister_rows();
-	return unlisted;
+	return merge->stored.count - fetched->staging.stored;
 }
 
-/* When the rows of several passes are used, their programs are yet to be counted. */
-static int64
-count_fetched(const Fetched *fetched, const char *username)
+static TupleDesc
+missing_desc(void)
 {
-	if (fetched->first_pass == fetched->staging.pass)
-		return fetched->programs.count;
-	return query_number("SELECT pg_catalog.count(DISTINCT program_id) FROM " FETCHED,
-						username);
+	TupleDesc	desc = CreateTemplateTupleDesc(1);
+
+	TupleDescInitEntry(desc, 1, "program_id", TEXTOID, -1, 0);
+	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
+	return compat_finish_tuple_desc(desc);
+}
+
+/* The ids of the stored programs that did not arrive. */
+static Tuplestorestate *
+find_missing(const Merge *merge, const Fetched *fetched)
+{
+	Tuplestorestate *missing = tuplestore_begin_heap(true, false, work_mem);
+
+	if (merge_count_unlisted(merge, fetched) > 0)
+		known_add_missing(merge->known, fetched->first_pass, missing);
+	return missing;
 }
 
 /* Did each program come once, with the text that is stored, and no other? */
@@ -445,17 +420,30 @@ nothing_changed(const Merge *merge, const Fetched *fetched)
 		program_set_same_content(merge->stored, fetched->programs);
 }
 
+static void
+merge_rows(Merge *merge, const Fetched *fetched)
+{
+	Tuplestorestate *missing = find_missing(merge, fetched);
+
+	/* Its memory is for others now */
+	known_free(merge->known);
+	merge->known = NULL;
+	register_rows(FETCHED, fetched->staging.desc, fetched->staging.store);
+	register_rows(MISSING, missing_desc(), missing);
+	execute_merge(merge, fetched);
+	unregister_rows(MISSING);
+	unregister_rows(FETCHED);
+	tuplestore_end(missing);
+}
+
 void
 merge_programs(Merge *merge, const Fetched *fetched)
 {
-	if (nothing_changed(merge, fetched))
-	{
-		merge->programs = merge->unchanged = fetched->programs.count;
-		return;
-	}
-	register_rows(fetched);
-	execute_merge(merge, fetched);
-	merge->programs = count_fetched(fetched, merge->username);
+	const Staging *staging = &fetched->staging;
+
+	merge->programs = fetched->first_pass == staging->pass ?
+		fetched->programs.count : staging->programs;
+	if (!nothing_changed(merge, fetched))
+		merge_rows(merge, fetched);
 	merge->unchanged = merge->programs - merge->added - merge->updated;
-	unregister_rows();
 }

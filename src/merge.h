@@ -15,7 +15,8 @@ typedef struct Merge
 	const char *schema;			/* where the extension's tables are, quoted */
 	const char *username;
 	bool		partitioned;	/* is yelp_programs? */
-	ProgramSet	stored;			/* what is stored */
+	Known	   *known;			/* what is stored; NULL when it is merged */
+	ProgramSet	stored;			/* the same, as a set */
 	bool		delete_gone;	/* else what is not listed is left alone */
 	const char *status;			/* of the sync: synced or partial */
 	bool		show_missing;	/* return what is stored and not listed */
@@ -33,10 +34,7 @@ typedef struct Merge
 	int64		programs;		/* fetched, each counted once */
 } Merge;
 
-/*
- * How many programs are stored that the last reading did not bring?  Needs an
- * SPI connection.
- */
+/* How many programs are stored that the last reading did not bring? */
 extern int64 merge_count_unlisted(const Merge *merge, const Fetched *fetched);
 
 /*

@@ -18,7 +18,6 @@
 
 #include "paginator.h"
 
-#include "access/xlog.h"
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -33,7 +32,6 @@
 #include "sanitize.h"
 #include "slots.h"
 #include "throttle.h"
-#include "elide.h"
 
 /*
  * Requests started between two looks at what has come, so that an API which
@@ -449,25 +447,15 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResp
 		paginator->counts.retries++;
 }
 
-/*
- * Reads a page without the programs that are known.  What is wrong with it is
- * told by the whole text.
- */
 static bool
 read_body(const Paginator *paginator, const HttpResponse *response, ProgramPage *page,
 		  PageError *problem)
 {
-	Elided		elided;
+	KnownPrograms known = {known_fingerprint, paginator->known};
 
-	if (known_set(paginator->known).count > 0 &&
-		elide(&elided, response->body, response->length, known_lookup,
-			  paginator->known) &&
-		program_page_read(page, elided.text, elided.length, problem))
-	{
-		elide_mark(&elided, page);
-		return true;
-	}
-	return program_page_read(page, response->body, response->length, problem);
+	return program_page_read(page, response->body, response->length,
+							 known_set(paginator->known).count > 0 ? &known : NULL,
+							 problem);
 }
 
 static void
@@ -627,7 +615,6 @@ paginator_create(const Account *account, const Known *known, Staging *staging,
 {
 	Paginator  *paginator = palloc0(sizeof(Paginator));
 
-	program_page_set_seed(GetSystemIdentifier());
 	paginator->account = account;
 	paginator->known = known;
 	paginator->staging = staging;

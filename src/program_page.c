@@ -2,84 +2,68 @@
  * program_page.c
  *	  From the text of a page to the programs on it.
  *
- * Every member of a program that the extension reads has its line in a table
- * of fields, which says what it must be; the others may hold whatever jsonb
- * can store.  Of several members of one name the last one counts, as in jsonb.
+ * A page is read in one pass, program by program, so that memory is bounded by
+ * the text and not by the number of its values:
+ *
+ * - The members of the page are scanned one after the other (json_scan.c).  What
+ *	 lists and objects hold is left out of a copy, the page's frame; jsmn splits
+ *	 that when the scan is over, and total, limit and so on are read from it.
+ * - Each program of the list payment_programs is split by itself.
+ * - Most programs are the same as last time, to the byte.  Such a one is
+ *	 recognized by its fingerprint and not read at all.
+ *
+ * To recognize a program takes its id and its end.  Both are guessed: the end is
+ * where the next program seems to begin.  A wrong guess costs time and nothing
+ * else, for the fingerprint is that of a text and of the id which was read from
+ * it: it proves that this very text was once read in full, was an object, and
+ * had this id.
  */
 #include "postgres.h"
 
 #include "program_page.h"
 
-#include <errno.h>
-#include <math.h>
-
-#include "common/hashfn.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 
+#include "fingerprint.h"
 #include "json.h"
+#include "program_fields.h"
 #include "sanitize.h"
-
-/* Amounts in cents go to numeric(14,2), so they stay below this. */
-#define CENTS_BOUND INT64CONST(100000000000000)
-
-/* The most bytes in which a string may spell one byte, as \uXXXX */
-#define SPELLED_BYTES 6
-
-/* The longest name of a field has 20 bytes */
-#define MAX_SPELLED_NAME (20 * SPELLED_BYTES)
 
 /* How much of another member's name a message shows, in bytes */
 #define MAX_SHOWN_NAME 64
 
-/* Tells what is wrong with a value ("is not ..."), NULL if nothing */
-typedef const char *(*FieldCheck) (const JsonToken *value);
+#define LIST_NAME "payment_programs"
+#define ID_NAME "program_id"
 
-struct Shape;
+/* Lists and objects around a program */
+#define PROGRAM_DEPTH 2
 
-/* A member that the extension reads */
-typedef struct Field
+/* What two programs of a list begin with alike: {"program_id */
+#define LIKE_BYTES 12
+
+#define MIN_PROGRAMS 64
+
+/* A page that is being read */
+typedef struct PageReader
 {
-	const char *name;
-	size_t		length;
-	FieldCheck	check;			/* of values other than null */
-	const struct Shape *inner;	/* of an object, or an array's first one */
-} Field;
+	ProgramPage *page;
+	JsonScan	scan;
+	JsonError	fault;
 
-/* Its name and length */
-#define NAME(name) name, sizeof(name) - 1
+	/* The page without what its lists and objects hold */
+	StringInfoData frame;
+	bool		bad_utf8;		/* there is invalid UTF-8 outside of programs */
 
-#define MAX_FIELDS 12
+	/* Its programs */
+	int			capacity;
+	int			position;		/* in the list, from 0 */
+	JsonTokens	tokens;			/* of one after the other */
 
-/* The members that are read of one kind of object */
-typedef struct Shape
-{
-	const char *prefix;			/* of the fields' names in messages */
-	Field		fields[MAX_FIELDS]; /* up to one without a name */
-} Shape;
-
-/*
- * Counts the ways in which programs have been mapped to columns, so that a new
- * way makes the next sync map all of them.
- */
-#define MAPPING_VERSION 2
-
-static uint64 fingerprint_seed;
-
-void
-program_page_set_seed(uint64 seed)
-{
-	fingerprint_seed = hash_bytes_uint32_extended(MAPPING_VERSION, seed);
-}
-
-uint64
-program_page_fingerprint(const char *text, size_t length)
-{
-	return hash_bytes_extended((const unsigned char *) text, (int) length,
-							   fingerprint_seed);
-}
-
-static const char not_integer[] = "is not an integer";
-static const char out_of_range[] = "is out of range";
+	/* Those that are stored */
+	const KnownPrograms *known;
+	size_t		guessable;		/* bytes that may still be searched */
+} PageReader;
 
 /* Takes over the message; false for the caller to return. */
 static bool
@@ -91,280 +75,14 @@ set_problem(PageError *problem, PageErrorKind kind, char *message)
 }
 
 static bool
-bad_field(PageError *problem, const char *prefix, const char *name,
-		  const char *complaint)
+bad_field(PageError *problem, const char *name, const char *complaint)
 {
 	return set_problem(problem, PAGE_NOT_A_PAGE,
-					   psprintf("field \"%s%s\" %s", prefix, name, complaint));
+					   psprintf("field \"%s\" %s", name, complaint));
 }
 
 /*
- * Where the fields are.
- */
-
-/* Which field has the name, -1 if it is none that is read. */
-static int
-find_name(const Shape *shape, const char *name, size_t length)
-{
-	for (int i = 0; shape->fields[i].name; i++)
-	{
-		const Field *field = &shape->fields[i];
-
-		if (field->length == length && memcmp(field->name, name, length) == 0)
-			return i;
-	}
-	return -1;
-}
-
-/* The same for a member's name, in which there may be escapes. */
-static int
-find_field(const Shape *shape, const JsonToken *name)
-{
-	int			field = find_name(shape, name->text, name->length);
-	char		decoded[MAX_SPELLED_NAME];
-
-	if (field >= 0 || name->length > MAX_SPELLED_NAME ||
-		memchr(name->text, '\\', name->length) == NULL)
-		return field;
-	return find_name(shape, decoded, json_decode(name, decoded));
-}
-
-/* The value of each field of the object, NULL for those not there. */
-static void
-find_values(const JsonToken *object, const Shape *shape,
-			const JsonToken **values)
-{
-	const JsonToken *end = object + object->size;
-
-	memset(values, 0, MAX_FIELDS * sizeof(*values));
-	for (const JsonToken *name = object + 1; name < end; name += name->size)
-	{
-		int			field = find_field(shape, name);
-
-		if (field >= 0)
-			values[field] = name + 1;
-	}
-}
-
-/* The same for a single field. */
-static const JsonToken *
-find_value(const JsonToken *object, const char *name)
-{
-	Shape		shape = {"", {{name, strlen(name), NULL, NULL}}};
-	const JsonToken *values[MAX_FIELDS];
-
-	find_values(object, &shape, values);
-	return values[0];
-}
-
-/*
- * What the fields hold.
- */
-
-/* The same for numbers such as 100.0 and 1e2, which are whole by value. */
-static const char *
-read_whole(const JsonToken *value, int64 *integer)
-{
-	long double real = strtold(value->text, NULL);
-
-	if (real != truncl(real))
-		return not_integer;
-	*integer = real < 0 ? PG_INT64_MIN : PG_INT64_MAX;
-	if (real < -ldexpl(1, 63) || real >= ldexpl(1, 63))
-		return out_of_range;
-	*integer = (int64) real;
-	return NULL;
-}
-
-/* The integer, or PG_INT64_MIN or PG_INT64_MAX where it is out of range. */
-static const char *
-read_integer(const JsonToken *value, int64 *integer)
-{
-	char	   *end;
-
-	if (value->type != JSON_NUMBER)
-		return not_integer;
-	errno = 0;
-	*integer = strtoll(value->text, &end, 10);
-	if (end != value->text +value->length)
-		return read_whole(value, integer);
-	return errno == ERANGE ? out_of_range : NULL;
-}
-
-static const char *
-check_string(const JsonToken *value)
-{
-	return value->type == JSON_STRING ? NULL : "is not a string";
-}
-
-static const char *
-check_boolean(const JsonToken *value)
-{
-	return value->type == JSON_BOOLEAN ? NULL : "is not a boolean";
-}
-
-static const char *
-check_integer(const JsonToken *value)
-{
-	int64		integer;
-
-	return read_integer(value, &integer);
-}
-
-static const char *
-check_cents(const JsonToken *value)
-{
-	int64		cents;
-
-	if (read_integer(value, &cents) == not_integer)
-		return not_integer;
-	if (cents <= -CENTS_BOUND || cents >= CENTS_BOUND)
-		return out_of_range;
-	return NULL;
-}
-
-/* The number that so many digits make, -1 if they are none. */
-static int
-read_digits(const char *text, int count)
-{
-	int			value = 0;
-
-	for (int i = 0; i < count; i++)
-	{
-		if (text[i] < '0' || text[i] > '9')
-			return -1;
-		value = value * 10 + (text[i] - '0');
-	}
-	return value;
-}
-
-/* Is it YYYY-MM-DD, a day of the Gregorian calendar from year 1 on? */
-static bool
-is_date(const char *date)
-{
-	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-	int			year = read_digits(date, 4);
-	int			month = read_digits(date + 5, 2);
-	int			day = read_digits(date + 8, 2);
-	bool		leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-
-	return date[4] == '-' && date[7] == '-' &&
-		year >= 1 && month >= 1 && month <= 12 && day >= 1 &&
-		day <= days[month - 1] + (leap && month == 2);
-}
-
-static const char *
-check_date(const JsonToken *value)
-{
-	char		date[10 * SPELLED_BYTES];
-
-	return value->type == JSON_STRING &&
-		value->length <= (int) sizeof(date) &&
-		json_decode(value, date) == 10 && is_date(date) ?
-		NULL : "is not a date as YYYY-MM-DD";
-}
-
-static const char *
-check_object(const JsonToken *value)
-{
-	return value->type == JSON_OBJECT ? NULL : "is not an object";
-}
-
-static bool
-is_array_of(const JsonToken *value, JsonType type)
-{
-	const JsonToken *end = value + value->size;
-
-	if (value->type != JSON_ARRAY)
-		return false;
-	for (const JsonToken *item = value + 1; item < end; item += item->size)
-	{
-		if (item->type != type)
-			return false;
-	}
-	return true;
-}
-
-static const char *
-check_objects(const JsonToken *value)
-{
-	return is_array_of(value, JSON_OBJECT) ?
-		NULL : "is not an array of objects";
-}
-
-static const char *
-check_strings(const JsonToken *value)
-{
-	return is_array_of(value, JSON_STRING) ?
-		NULL : "is not an array of strings";
-}
-
-static const Shape metrics_shape = {
-	"program_metrics.",
-	{
-		{NAME("budget"), check_cents, NULL},
-		{NAME("currency"), check_string, NULL},
-		{NAME("is_autobid"), check_boolean, NULL},
-		{NAME("max_bid"), check_cents, NULL},
-		{NAME("billed_impressions"), check_integer, NULL},
-		{NAME("billed_clicks"), check_integer, NULL},
-		{NAME("ad_cost"), check_cents, NULL},
-		{NAME("fee_period"), check_string, NULL}
-	}
-};
-
-static const Shape business_shape = {
-	"businesses[0].",
-	{
-		{NAME("yelp_business_id"), check_string, NULL},
-		{NAME("partner_business_id"), check_string, NULL}
-	}
-};
-
-/* But for the program_id, which is read before */
-static const Shape program_shape = {
-	"",
-	{
-		{NAME("program_type"), check_string, NULL},
-		{NAME("program_status"), check_string, NULL},
-		{NAME("program_pause_status"), check_string, NULL},
-		{NAME("start_date"), check_date, NULL},
-		{NAME("end_date"), check_date, NULL},
-		{NAME("program_metrics"), check_object, &metrics_shape},
-		{NAME("businesses"), check_objects, &business_shape},
-		{NAME("active_features"), check_strings, NULL},
-		{NAME("available_features"), check_strings, NULL}
-	}
-};
-
-/*
- * Names the fields of the object that do not hold what they must.  Null will do
- * for any, and so will an array without a first object.
- */
-static void
-find_problems(const JsonToken *object, const Shape *shape, StringInfo names)
-{
-	const JsonToken *values[MAX_FIELDS];
-
-	find_values(object, shape, values);
-	for (int i = 0; shape->fields[i].name; i++)
-	{
-		const Field *field = &shape->fields[i];
-		const JsonToken *value = values[i];
-
-		if (value == NULL || value->type == JSON_NULL)
-			continue;
-		if (field->check(value))
-			appendStringInfo(names, "%s%s%s", names->len > 0 ? "," : "",
-							 shape->prefix, field->name);
-		else if (field->inner && value->size > 1)
-			find_problems(value->type == JSON_ARRAY ? value + 1 : value,
-						  field->inner, names);
-	}
-}
-
-/*
- * The programs.
+ * One program.
  */
 
 /* What jsonb cannot store of an object, as a message, or NULL. */
@@ -393,7 +111,7 @@ read_id(const JsonToken *value, char **id)
 {
 	static const char too_long[] =
 	"is longer than " CppAsString2(PAGE_MAX_ID_BYTES) " bytes";
-	char		decoded[PAGE_MAX_ID_BYTES * SPELLED_BYTES];
+	char		decoded[PAGE_MAX_ID_BYTES * JSON_SPELLED_BYTES];
 	const char *complaint;
 	int			length;
 
@@ -418,76 +136,342 @@ read_id(const JsonToken *value, char **id)
 }
 
 /*
- * Reads the program at this position of the list, counted from 0.  What makes
- * it unusable is returned, as a message; else NULL.
+ * Reads a program that an element of the list is.  What makes it unusable is
+ * returned, as a message that begins with the element's name; else NULL.
  */
 static char *
 read_program(PageProgram *program, const JsonToken *object, int position)
 {
 	const char *complaint;
 	char	   *unstorable;
-	StringInfoData problems;
 
-	if (object->type != JSON_OBJECT)
-		return psprintf("field \"payment_programs[%d]\" is not an object", position);
-	complaint = read_id(find_value(object, "program_id"), &program->id);
+	complaint = read_id(json_member(object, ID_NAME), &program->id);
 	if (complaint)
-		return psprintf("field \"payment_programs[%d].program_id\" %s",
+		return psprintf("field \"" LIST_NAME "[%d]." ID_NAME "\" %s",
 						position, complaint);
 	unstorable = find_unstorable(object);
 	if (unstorable)
 		return psprintf("program \"%s\": %s", program->id, unstorable);
-	initStringInfo(&problems);
-	find_problems(object, &program_shape, &problems);
-	program->problems = problems.len > 0 ? problems.data : NULL;
+	program->id_hash = fingerprint_of_id(program->id, strlen(program->id));
 	program->document = object->text;
 	program->length = object->length;
-	program->fingerprint = program_page_fingerprint(program->document,
-													program->length);
-	if (program->problems == NULL)
-		pfree(problems.data);
+	program->fingerprint = fingerprint_of_text(object->text, object->length,
+											   program->id_hash);
+	program->problems = program_problems(object);
 	return NULL;
 }
 
-static bool
-read_programs(ProgramPage *page, const JsonToken *array, PageError *problem)
+/*
+ * The list of programs.
+ */
+
+static void
+clear_programs(ProgramPage *page)
 {
-	const JsonToken *end = array + array->size;
-	int			count = 0;
-	int			position = 0;
-
-	for (const JsonToken *item = array + 1; item < end; item += item->size)
-		count++;
-	if (count > PAGE_MAX_TOTAL)
-		return set_problem(problem, PAGE_IMPLAUSIBLE,
-						   psprintf("page of %d programs is too long", count));
-	page->programs = palloc(Max(count, 1) * sizeof(PageProgram));
-	for (const JsonToken *item = array + 1; item < end; item += item->size)
+	for (int i = 0; i < page->count; i++)
 	{
-		char	   *reason = read_program(&page->programs[page->count], item,
-										  position++);
-
-		if (reason == NULL)
-			page->count++;
-		else if (page->skipped++ == 0)
-			page->skip_reason = reason;
+		pfree(page->programs[i].id);
+		if (page->programs[i].problems)
+			pfree(page->programs[i].problems);
 	}
+	if (page->programs)
+		pfree(page->programs);
+	if (page->skip_reason)
+		pfree(page->skip_reason);
+	page->programs = NULL;
+	page->count = page->skipped = 0;
+	page->skip_reason = NULL;
+}
+
+static void
+begin_list(PageReader *reader)
+{
+	clear_programs(reader->page);
+	reader->capacity = 0;
+	reader->position = 0;
+}
+
+/* Room for one more program, which counts only when it is added. */
+static PageProgram *
+next_program(PageReader *reader)
+{
+	ProgramPage *page = reader->page;
+
+	if (page->count == reader->capacity)
+	{
+		reader->capacity = Max(2 * reader->capacity, MIN_PROGRAMS);
+		page->programs = page->programs ?
+			repalloc(page->programs, reader->capacity * sizeof(PageProgram)) :
+			palloc(reader->capacity * sizeof(PageProgram));
+	}
+	return memset(&page->programs[page->count], 0, sizeof(PageProgram));
+}
+
+/* Takes over the reason. */
+static void
+skip_element(PageReader *reader, char *reason)
+{
+	if (reader->page->skipped++ == 0)
+		reader->page->skip_reason = reason;
+	else
+		pfree(reason);
+}
+
+static bool
+is_stored(const PageReader *reader, const PageProgram *program)
+{
+	const uint64 *stored;
+
+	if (reader->known == NULL)
+		return false;
+	stored = reader->known->fingerprint(reader->known->arg, program->id_hash);
+	return stored && *stored == program->fingerprint;
+}
+
+/* The element has been scanned: read it. */
+static void
+add_element(PageReader *reader, const JsonText *element)
+{
+	PageProgram *program = next_program(reader);
+	const JsonToken *object;
+	char	   *reason;
+
+	if (element->ntokens > JSON_MAX_TOKENS)
+	{
+		skip_element(reader, psprintf("field \"" LIST_NAME "[%d]\" holds more than %d values",
+									  reader->position, JSON_MAX_TOKENS));
+		return;
+	}
+	if (*element->text != '{' ||
+		(object = json_tokenize(&reader->tokens, element)) == NULL)
+	{
+		skip_element(reader, psprintf("field \"" LIST_NAME "[%d]\" is not an object",
+									  reader->position));
+		return;
+	}
+	reason = read_program(program, object, reader->position);
+	if (reason)
+	{
+		if (program->id)
+			pfree(program->id);
+		skip_element(reader, reason);
+		return;
+	}
+	if (is_stored(reader, program))
+		program->document = NULL;
+	reader->page->count++;
+}
+
+/* The end of the object at this place, if the next one begins alike; or NULL. */
+static const char *
+guess_end(PageReader *reader, const char *at)
+{
+	size_t		left = Min((size_t) (reader->scan.end - at), reader->guessable);
+	const char *limit = at + left;
+	const char *next = at + 1;
+
+	if (left == 0)
+		return NULL;
+	while ((next = memchr(next, '{', limit - next)) != NULL)
+	{
+		const char *end = next;
+
+		if (strncmp(next++, at, LIKE_BYTES) != 0)
+			continue;
+		while (strchr(" \t\n\r,", end[-1]) != NULL)
+			end--;
+		reader->guessable -= end - at;
+		return end;
+	}
+	reader->guessable -= left;
+	return NULL;
+}
+
+/* The text of the first string that a member program_id may have, or NULL. */
+static const char *
+guess_id(const char *at, const char *end, int *length)
+{
+	static const char name[] = "\"" ID_NAME "\"";
+	const char *id;
+
+	if (strncmp(at + 1, name, strlen(name)) == 0)
+		id = at + 1;
+	else
+		id = memmem(at, end - at, name, strlen(name));
+	if (id == NULL)
+		return NULL;
+	id = json_skip_space(id + strlen(name));
+	if (*id != ':')
+		return NULL;
+	id = json_skip_space(id + 1);
+	if (*id != '"')
+		return NULL;
+	*length = strcspn(id + 1, "\"");
+	return id + 1;
+}
+
+/* Is there the text of a stored program?  Then it is added. */
+static bool
+add_stored(PageReader *reader, const char *at, const char *end)
+{
+	int			length;
+	const char *id = guess_id(at, end, &length);
+	PageProgram *program;
+
+	if (id == NULL || length > PAGE_MAX_ID_BYTES)
+		return false;
+	program = next_program(reader);
+	program->id_hash = fingerprint_of_id(id, length);
+	program->fingerprint = fingerprint_of_text(at, end - at, program->id_hash);
+	if (!is_stored(reader, program))
+		return false;
+	program->id = pnstrdup(id, length);
+	reader->page->count++;
 	return true;
+}
+
+/* An element of the list; the end of it, or NULL after a fault. */
+static const char *
+read_element(PageReader *reader, const char *at)
+{
+	bool		too_many = reader->position >= PAGE_MAX_TOTAL;
+	bool		may_be_stored = reader->known && *at == '{' && !too_many;
+	const char *guess = may_be_stored ? guess_end(reader, at) : NULL;
+	JsonText	element = {.text = at};
+	const char *end;
+
+	if (guess && add_stored(reader, at, guess))
+		return guess;
+	reader->scan.depth = PROGRAM_DEPTH;
+	reader->scan.ntokens = 0;
+	reader->scan.odd_numbers = false;
+	end = json_scan_value(&reader->scan, at);
+	if (end == NULL)
+		return NULL;
+	if (may_be_stored && end != guess && add_stored(reader, at, end))
+		return end;
+	element.length = end - at;
+	element.ntokens = reader->scan.ntokens;
+	element.odd_numbers = reader->scan.odd_numbers;
+	if (!too_many)
+		add_element(reader, &element);
+	return end;
+}
+
+/* From the list's opening bracket to the closing one. */
+static const char *
+read_list(PageReader *reader, const char *at)
+{
+	begin_list(reader);
+	at = json_skip_space(at + 1);
+	if (*at == ']')
+		return at + 1;
+	for (;; reader->position++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		at = read_element(reader, at);
+		if (at == NULL)
+			return NULL;
+		at = json_skip_space(at);
+		if (*at == ']')
+			break;
+		if (*at != ',')
+			return json_scan_failed(&reader->scan, at, "no comma or bracket");
+		at = json_skip_space(at + 1);
+	}
+	reader->position++;
+	return at + 1;
 }
 
 /*
  * The page.
  */
 
+/* Is there the name, in quotes, of the list of programs? */
+static bool
+is_list_name(const char *at, const char *end)
+{
+	JsonToken	name = {.text = at + 1};
+
+	while (end[-1] != '"')
+		end--;
+	name.length = end - at - 2;
+	return json_string_is(&name, LIST_NAME, strlen(LIST_NAME));
+}
+
+/* Adds a member to the frame, with its value if that is no list or object. */
+static void
+append_to_frame(PageReader *reader, const char *name, const char *value,
+				const char *end)
+{
+	appendBinaryStringInfo(&reader->frame, name, value - name);
+	if (*value == '[')
+		appendStringInfoString(&reader->frame, "[]");
+	else if (*value == '{')
+		appendStringInfoString(&reader->frame, "{}");
+	else
+		appendBinaryStringInfo(&reader->frame, value, end - value);
+}
+
+/* A member of the page; the end of it, or NULL after a fault. */
+static const char *
+read_member(PageReader *reader, const char *name)
+{
+	const char *value = json_scan_name(&reader->scan, name);
+	const char *end;
+	bool		is_list;
+
+	if (value == NULL)
+		return NULL;
+	is_list = is_list_name(name, value - 1);
+	value = json_skip_space(value);
+	reader->scan.depth = 1;
+	if (is_list && *value == '[')
+		end = read_list(reader, value);
+	else
+		end = json_scan_value(&reader->scan, value);
+	if (end == NULL)
+		return NULL;
+	/* Within a program invalid UTF-8 is that program's */
+	reader->bad_utf8 |= !json_is_utf8(name, (is_list && *value == '[' ? value : end) - name);
+	append_to_frame(reader, name, value, end);
+	return end;
+}
+
+/* From the page's opening brace to the closing one. */
+static const char *
+read_members(PageReader *reader, const char *at)
+{
+	appendStringInfoChar(&reader->frame, '{');
+	at = json_skip_space(at + 1);
+	while (*at != '}')
+	{
+		at = read_member(reader, at);
+		if (at == NULL)
+			return NULL;
+		at = json_skip_space(at);
+		if (*at == '}')
+			break;
+		if (*at != ',')
+			return json_scan_failed(&reader->scan, at, "no comma or brace");
+		appendStringInfoChar(&reader->frame, ',');
+		at = json_skip_space(at + 1);
+		if (*at == '}')
+			return json_scan_failed(&reader->scan, at, "no string");
+	}
+	appendStringInfoChar(&reader->frame, '}');
+	return at + 1;
+}
+
 static bool
 read_total(ProgramPage *page, const JsonToken *value, PageError *problem)
 {
 	if (value == NULL)
-		return bad_field(problem, "", "total", "is missing");
-	if (read_integer(value, &page->total) == not_integer)
-		return bad_field(problem, "", "total", not_integer);
+		return bad_field(problem, "total", "is missing");
+	if (program_integer(value, &page->total) == program_not_integer)
+		return bad_field(problem, "total", program_not_integer);
 	if (page->total < 0)
-		return bad_field(problem, "", "total", "is negative");
+		return bad_field(problem, "total", "is negative");
 	if (page->total > PAGE_MAX_TOTAL)
 		return set_problem(problem, PAGE_IMPLAUSIBLE,
 						   psprintf("field \"total\" is over %d",
@@ -501,7 +485,7 @@ read_echo(const JsonToken *value, int64 least)
 {
 	int64		echo;
 
-	return value && read_integer(value, &echo) == NULL && echo >= least ? echo : -1;
+	return value && program_integer(value, &echo) == NULL && echo >= least ? echo : -1;
 }
 
 /* Likewise a word, NULL where it does not. */
@@ -517,79 +501,97 @@ read_word(const JsonToken *value)
 	return word;
 }
 
-/* Within a program invalid UTF-8 is that program's, elsewhere the page's. */
 static bool
-check_encoding(const JsonToken *object, const JsonToken *programs,
-			   PageError *problem)
+check_list(PageReader *reader, const JsonToken *list, PageError *problem)
 {
-	const JsonToken *end = object + object->size;
-
-	if (!object->bad_utf8)
-		return true;
-	for (const JsonToken *name = object + 1; name < end; name += name->size)
-	{
-		bool		holds_programs = name + 1 == programs && programs->type == JSON_ARRAY;
-
-		if (holds_programs ? !json_is_utf8(name->text, name->length) : name->bad_utf8)
-			return set_problem(problem, PAGE_NOT_JSON,
-							   pstrdup("body is not JSON: invalid UTF-8 outside of its programs"));
-	}
+	if (list == NULL)
+		return bad_field(problem, LIST_NAME, "is missing");
+	if (list->type == JSON_NULL)
+		begin_list(reader);		/* of several lists the last one counts */
+	else if (list->type != JSON_ARRAY)
+		return bad_field(problem, LIST_NAME, "is not an array");
+	if (reader->position > PAGE_MAX_TOTAL)
+		return set_problem(problem, PAGE_IMPLAUSIBLE,
+						   psprintf("page of %d programs is too long",
+									reader->position));
 	return true;
 }
 
 static bool
-read_page(ProgramPage *page, const JsonToken *object, PageError *problem)
+read_frame(PageReader *reader, const JsonToken *frame, PageError *problem)
 {
-	const JsonToken *programs = find_value(object, "payment_programs");
+	ProgramPage *page = reader->page;
 
-	if (!check_encoding(object, programs, problem) ||
-		!read_total(page, find_value(object, "total"), problem))
+	if (reader->bad_utf8)
+		return set_problem(problem, PAGE_NOT_JSON,
+						   pstrdup("body is not JSON: invalid UTF-8 outside of its programs"));
+	if (!read_total(page, json_member(frame, "total"), problem))
 		return false;
-	page->limit = read_echo(find_value(object, "limit"), 1);
-	page->offset = read_echo(find_value(object, "offset"), 0);
-	page->status = read_word(find_value(object, "program_status"));
-	if (programs == NULL)
-		return bad_field(problem, "", "payment_programs", "is missing");
-	if (programs->type == JSON_NULL)
-		return true;
-	if (programs->type != JSON_ARRAY)
-		return bad_field(problem, "", "payment_programs", "is not an array");
-	return read_programs(page, programs, problem);
+	page->limit = read_echo(json_member(frame, "limit"), 1);
+	page->offset = read_echo(json_member(frame, "offset"), 0);
+	page->status = read_word(json_member(frame, "program_status"));
+	return check_list(reader, json_member(frame, LIST_NAME), problem);
 }
 
-static void
-clear_page(ProgramPage *page)
-{
-	for (int i = 0; i < page->count; i++)
-		pfree(page->programs[i].id);
-	if (page->programs)
-		pfree(page->programs);
-	if (page->status)
-		pfree(page->status);
-	memset(page, 0, sizeof(ProgramPage));
-}
-
-bool
-program_page_read(ProgramPage *page, const char *text, size_t length,
-				  PageError *problem)
+static bool
+set_fault(PageReader *reader, PageError *problem)
 {
 	static const PageErrorKind kinds[] = {
 		[JSON_BROKEN] = PAGE_NOT_JSON,
 		[JSON_UNFIT] = PAGE_NOT_A_PAGE,
 		[JSON_TOO_LONG] = PAGE_IMPLAUSIBLE
 	};
-	JsonError	fault;
-	JsonToken  *json;
+
+	return set_problem(problem, kinds[reader->fault.kind], reader->fault.message);
+}
+
+/* The whole text, of which the programs are read meanwhile. */
+static bool
+scan_page(PageReader *reader, const char *text, size_t length)
+{
+	const char *at = json_skip_space(text);
+
+	if (!json_scan_begin(&reader->scan, text, length, &reader->fault))
+		return false;
+	if (*at == '{')
+		at = read_members(reader, at);
+	else
+		at = json_scan_value(&reader->scan, at);
+	return json_scan_end(&reader->scan, at);
+}
+
+static bool
+read_page(PageReader *reader, const char *text, size_t length, PageError *problem)
+{
+	const JsonToken *frame;
+
+	if (!scan_page(reader, text, length))
+		return set_fault(reader, problem);
+	frame = json_read(&reader->tokens, reader->frame.data, reader->frame.len,
+					  &reader->fault);
+	return frame ? read_frame(reader, frame, problem) :
+		set_fault(reader, problem);
+}
+
+bool
+program_page_read(ProgramPage *page, const char *text, size_t length,
+				  const KnownPrograms *known, PageError *problem)
+{
+	PageReader	reader = {.page = page,.known = known,.guessable = 2 * length};
 	bool		success;
 
 	memset(page, 0, sizeof(ProgramPage));
 	memset(problem, 0, sizeof(PageError));
-	json = json_read(text, length, &fault);
-	if (json == NULL)
-		return set_problem(problem, kinds[fault.kind], fault.message);
-	success = read_page(page, json, problem);
+	initStringInfo(&reader.frame);
+	success = read_page(&reader, text, length, problem);
+	json_free(&reader.tokens);
+	pfree(reader.frame.data);
 	if (!success)
-		clear_page(page);
-	pfree(json);
+	{
+		clear_programs(page);
+		if (page->status)
+			pfree(page->status);
+		memset(page, 0, sizeof(ProgramPage));
+	}
 	return success;
 }

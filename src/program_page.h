@@ -2,8 +2,8 @@
  * program_page.h
  *	  From the text of a page to the programs on it.
  *
- * Needs no server: memory is palloc'd in the current context, problems are
- * returned and never raised.
+ * Needs no server but for CHECK_FOR_INTERRUPTS: memory is palloc'd in the
+ * current context, problems are returned and never raised.
  */
 #ifndef YELP_SYNC_PROGRAM_PAGE_H
 #define YELP_SYNC_PROGRAM_PAGE_H
@@ -29,13 +29,22 @@ typedef struct PageError
 	char	   *program_id;		/* of the program it was found in, or NULL */
 } PageError;
 
+/* The programs that are stored. */
+typedef struct KnownPrograms
+{
+	/* The fingerprint of the one whose id has this hash, NULL: there is none */
+	const uint64 *(*fingerprint) (const void *arg, uint64 id_hash);
+	const void *arg;
+} KnownPrograms;
+
 typedef struct PageProgram
 {
 	char	   *id;				/* UTF-8, NUL-terminated */
+	uint64		id_hash;		/* by fingerprint_of_id */
 	const char *document;		/* the object's text, within the page's; NULL:
 								 * as it is stored */
 	int			length;			/* of the document in bytes */
-	uint64		fingerprint;	/* 64-bit hash of the document */
+	uint64		fingerprint;	/* by fingerprint_of_text */
 	char	   *problems;		/* names of the fields that do not hold what
 								 * they must, separated by commas; or NULL */
 } PageProgram;
@@ -54,21 +63,14 @@ typedef struct ProgramPage
 } ProgramPage;
 
 /*
- * The seed of all fingerprints: something that the API cannot know, or it could
- * make up two programs of the same fingerprint.  Another seed makes every stored
- * row differ, so that the next sync maps it to columns anew.
- */
-extern void program_page_set_seed(uint64 seed);
-
-/* The 64-bit hash of a program's text. */
-extern uint64 program_page_fingerprint(const char *text, size_t length);
-
-/*
  * Reads a page from NUL-terminated text of the given length in bytes.  False
  * where it is none: the problem says why, and the page holds nothing.  The
  * page points into the text and lives no longer.
+ *
+ * A program whose text is stored is not read again, and has no document.  NULL
+ * for known: none is stored.
  */
 extern bool program_page_read(ProgramPage *page, const char *text, size_t length,
-							  PageError *problem);
+							  const KnownPrograms *known, PageError *problem);
 
 #endif							/* YELP_SYNC_PROGRAM_PAGE_H */

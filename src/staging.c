@@ -15,11 +15,12 @@
 
 #include "compat.h"
 
-/* A set of the 64-bit hashes of ids, of which the highest bit marks the slot */
+/* A set of hashes of ids */
 typedef struct SeenId
 {
-	uint64		hash:63;
-	uint64		status:1;
+	uint64		hash:61;
+	uint64		pass:2;			/* in which one of the id arrived last */
+	uint64		status:1;		/* of the slot */
 } SeenId;
 
 #define SH_PREFIX seen_ids
@@ -33,7 +34,7 @@ typedef struct SeenId
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-#define ID_HASH_MASK (PG_UINT64_MAX >> 1)
+#define SEEN_HASH(id_hash) ((id_hash) >> 3)
 
 static TupleDesc
 make_desc(void)
@@ -81,39 +82,46 @@ add_program_context(void *arg)
 			   place->username);
 }
 
-static uint64
-hash_id(text *id, uint64 seed)
+/* Counts a program; false if it arrived before in this reading. */
+static bool
+count_program(Staging *staging, uint64 id_hash, uint64 fingerprint, int last_pass)
 {
-	return hash_bytes_extended((unsigned char *) VARDATA_ANY(id),
-							   VARSIZE_ANY_EXHDR(id), seed);
-}
-
-void
-program_set_add(ProgramSet *set, text *id, int64 fingerprint)
-{
-	set->count++;
-	set->digest ^= hash_id(id, 0) & ID_HASH_MASK;
-	set->content ^= hash_id(id, (uint64) fingerprint);
+	staging->arrived++;
+	staging->programs += last_pass == 0;
+	if (last_pass == staging->pass)
+	{
+		staging->set.content ^= fingerprint_of_program(id_hash, fingerprint);
+		return false;
+	}
+	program_set_add(&staging->set, id_hash, fingerprint);
+	return true;
 }
 
 /*
- * Counts the program; false if its id came before in this reading.  Two ids of
- * the same hash count as one: the set is then smaller than it is, which proves
- * nothing, and nothing is deleted.
+ * The same for one that is not stored.  Two ids of the same hash count as one:
+ * the set is then smaller than it is, which proves nothing, and nothing is deleted.
  */
 static bool
-count_program(Staging *staging, text *id, uint64 fingerprint)
+count_new(Staging *staging, uint64 id_hash, uint64 fingerprint)
 {
-	uint64		hash = hash_id(id, 0) & ID_HASH_MASK;
 	bool		found;
+	SeenId	   *seen = seen_ids_insert(staging->seen, SEEN_HASH(id_hash), &found);
+	int			last_pass = found ? seen->pass : 0;
 
-	seen_ids_insert(staging->seen, hash, &found);
-	staging->set.content ^= hash_id(id, fingerprint);
-	if (found)
-		return false;
-	staging->set.count++;
-	staging->set.digest ^= hash;
-	return true;
+	seen->pass = staging->pass;
+	return count_program(staging, id_hash, fingerprint, last_pass);
+}
+
+static bool
+count_stored(Staging *staging, KnownMark *mark, uint64 id_hash,
+			 uint64 fingerprint, int64 offset)
+{
+	bool		fresh = count_program(staging, id_hash, fingerprint, mark->pass);
+
+	staging->stored += fresh;
+	mark->offset = Min(fresh ? offset : Max(offset, mark->offset), KNOWN_MAX_OFFSET);
+	mark->pass = staging->pass;
+	return fresh;
 }
 
 static void
@@ -128,34 +136,95 @@ note_problems(Staging *staging, Datum id, const char *problems)
 	staging->first_problem = MemoryContextStrdup(staging->context, sentence);
 }
 
-/* True when the program is new in this reading. */
-static bool
-add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
+static void
+add_row(Staging *staging, Datum id, const PageProgram *program, Datum document,
+		const ProgramPlace *place)
 {
-	ErrorContextCallback callback = {error_context_stack, add_program_context, place};
 	Datum		values[ROW_COLUMNS];
 	bool		nulls[ROW_COLUMNS] = {false};
 
-	error_context_stack = &callback;
-	values[ROW_PROGRAM_ID - 1] = text_datum(program->id, strlen(program->id));
+	values[ROW_PROGRAM_ID - 1] = id;
 	values[ROW_FINGERPRINT - 1] = Int64GetDatum((int64) program->fingerprint);
-	nulls[ROW_DOCUMENT - 1] = program->document == NULL;
-	if (program->document)
-		values[ROW_DOCUMENT - 1] = text_datum(program->document, program->length);
+	values[ROW_DOCUMENT - 1] = document;
+	nulls[ROW_DOCUMENT - 1] = document == (Datum) 0;
 	values[ROW_PAGE_OFFSET - 1] = Int64GetDatum(place->offset);
 	values[ROW_PASS - 1] = Int32GetDatum(staging->pass);
 	values[ROW_POSITION - 1] = Int32GetDatum(place->position);
 	nulls[ROW_PROBLEMS - 1] = program->problems == NULL;
 	if (program->problems)
 		values[ROW_PROBLEMS - 1] = CStringGetTextDatum(program->problems);
+	tuplestore_putvalues(staging->store, staging->desc, values, nulls);
+	staging->count++;
+}
+
+/*
+ * A program as it is stored needs no row, unless it is to win over one with
+ * another text, which has a row.
+ */
+static bool
+add_stored(Staging *staging, const PageProgram *program, const ProgramPlace *place)
+{
+	KnownMark  *mark = known_mark(staging->known, program->id_hash);
+
+	if (mark->staged)
+		add_row(staging, text_datum(program->id, strlen(program->id)), program,
+				(Datum) 0, place);
+	return count_stored(staging, mark, program->id_hash, program->fingerprint,
+						place->offset);
+}
+
+/*
+ * One with another text than is stored, if its id is.  In this reading it may
+ * have arrived as it is stored: the later one wins, so that gets its row now.
+ */
+static bool
+add_altered(Staging *staging, KnownMark *mark, Datum id, uint64 id_hash,
+			const PageProgram *program, Datum document, const ProgramPlace *place)
+{
+	if (mark->pass == staging->pass && !mark->staged)
+	{
+		PageProgram stored = {.fingerprint = program->fingerprint};
+		ProgramPlace stored_place = {.offset = mark->offset,.position = -1};
+
+		add_row(staging, id, &stored, (Datum) 0, &stored_place);
+	}
+	add_row(staging, id, program, document, place);
+	mark->staged = true;
+	return count_stored(staging, mark, id_hash, program->fingerprint, place->offset);
+}
+
+/* True when the program is new in this reading. */
+static bool
+add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
+{
+	ErrorContextCallback callback = {error_context_stack, add_program_context, place};
+	uint64		id_hash;
+	KnownMark  *mark;
+	Datum		id;
+	Datum		document;
+	bool		fresh;
+
+	if (program->document == NULL)
+		return add_stored(staging, program, place);
+
+	error_context_stack = &callback;
+	id = text_datum(program->id, strlen(program->id));
+	document = text_datum(program->document, program->length);
 	error_context_stack = callback.previous;
 
-	tuplestore_putvalues(staging->store, staging->desc, values, nulls);
-	staging->pass_rows++;
 	if (program->problems)
-		note_problems(staging, values[ROW_PROGRAM_ID - 1], program->problems);
-	return count_program(staging, DatumGetTextPP(values[ROW_PROGRAM_ID - 1]),
-						 program->fingerprint);
+		note_problems(staging, id, program->problems);
+	id_hash = fingerprint_of_id(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
+	mark = known_mark(staging->known, id_hash);
+	if (mark)
+		fresh = add_altered(staging, mark, id, id_hash, program, document, place);
+	else
+	{
+		add_row(staging, id, program, document, place);
+		fresh = count_new(staging, id_hash, program->fingerprint);
+	}
+	pfree(DatumGetPointer(document));
+	return fresh;
 }
 
 int
@@ -174,12 +243,14 @@ staging_add_page(Staging *staging, const ProgramPage *page, int64 offset,
 }
 
 void
-staging_init(Staging *staging)
+staging_init(Staging *staging, Known *known)
 {
 	memset(staging, 0, sizeof(Staging));
 	staging->context = CurrentMemoryContext;
+	staging->known = known;
 	staging->desc = make_desc();
 	staging->store = tuplestore_begin_heap(true, false, work_mem);
+	staging->seen = seen_ids_create(CurrentMemoryContext, 1024, NULL);
 }
 
 void
@@ -191,17 +262,22 @@ staging_free(Staging *staging)
 void
 staging_begin_pass(Staging *staging)
 {
+	Assert(staging->pass < KNOWN_MAX_PASS);
 	staging->pass++;
-	staging->pass_rows = staging->with_problems = 0;
+	staging->arrived = staging->stored = staging->with_problems = 0;
 	staging->first_problem = NULL;
 	memset(&staging->set, 0, sizeof(ProgramSet));
-	staging->seen = seen_ids_create(CurrentMemoryContext, 1024, NULL);
 }
 
 ProgramSet
 staging_end_pass(Staging *staging)
 {
+	return staging->set;
+}
+
+void
+staging_finish(Staging *staging)
+{
 	seen_ids_destroy(staging->seen);
 	staging->seen = NULL;
-	return staging->set;
 }

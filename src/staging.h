@@ -8,6 +8,7 @@
 #include "access/tupdesc.h"
 #include "utils/tuplestore.h"
 
+#include "known.h"
 #include "program_page.h"
 
 /* The columns */
@@ -24,57 +25,43 @@ enum RowColumn
 };
 #define ROW_COLUMNS 7
 
-/* A set of programs, condensed to what tells it from another. */
-typedef struct ProgramSet
-{
-	int64		count;
-	uint64		digest;			/* hashes of their ids, by xor */
-	uint64		content;		/* hashes of ids and fingerprints, by xor;
-								 * only where each program comes once */
-} ProgramSet;
-
 typedef struct Staging
 {
 	MemoryContext context;
+	Known	   *known;			/* the programs that are stored */
 	Tuplestorestate *store;
 	TupleDesc	desc;
-	int64		count;
+	int64		count;			/* rows */
+	struct seen_ids_hash *seen; /* ids of the others that arrived */
+	int64		programs;		/* that arrived in any reading, each once */
 
-	/* The reading that is under way */
+	/* The reading that is under way, or was the last */
 	int			pass;			/* 1 for the first */
-	struct seen_ids_hash *seen; /* its program ids */
 	ProgramSet	set;
-	int64		pass_rows;		/* repeated programs included */
+	int64		stored;			/* programs of the set that are stored */
+	int64		arrived;		/* repeated programs included */
 	int64		with_problems;	/* programs with fields that cannot be read */
 	char	   *first_problem;	/* of the first of them, as a sentence; or
 								 * NULL */
 } Staging;
 
-static inline bool
-program_set_equal(ProgramSet a, ProgramSet b)
-{
-	return a.count == b.count && a.digest == b.digest;
-}
-
-static inline bool
-program_set_same_content(ProgramSet a, ProgramSet b)
-{
-	return program_set_equal(a, b) && a.content == b.content;
-}
-
-/* Adds a program that is not yet in the set. */
-extern void program_set_add(ProgramSet *set, text *id, int64 fingerprint);
-
-/* In the current memory context; work_mem bounds what is not on disk. */
-extern void staging_init(Staging *staging);
+/*
+ * In the current memory context; work_mem bounds what is not on disk.  What is
+ * known of the stored programs must live as long.
+ */
+extern void staging_init(Staging *staging, Known *known);
 extern void staging_free(Staging *staging);
 
 /* A pass begins, and ends with the set of its programs. */
 extern void staging_begin_pass(Staging *staging);
 extern ProgramSet staging_end_pass(Staging *staging);
 
+/* There will be no more passes: gives back what only they need. */
+extern void staging_finish(Staging *staging);
+
 /*
- * Adds the programs of a page; returns how many of them are new in this
+ * Adds the programs of a page: a row for each that is not as it is stored, and
+ * for others only where one of the same id has a row.  Returns how many of them are new in this
  * reading.  Raises 22P05 for a character that the server's
  * encoding does not have; the username is for that message.
  */

@@ -9,6 +9,7 @@
 
 #include "access/reloptions.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "commands/trigger.h"
@@ -35,6 +36,7 @@
 #include "commit_log.h"
 #include "compat.h"
 #include "fetch.h"
+#include "fingerprint.h"
 #include "http.h"
 #include "merge.h"
 #include "progress.h"
@@ -370,16 +372,18 @@ merge_and_record(const Account *account, const Fetched *fetched, Merge *merge,
 	history_add(merge->schema, run, fetched, merge);
 }
 
+/* As many rows as programs were listed last time, none where that is unknown. */
+static int64
+expected_rows(int64 last_listed)
+{
+	return Min(Max(last_listed, 0), PAGE_MAX_TOTAL);
+}
+
 /* As many programs as last time, or as are stored. */
 static int64
-expected_programs(const Account *account, const Merge *merge)
+expected_programs(const Merge *merge, int64 last_listed)
 {
-	int64		expected = history_last_listed(merge->schema, account->username,
-											   account->server);
-
-	if (expected < 0)
-		expected = merge->stored.count;
-	return Min(expected, PAGE_MAX_TOTAL);
+	return Min(last_listed < 0 ? merge->stored.count : last_listed, PAGE_MAX_TOTAL);
 }
 
 /* A FetchLacks: would the merge delete something? */
@@ -400,17 +404,17 @@ lacks_nothing(pg_attribute_unused() void *arg,
 static Fetched *
 fetch_account(const Account *account, Merge *merge, Progress *progress)
 {
-	Known	   *known = known_read(merge->schema, merge->partitioned,
-								   account->username);
-	Fetch	   *fetch = fetch_create(account, known, progress);
-	Fetched    *fetched;
+	int64		expected = history_last_listed(merge->schema, account->username,
+											   account->server);
+	Fetch	   *fetch;
 
-	merge->stored = known_set(known);
-	fetched = fetch_programs(fetch, expected_programs(account, merge),
-							 lists_all(account) ? lacks_programs : lacks_nothing,
-							 merge);
-	known_free(known);
-	return fetched;
+	merge->known = known_read(merge->schema, merge->partitioned,
+							  account->username, expected_rows(expected));
+	merge->stored = known_set(merge->known);
+	fetch = fetch_create(account, merge->known, progress);
+	return fetch_programs(fetch, expected_programs(merge, expected),
+						  lists_all(account) ? lacks_programs : lacks_nothing,
+						  merge);
 }
 
 static void
@@ -429,6 +433,7 @@ sync_account(const char *username, Oid schema, Tuplestorestate *result)
 
 	check_rights(schema, &merge);
 	lock_account(username);
+	fingerprint_set_seed(GetSystemIdentifier());
 	progress_start(&progress, username, account->server);
 	fetched = fetch_account(account, &merge, &progress);
 	merge_and_record(account, fetched, &merge, &run);

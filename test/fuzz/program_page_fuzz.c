@@ -93,7 +93,7 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 	memcpy(text, data, size);
 	text[		size] = '\0';
 
-	if (program_page_read(&page, text, size, &problem))
+	if (program_page_read(&page, text, size, NULL, &problem))
 		check_page(&page, text, size);
 	else
 		check_problem(&problem);

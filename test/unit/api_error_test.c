@@ -8,6 +8,7 @@
 
 #include "lib/stringinfo.h"
 
+#include "no_server.h"
 #include "tap.h"
 
 /* A string literal and its length, NUL bytes within it included */

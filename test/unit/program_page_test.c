@@ -6,7 +6,9 @@
 
 #include "program_page.h"
 
+#include "fingerprint.h"
 #include "json.h"
+#include "no_server.h"
 #include "tap.h"
 
 /* A string literal and its length, NUL bytes within it included */
@@ -41,7 +43,7 @@ static bool
 read_fine(ProgramPage *page, const char *text, size_t length, const char *name)
 {
 	PageError	problem;
-	bool		fine = program_page_read(page, text, length, &problem);
+	bool		fine = program_page_read(page, text, length, NULL, &problem);
 
 	return tap_ok(fine, "%s: a page%s%s", name, fine ? "" : ", but ",
 				  fine ? "" : problem.message);
@@ -63,7 +65,7 @@ refused(const char *text, size_t length, PageErrorKind kind,
 	ProgramPage page;
 	PageError	problem;
 
-	if (!tap_ok(!program_page_read(&page, text, length, &problem),
+	if (!tap_ok(!program_page_read(&page, text, length, NULL, &problem),
 				"refused: %s", message))
 		return;
 	tap_is_text(kind_name(problem.kind), kind_name(kind), "is %s",
@@ -175,8 +177,8 @@ test_whole_page(void)
 	tap_ok(page.programs[0].document == strstr(text, first),
 		   "documents lie within the page");
 	tap_ok(page.programs[1].fingerprint ==
-		   program_page_fingerprint(second, strlen(second)),
-		   "the fingerprint is the hash of the document");
+		   fingerprint_of_text(second, strlen(second), page.programs[1].id_hash),
+		   "the fingerprint is the hash of the document and the id");
 }
 
 static void
@@ -680,6 +682,18 @@ test_repeated_names(void)
 		tap_is_int(page.total, 7, "the last total counts");
 		tap_is_text(page.programs[0].id, "b", "the last program_id counts");
 	}
+	if (read_fine(&page, TEXT("{\"total\":1,\"payment_programs\":[{\"program_id\":\"a\"},1],"
+							  "\"payment_programs\":[{\"program_id\":\"b\"}]}"),
+				  "two lists"))
+	{
+		tap_is_int(page.count, 1, "the last list counts");
+		tap_is_int(page.skipped, 0, "nothing of the first one is skipped");
+		tap_is_text(page.programs[0].id, "b", "what it holds");
+	}
+	if (read_fine(&page, TEXT("{\"total\":1,\"payment_programs\":[{\"program_id\":\"a\"},1],"
+							  "\"payment_programs\":null}"),
+				  "a list and null"))
+		tap_is_int(page.count + page.skipped, 0, "null counts");
 	not_a_page(TEXT("{\"total\":7,\"total\":null,\"payment_programs\":[]}"),
 			   "field \"total\" is not an integer");
 	bad_program(TEXT(PROGRAM(",\"end_date\":\"2026-01-01\",\"end_date\":1")),
@@ -764,6 +778,35 @@ test_many_programs(void)
 	tap_is_text(page.programs[99999].id, "y", "the last");
 }
 
+/* Memory is bounded by the text, and not by the number of its values. */
+static void
+test_many_values(void)
+{
+	char	   *numbers = repeated("", "1,", JSON_MAX_TOKENS, "1");
+	char	   *members = repeated("{\"total\":1,\"payment_programs\":[]", ",\"\":1",
+								   JSON_MAX_TOKENS, "}");
+	char	   *text;
+	ProgramPage page;
+
+	text = psprintf(PROGRAM(",\"a\":[%s]"), numbers);
+	skipped(text, strlen(text), "field \"payment_programs[0]\" holds more than 262144 values");
+	numbers[2 * (JSON_MAX_TOKENS - 6)] = '\0';
+	text = psprintf(PROGRAM(",\"a\":[%s1]"), numbers);
+	if (read_fine(&page, text, strlen(text), "as many values as are read"))
+		tap_is_int(page.count, 1, "are a program");
+	text = psprintf("{\"total\":1,\"x\":[%s1],\"y\":[[%s1]],\"payment_programs\":[]}",
+					numbers, numbers);
+	fine(text, strlen(text), "values outside of programs");
+	refused(members, strlen(members), PAGE_IMPLAUSIBLE, NULL,
+			"body of more than 262144 values is too long");
+	text = repeated("{\"total\":1,\"payment_programs\":[{}", ",{}", 999999, "]}");
+	if (read_fine(&page, text, strlen(text), "elements that are no programs"))
+		tap_is_int(page.skipped, 1000000, "are counted");
+	text = repeated("{\"total\":1,\"payment_programs\":[1", ",1", 999999, "]}");
+	if (read_fine(&page, text, strlen(text), "elements that are no objects"))
+		tap_is_int(page.skipped, 1000000, "are counted");
+}
+
 int
 main(void)
 {
@@ -789,5 +832,6 @@ main(void)
 	test_long_names();
 	test_nesting();
 	test_many_programs();
+	test_many_values();
 	return tap_done();
 }

@@ -1,0 +1,114 @@
+/*
+ * fingerprint.c
+ *	  Hashes that tell one program from another, and one text from another.
+ *
+ * Most of what a sync does is to hash the text of programs that did not
+ * change, so the hash is made for texts of some hundred bytes: it folds products
+ * of 64 by 64 bits, as wyhash and XXH3 do, in three lanes that do not wait for
+ * each other.  Its keys are drawn from the seed; a factor that an API could
+ * make 0 would need to know them.
+ */
+#include "postgres.h"
+
+#include "fingerprint.h"
+
+#include "common/hashfn.h"
+
+/*
+ * Counts the ways in which programs have been mapped to columns, so that a new
+ * way makes the next sync map all of them.
+ */
+#define MAPPING_VERSION 2
+
+#define LANES 3
+#define LANE_BYTES 16			/* two words, the factors of a product */
+
+static uint64 keys[LANES + 2];
+
+void
+fingerprint_set_seed(uint64 seed)
+{
+	uint64		mapping_seed = hash_bytes_uint32_extended(MAPPING_VERSION, seed);
+
+	for (int i = 0; i < (int) lengthof(keys); i++)
+		keys[i] = hash_bytes_uint32_extended(i, mapping_seed);
+}
+
+static inline uint64
+read_word(const char *at)
+{
+	uint64		word;
+
+	memcpy(&word, at, sizeof(word));
+	return word;
+}
+
+/* The two halves of the product, folded. */
+static inline uint64
+fold_product(uint64 a, uint64 b)
+{
+#ifdef HAVE_INT128
+	uint128		product = (uint128) a * b;
+
+	return (uint64) product ^ (uint64) (product >> 64);
+#else
+	uint64		low = (a & PG_UINT32_MAX) * (b & PG_UINT32_MAX);
+	uint64		middle = (a >> 32) * (b & PG_UINT32_MAX) + (low >> 32);
+	uint64		other = (a & PG_UINT32_MAX) * (b >> 32) + (middle & PG_UINT32_MAX);
+	uint64		high = (a >> 32) * (b >> 32) + (middle >> 32) + (other >> 32);
+
+	return (other << 32 | (low & PG_UINT32_MAX)) ^ high;
+#endif
+}
+
+/* Mixes LANE_BYTES into the state of a lane. */
+static inline uint64
+mix(uint64 state, const char *at, uint64 key)
+{
+	return fold_product(read_word(at) ^ key, read_word(at + 8) ^ state);
+}
+
+static uint64
+hash(const char *at, size_t length, uint64 state)
+{
+	const char *end = at + length;
+	char		padded[LANE_BYTES] = {0};
+	uint64		lanes[LANES];
+
+	state ^= keys[LANES];
+	for (int i = 0; i < LANES; i++)
+		lanes[i] = state;
+	for (; end - at > LANES * LANE_BYTES; at += LANES * LANE_BYTES)
+	{
+		for (int i = 0; i < LANES; i++)
+			lanes[i] = mix(lanes[i], at + i * LANE_BYTES, keys[i]);
+	}
+	state = lanes[0] ^ lanes[1] ^ lanes[2];
+	for (; end - at > LANE_BYTES; at += LANE_BYTES)
+		state = mix(state, at, keys[0]);
+	/* The last bytes, of which some may have been mixed in already */
+	if (length >= LANE_BYTES)
+		state = mix(state, end - LANE_BYTES, keys[1]);
+	else
+		state = mix(state, memcpy(padded, at, length), keys[1]);
+	state = fold_product(state ^ keys[2], length ^ keys[LANES + 1]);
+	return state ? state : 1;
+}
+
+uint64
+fingerprint_of_id(const char *id, size_t length)
+{
+	return hash(id, length, 0);
+}
+
+uint64
+fingerprint_of_text(const char *text, size_t length, uint64 id_hash)
+{
+	return hash(text, length, id_hash);
+}
+
+uint64
+fingerprint_of_program(uint64 id_hash, uint64 fingerprint)
+{
+	return fold_product(id_hash ^ keys[0], fingerprint ^ keys[1]);
+}

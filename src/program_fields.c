@@ -1,0 +1,319 @@
+/*
+ * program_fields.c
+ *	  The members of a program that the extension reads, and what they must
+ *	  hold.
+ *
+ * Every member has its line in a table of fields, which says what it must be;
+ * the others may hold whatever jsonb can store.  Of several members of one name
+ * the last one counts, as in jsonb.
+ */
+#include "postgres.h"
+
+#include "program_fields.h"
+
+#include <errno.h>
+#include <math.h>
+
+#include "lib/stringinfo.h"
+
+/* Amounts in cents go to numeric(14,2), so they stay below this. */
+#define CENTS_BOUND INT64CONST(100000000000000)
+
+/* The longest name of a field has 20 bytes */
+#define MAX_SPELLED_NAME (20 * JSON_SPELLED_BYTES)
+
+/* Tells what is wrong with a value ("is not ..."), NULL if nothing */
+typedef const char *(*FieldCheck) (const JsonToken *value);
+
+struct Shape;
+
+/* A member that the extension reads */
+typedef struct Field
+{
+	const char *name;
+	size_t		length;
+	FieldCheck	check;			/* of values other than null */
+	const struct Shape *inner;	/* of an object, or an array's first one */
+} Field;
+
+/* Its name and length */
+#define NAME(name) name, sizeof(name) - 1
+
+#define MAX_FIELDS 12
+
+/* The members that are read of one kind of object */
+typedef struct Shape
+{
+	const char *prefix;			/* of the fields' names in messages */
+	Field		fields[MAX_FIELDS]; /* up to one without a name */
+} Shape;
+
+const char	program_not_integer[] = "is not an integer";
+const char	program_out_of_range[] = "is out of range";
+
+/*
+ * Where the fields are.
+ */
+
+/* Which field has the name, -1 if it is none that is read. */
+static int
+find_name(const Shape *shape, const char *name, size_t length)
+{
+	for (int i = 0; shape->fields[i].name; i++)
+	{
+		const Field *field = &shape->fields[i];
+
+		if (field->length == length && memcmp(field->name, name, length) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/* The same for a member's name, in which there may be escapes. */
+static int
+find_field(const Shape *shape, const JsonToken *name)
+{
+	int			field = find_name(shape, name->text, name->length);
+	char		decoded[MAX_SPELLED_NAME];
+
+	if (field >= 0 || name->length > MAX_SPELLED_NAME ||
+		memchr(name->text, '\\', name->length) == NULL)
+		return field;
+	return find_name(shape, decoded, json_decode(name, decoded));
+}
+
+/* The value of each field of the object, NULL for those not there. */
+static void
+find_values(const JsonToken *object, const Shape *shape,
+			const JsonToken **values)
+{
+	const JsonToken *end = object + object->size;
+
+	memset(values, 0, MAX_FIELDS * sizeof(*values));
+	for (const JsonToken *name = object + 1; name < end; name += name->size)
+	{
+		int			field = find_field(shape, name);
+
+		if (field >= 0)
+			values[field] = name + 1;
+	}
+}
+
+/*
+ * What the fields hold.
+ */
+
+/* Reads numbers such as 100.0 and 1e2, which are whole by value. */
+static const char *
+read_whole(const JsonToken *value, int64 *integer)
+{
+	long double real = strtold(value->text, NULL);
+
+	if (real != truncl(real))
+		return program_not_integer;
+	*integer = real < 0 ? PG_INT64_MIN : PG_INT64_MAX;
+	if (real < -ldexpl(1, 63) || real >= ldexpl(1, 63))
+		return program_out_of_range;
+	*integer = (int64) real;
+	return NULL;
+}
+
+const char *
+program_integer(const JsonToken *value, int64 *integer)
+{
+	char	   *end;
+
+	if (value->type != JSON_NUMBER)
+		return program_not_integer;
+	errno = 0;
+	*integer = strtoll(value->text, &end, 10);
+	if (end != value->text + value->length)
+		return read_whole(value, integer);
+	return errno == ERANGE ? program_out_of_range : NULL;
+}
+
+static const char *
+check_string(const JsonToken *value)
+{
+	return value->type == JSON_STRING ? NULL : "is not a string";
+}
+
+static const char *
+check_boolean(const JsonToken *value)
+{
+	return value->type == JSON_BOOLEAN ? NULL : "is not a boolean";
+}
+
+static const char *
+check_integer(const JsonToken *value)
+{
+	int64		integer;
+
+	return program_integer(value, &integer);
+}
+
+static const char *
+check_cents(const JsonToken *value)
+{
+	int64		cents;
+
+	if (program_integer(value, &cents) == program_not_integer)
+		return program_not_integer;
+	if (cents <= -CENTS_BOUND || cents >= CENTS_BOUND)
+		return program_out_of_range;
+	return NULL;
+}
+
+/* The number that so many digits make, -1 if they are none. */
+static int
+read_digits(const char *text, int count)
+{
+	int			value = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (text[i] < '0' || text[i] > '9')
+			return -1;
+		value = value * 10 + (text[i] - '0');
+	}
+	return value;
+}
+
+/* Is it YYYY-MM-DD, a day of the Gregorian calendar from year 1 on? */
+static bool
+is_date(const char *date)
+{
+	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+	int			year = read_digits(date, 4);
+	int			month = read_digits(date + 5, 2);
+	int			day = read_digits(date + 8, 2);
+	bool		leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+
+	return date[4] == '-' && date[7] == '-' &&
+		year >= 1 && month >= 1 && month <= 12 && day >= 1 &&
+		day <= days[month - 1] + (leap && month == 2);
+}
+
+static const char *
+check_date(const JsonToken *value)
+{
+	char		date[10 * JSON_SPELLED_BYTES];
+
+	return value->type == JSON_STRING &&
+		value->length <= (int) sizeof(date) &&
+		json_decode(value, date) == 10 && is_date(date) ?
+		NULL : "is not a date as YYYY-MM-DD";
+}
+
+static const char *
+check_object(const JsonToken *value)
+{
+	return value->type == JSON_OBJECT ? NULL : "is not an object";
+}
+
+static bool
+is_array_of(const JsonToken *value, JsonType type)
+{
+	const JsonToken *end = value + value->size;
+
+	if (value->type != JSON_ARRAY)
+		return false;
+	for (const JsonToken *item = value + 1; item < end; item += item->size)
+	{
+		if (item->type != type)
+			return false;
+	}
+	return true;
+}
+
+static const char *
+check_objects(const JsonToken *value)
+{
+	return is_array_of(value, JSON_OBJECT) ?
+		NULL : "is not an array of objects";
+}
+
+static const char *
+check_strings(const JsonToken *value)
+{
+	return is_array_of(value, JSON_STRING) ?
+		NULL : "is not an array of strings";
+}
+
+static const Shape metrics_shape = {
+	"program_metrics.",
+	{
+		{NAME("budget"), check_cents, NULL},
+		{NAME("currency"), check_string, NULL},
+		{NAME("is_autobid"), check_boolean, NULL},
+		{NAME("max_bid"), check_cents, NULL},
+		{NAME("billed_impressions"), check_integer, NULL},
+		{NAME("billed_clicks"), check_integer, NULL},
+		{NAME("ad_cost"), check_cents, NULL},
+		{NAME("fee_period"), check_string, NULL}
+	}
+};
+
+static const Shape business_shape = {
+	"businesses[0].",
+	{
+		{NAME("yelp_business_id"), check_string, NULL},
+		{NAME("partner_business_id"), check_string, NULL}
+	}
+};
+
+/* But for the program_id, which is read before */
+static const Shape program_shape = {
+	"",
+	{
+		{NAME("program_type"), check_string, NULL},
+		{NAME("program_status"), check_string, NULL},
+		{NAME("program_pause_status"), check_string, NULL},
+		{NAME("start_date"), check_date, NULL},
+		{NAME("end_date"), check_date, NULL},
+		{NAME("program_metrics"), check_object, &metrics_shape},
+		{NAME("businesses"), check_objects, &business_shape},
+		{NAME("active_features"), check_strings, NULL},
+		{NAME("available_features"), check_strings, NULL}
+	}
+};
+
+/*
+ * Names the fields of the object that do not hold what they must.  Null will do
+ * for any, and so will an array without a first object.
+ */
+static void
+find_problems(const JsonToken *object, const Shape *shape, StringInfo names)
+{
+	const JsonToken *values[MAX_FIELDS];
+
+	find_values(object, shape, values);
+	for (int i = 0; shape->fields[i].name; i++)
+	{
+		const Field *field = &shape->fields[i];
+		const JsonToken *value = values[i];
+
+		if (value == NULL || value->type == JSON_NULL)
+			continue;
+		if (field->check(value))
+			appendStringInfo(names, "%s%s%s", names->len > 0 ? "," : "",
+							 shape->prefix, field->name);
+		else if (field->inner && value->size > 1)
+			find_problems(value->type == JSON_ARRAY ? value + 1 : value,
+						  field->inner, names);
+	}
+}
+
+char *
+program_problems(const JsonToken *program)
+{
+	StringInfoData names;
+	char	   *problems = NULL;
+
+	initStringInfo(&names);
+	find_problems(program, &program_shape, &names);
+	if (names.len > 0)
+		problems = pnstrdup(names.data, names.len);
+	pfree(names.data);
+	return problems;
+}
