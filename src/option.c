@@ -190,7 +190,7 @@ static const OptionRule rules[] =
 	{ON_SERVER(ca_file), TEXT(MAXPGPATH - 1, check_file)},
 	{ON_SERVER(proxy), TEXT(MAX_URL_LENGTH, proxy_problem)},
 	{ON_SERVER(max_page_bytes), .type = OPTION_BYTES, .min = KILOBYTE,
-		.max = 256 * MEGABYTE, .range = "1kB to 256MB", .initial = "16MB"},
+		.max = 256 * MEGABYTE, .range = "1kB to 256MB", .initial = "4MB"},
 	{ON_SERVER(partial), BOOLEAN, .initial = "off"},
 	{ON_SERVER(trust_total), BOOLEAN, .initial = "on"},
 	{ON_SERVER(max_deleted), .type = OPTION_PERCENT, .min = 0, .max = 100,
