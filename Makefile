@@ -7,7 +7,7 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 EXTENSION = yelp_sync
 DATA = sql/yelp_sync--1.0.sql
 
-REGRESS = options accounts privileges errors
+REGRESS = options tables accounts privileges errors
 REGRESS_OPTS = --inputdir=. --load-extension=yelp_sync
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

@@ -2,6 +2,7 @@
 CREATE ROLE regress_yelp_super SUPERUSER;
 CREATE ROLE regress_yelp_one;
 CREATE ROLE regress_yelp_two;
+SELECT yelp_sync_create_tables();
 GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO regress_yelp_one, regress_yelp_two;
 GRANT SELECT, INSERT ON yelp_sync_runs TO regress_yelp_one, regress_yelp_two;
 

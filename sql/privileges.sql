@@ -3,6 +3,7 @@ SET client_min_messages = warning;
 CREATE ROLE regress_yelp_plain;
 CREATE ROLE regress_yelp_admin;
 GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO regress_yelp_admin;
+SELECT yelp_sync_create_tables();
 
 -- What everybody has from the start
 SELECT has_table_privilege('regress_yelp_plain', 'yelp_programs', 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE') AS programs,

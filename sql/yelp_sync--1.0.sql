@@ -44,129 +44,6 @@ COMMENT ON COLUMN @extschema@.yelp_accounts.endpoint IS 'URL that is asked for t
 GRANT SELECT ON @extschema@.yelp_accounts TO PUBLIC;
 
 --
--- What was synced
---
-
-CREATE TABLE @extschema@.yelp_programs (
-	username text COLLATE "C" NOT NULL,
-	program_id text COLLATE "C" NOT NULL,
-	program_type text,
-	program_status text,
-	program_pause_status text,
-	start_date date,
-	end_date date,
-	yelp_business_id text,
-	partner_business_id text,
-	budget numeric(14,2),
-	max_bid numeric(14,2),
-	ad_cost numeric(14,2),
-	currency text,
-	fee_period text,
-	is_autobid boolean,
-	billed_impressions bigint,
-	billed_clicks bigint,
-	active_features text[],
-	available_features text[],
-	problems text[],
-	data jsonb NOT NULL,
-	fingerprint bigint,
-	created_at timestamptz NOT NULL DEFAULT now(),
-	updated_at timestamptz NOT NULL DEFAULT now(),
-	-- the fingerprint is included so that a sync need not read the rows
-	PRIMARY KEY (username, program_id) INCLUDE (fingerprint)
-);
-
-COMMENT ON TABLE @extschema@.yelp_programs IS
-'advertising programs as of the last sync of their account';
-COMMENT ON COLUMN @extschema@.yelp_programs.username IS 'account that the program belongs to';
-COMMENT ON COLUMN @extschema@.yelp_programs.program_id IS 'Yelp''s id of the program';
-COMMENT ON COLUMN @extschema@.yelp_programs.program_type IS 'CPC, BP, LOGO and others: an open set';
-COMMENT ON COLUMN @extschema@.yelp_programs.program_status IS 'ACTIVE or INACTIVE';
-COMMENT ON COLUMN @extschema@.yelp_programs.program_pause_status IS 'PAUSED or NOT_PAUSED';
-COMMENT ON COLUMN @extschema@.yelp_programs.start_date IS 'first day';
-COMMENT ON COLUMN @extschema@.yelp_programs.end_date IS 'last day; 9999-12-31 for no end';
-COMMENT ON COLUMN @extschema@.yelp_programs.yelp_business_id IS 'of the first business';
-COMMENT ON COLUMN @extschema@.yelp_programs.partner_business_id IS 'of the first business';
-COMMENT ON COLUMN @extschema@.yelp_programs.budget IS 'in units of the currency, not in cents';
-COMMENT ON COLUMN @extschema@.yelp_programs.max_bid IS 'in units of the currency, not in cents';
-COMMENT ON COLUMN @extschema@.yelp_programs.ad_cost IS 'in units of the currency, not in cents';
-COMMENT ON COLUMN @extschema@.yelp_programs.currency IS 'of budget, max_bid and ad_cost';
-COMMENT ON COLUMN @extschema@.yelp_programs.fee_period IS 'period that the budget is for';
-COMMENT ON COLUMN @extschema@.yelp_programs.is_autobid IS 'whether Yelp sets the bid';
-COMMENT ON COLUMN @extschema@.yelp_programs.billed_impressions IS 'impressions billed so far';
-COMMENT ON COLUMN @extschema@.yelp_programs.billed_clicks IS 'clicks billed so far';
-COMMENT ON COLUMN @extschema@.yelp_programs.active_features IS 'features that are on; NULL where the API names none';
-COMMENT ON COLUMN @extschema@.yelp_programs.available_features IS 'features that could be on; NULL where the API names none';
-COMMENT ON COLUMN @extschema@.yelp_programs.problems IS
-'fields that could not be read into their columns; NULL where there are none';
-COMMENT ON COLUMN @extschema@.yelp_programs.data IS 'the whole program as the API tells it';
-COMMENT ON COLUMN @extschema@.yelp_programs.fingerprint IS
-'hash of the program''s text; NULL when the row was edited and the next sync is to put it right';
-COMMENT ON COLUMN @extschema@.yelp_programs.created_at IS 'when the row was added';
-COMMENT ON COLUMN @extschema@.yelp_programs.updated_at IS 'when a sync last changed the row';
-
-CREATE TABLE @extschema@.yelp_sync_runs (
-	run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	username text COLLATE "C" NOT NULL,
-	server text NOT NULL,
-	synced_by text NOT NULL,
-	status text NOT NULL,
-	program_status text NOT NULL,
-	started_at timestamptz NOT NULL,
-	finished_at timestamptz NOT NULL,
-	programs bigint NOT NULL,
-	listed bigint NOT NULL,
-	pages bigint NOT NULL,
-	requests bigint NOT NULL,
-	retries bigint NOT NULL,
-	received_bytes bigint NOT NULL,
-	added bigint NOT NULL,
-	updated bigint NOT NULL,
-	unchanged bigint NOT NULL,
-	deleted bigint NOT NULL,
-	missing bigint NOT NULL,
-	problems bigint NOT NULL,
-	failed_pages bigint NOT NULL,
-	fetch_time interval NOT NULL,
-	merge_time interval NOT NULL
-);
-
-CREATE INDEX yelp_sync_runs_username_run_id_idx
-	ON @extschema@.yelp_sync_runs (username, run_id);
-
-COMMENT ON TABLE @extschema@.yelp_sync_runs IS 'one row for each sync that finished';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.run_id IS 'number of the sync';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.username IS 'account that was synced';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.server IS 'foreign server that it was synced from';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.synced_by IS 'role that synced';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.status IS
-'synced, or partial where something was skipped or could not be proved';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.program_status IS 'filter that was asked for';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.started_at IS 'when the sync began';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.finished_at IS 'when the merge was done';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.programs IS 'total that the API reported';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.listed IS 'distinct programs that arrived';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.pages IS 'pages that came';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.requests IS 'requests sent';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.retries IS 'attempts that were repeated';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.received_bytes IS 'bytes of the pages, compressed where they were';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.added IS 'programs that were new';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.updated IS 'programs that had changed';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.unchanged IS 'programs that had not';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.deleted IS 'programs that were gone';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.missing IS
-'programs that were not listed and not proved to be gone';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.problems IS
-'programs that arrived with fields that could not be read';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.failed_pages IS 'pages skipped, with the option partial';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.fetch_time IS 'time that the pages took';
-COMMENT ON COLUMN @extschema@.yelp_sync_runs.merge_time IS 'time that the merge took';
-
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.yelp_programs', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.yelp_sync_runs', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.yelp_sync_runs_run_id_seq', '');
-
---
 -- From a program's document to the columns of yelp_programs
 --
 
@@ -186,7 +63,9 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.yelp_sync_texts(jsonb) IS
 'a JSON array of strings as an array; NULL for anything else';
 
--- Not the table's row type: a function that used that would forbid ALTER TABLE
+-- The one list of these columns, from which yelp_programs is made and by which a
+-- sync compares and writes.  Not the table's row type: a function that used that
+-- would tie the table to the extension.
 CREATE TYPE @extschema@.yelp_sync_values AS (
 	program_type text,
 	program_status text,
@@ -210,6 +89,27 @@ CREATE TYPE @extschema@.yelp_sync_values AS (
 
 COMMENT ON TYPE @extschema@.yelp_sync_values IS
 'the columns of yelp_programs that a program''s document fills';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.program_type IS 'CPC, BP, LOGO and others: an open set';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.program_status IS 'ACTIVE or INACTIVE';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.program_pause_status IS 'PAUSED or NOT_PAUSED';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.start_date IS 'first day';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.end_date IS 'last day; 9999-12-31 for no end';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.yelp_business_id IS 'of the first business';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.partner_business_id IS 'of the first business';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.budget IS 'in units of the currency, not in cents';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.max_bid IS 'in units of the currency, not in cents';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.ad_cost IS 'in units of the currency, not in cents';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.currency IS 'of budget, max_bid and ad_cost';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.fee_period IS 'period that the budget is for';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.is_autobid IS 'whether Yelp sets the bid';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.billed_impressions IS 'impressions billed so far';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.billed_clicks IS 'clicks billed so far';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.active_features IS
+'features that are on; NULL where the API names none';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.available_features IS
+'features that could be on; NULL where the API names none';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.problems IS
+'fields that could not be read into their columns; NULL where there are none';
 
 CREATE FUNCTION @extschema@.yelp_sync_readable(document jsonb, problems text[])
 RETURNS jsonb
@@ -315,29 +215,153 @@ COMMENT ON FUNCTION @extschema@.yelp_sync_changed(@extschema@.yelp_sync_values, 
 'the columns in which a stored program differs from a document; none where only the spelling does';
 
 --
--- A row that is edited by hand is put right by the next sync
+-- The tables, which belong to whoever makes them
+--
+-- They are no members of the extension, and nothing of theirs depends on one:
+-- pg_dump carries them with all that users add, and DROP EXTENSION leaves them.
 --
 
-CREATE FUNCTION @extschema@.yelp_sync_forget_fingerprint()
-RETURNS trigger
-LANGUAGE C
+CREATE FUNCTION @extschema@.yelp_sync_make_tables(schema name, partitions integer)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	filled text := (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+		WHERE attrelid = format('%I.yelp_sync_values', schema)::regclass);
+BEGIN
+	IF to_regclass(format('%I.yelp_programs', schema)) IS NULL THEN
+		EXECUTE format($ddl$
+			CREATE TABLE %1$I.yelp_programs (
+				username text COLLATE "C" NOT NULL,
+				program_id text COLLATE "C" NOT NULL,
+				LIKE %1$I.yelp_sync_values INCLUDING COMMENTS,
+				data jsonb NOT NULL,
+				fingerprint bigint,
+				created_at timestamptz NOT NULL DEFAULT now(),
+				updated_at timestamptz NOT NULL DEFAULT now(),
+				-- the fingerprint is included so that a sync need not read the rows
+				PRIMARY KEY (username, program_id) INCLUDE (fingerprint)
+			) %2$s;
+
+			COMMENT ON TABLE %1$I.yelp_programs IS
+			'advertising programs as of the last sync of their account';
+			COMMENT ON COLUMN %1$I.yelp_programs.username IS 'account that the program belongs to';
+			COMMENT ON COLUMN %1$I.yelp_programs.program_id IS 'Yelp''s id of the program';
+			COMMENT ON COLUMN %1$I.yelp_programs.data IS 'the whole program as the API sent it';
+			COMMENT ON COLUMN %1$I.yelp_programs.fingerprint IS
+			'hash of the program''s text; NULL when the row was edited and the next sync is to restore it';
+			COMMENT ON COLUMN %1$I.yelp_programs.created_at IS 'when the row was added';
+			COMMENT ON COLUMN %1$I.yelp_programs.updated_at IS 'when a sync last changed the row';
+
+			-- A row that is edited by hand is restored by the next sync
+			CREATE OR REPLACE FUNCTION %1$I.yelp_programs_edited()
+			RETURNS trigger
+			LANGUAGE plpgsql
+			AS $body$
+			BEGIN
+				NEW.fingerprint := NULL;
+				RETURN NEW;
+			END
+			$body$;
+			-- whoever made one before keeps no right to alter what it does
+			ALTER FUNCTION %1$I.yelp_programs_edited() OWNER TO CURRENT_USER;
+
+			COMMENT ON FUNCTION %1$I.yelp_programs_edited() IS
+			'makes the next sync look at a row of yelp_programs that was edited';
+
+			CREATE TRIGGER yelp_programs_edited
+			BEFORE UPDATE OF username, program_id, %3$s, data ON %1$I.yelp_programs
+			FOR EACH ROW
+			WHEN (OLD.fingerprint IS NOT DISTINCT FROM NEW.fingerprint)
+			EXECUTE FUNCTION %1$I.yelp_programs_edited();
+
+			COMMENT ON TRIGGER yelp_programs_edited ON %1$I.yelp_programs IS
+			'makes the next sync look at a row that was edited';
+		$ddl$, schema, CASE WHEN partitions IS NOT NULL THEN 'PARTITION BY HASH (username)' END, filled);
+
+		FOR i IN 0 .. coalesce(partitions, 0) - 1 LOOP
+			EXECUTE format($ddl$
+				CREATE TABLE %1$I.yelp_programs_%2$s PARTITION OF %1$I.yelp_programs
+				FOR VALUES WITH (MODULUS %3$s, REMAINDER %2$s);
+
+				COMMENT ON TABLE %1$I.yelp_programs_%2$s IS 'one of %3$s parts of yelp_programs';
+			$ddl$, schema, i, partitions);
+		END LOOP;
+	END IF;
+
+	IF to_regclass(format('%I.yelp_sync_runs', schema)) IS NULL THEN
+		EXECUTE format($ddl$
+			CREATE TABLE %1$I.yelp_sync_runs (
+				run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+				username text COLLATE "C" NOT NULL,
+				server text NOT NULL,
+				synced_by text NOT NULL,
+				status text NOT NULL,
+				program_status text NOT NULL,
+				started_at timestamptz NOT NULL,
+				finished_at timestamptz NOT NULL,
+				programs bigint NOT NULL,
+				listed bigint NOT NULL,
+				pages bigint NOT NULL,
+				requests bigint NOT NULL,
+				retries bigint NOT NULL,
+				received_bytes bigint NOT NULL,
+				added bigint NOT NULL,
+				updated bigint NOT NULL,
+				unchanged bigint NOT NULL,
+				deleted bigint NOT NULL,
+				missing bigint NOT NULL,
+				problems bigint NOT NULL,
+				failed_pages bigint NOT NULL,
+				fetch_time interval NOT NULL,
+				merge_time interval NOT NULL
+			);
+
+			CREATE INDEX ON %1$I.yelp_sync_runs (username, run_id);
+
+			COMMENT ON TABLE %1$I.yelp_sync_runs IS 'one row for each sync that finished';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.run_id IS 'number of the sync';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.username IS 'account that was synced';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.server IS 'foreign server that it was synced from';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.synced_by IS 'role that synced';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.status IS
+			'synced, or partial where something was skipped or could not be proved';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.program_status IS 'filter that was asked for';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.started_at IS 'when the sync began';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.finished_at IS 'when the merge was done';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.programs IS 'total that the API reported';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.listed IS 'distinct programs that arrived';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.pages IS 'pages that came';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.requests IS 'requests sent';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.retries IS 'attempts that were repeated';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.received_bytes IS 'bytes of the pages, compressed where they were';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.added IS 'programs that were new';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.updated IS 'programs that had changed';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.unchanged IS 'programs that had not';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.deleted IS 'programs that were gone';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.missing IS
+			'programs that were not listed and not proved to be gone';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.problems IS
+			'programs that arrived with fields that could not be read';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.failed_pages IS 'pages skipped, with the option partial';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.fetch_time IS 'time that the pages took';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.merge_time IS 'time that the merge took';
+		$ddl$, schema);
+	END IF;
+END
+$function$;
+
+COMMENT ON FUNCTION @extschema@.yelp_sync_make_tables(name, integer) IS
+'creates in a schema what yelp_sync_create_tables() finds missing';
+
+CREATE FUNCTION @extschema@.yelp_sync_create_tables(partitions integer DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION @extschema@.yelp_sync_forget_fingerprint() IS
-'makes the next sync look at a row of yelp_programs that was edited';
-
-CREATE TRIGGER yelp_programs_edited
-BEFORE UPDATE OF username, program_id, program_type, program_status, program_pause_status,
-	start_date, end_date, yelp_business_id, partner_business_id, budget,
-	max_bid, ad_cost, currency, fee_period, is_autobid, billed_impressions,
-	billed_clicks, active_features, available_features, problems, data
-ON @extschema@.yelp_programs
-FOR EACH ROW
-WHEN (OLD.fingerprint IS NOT DISTINCT FROM NEW.fingerprint)
-EXECUTE FUNCTION @extschema@.yelp_sync_forget_fingerprint();
-
-COMMENT ON TRIGGER yelp_programs_edited ON @extschema@.yelp_programs IS
-'makes the next sync look at a row that was edited';
+COMMENT ON FUNCTION @extschema@.yelp_sync_create_tables(integer) IS
+'creates the tables that are missing, as the first sync does; yelp_programs in as many partitions';
 
 --
 -- The sync

@@ -110,21 +110,18 @@ matching_accounts(List *accounts, const char *username)
 	return matches;
 }
 
-/* May the current user leave it to the server's owner where passwords go? */
-static bool
-is_trusted(const ForeignServer *server)
+bool
+account_trusts(Oid owner)
 {
-	ForeignDataWrapper *wrapper = GetForeignDataWrapper(server->fdwid);
-
 	/* The wrapper was made by the extension's script, as its owner */
-	return server->owner == GetUserId() || server->owner == wrapper->owner ||
-		superuser_arg(server->owner);
+	return owner == GetUserId() || superuser_arg(owner) ||
+		owner == GetForeignDataWrapperByName(WRAPPER_NAME, false)->owner;
 }
 
 static bool
 is_usable(const ForeignServer *server)
 {
-	return is_trusted(server) &&
+	return account_trusts(server->owner) &&
 		compat_server_usage(server->serverid, GetUserId());
 }
 

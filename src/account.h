@@ -18,6 +18,12 @@
 extern Account *account_find(const char *username);
 
 /*
+ * May the current user leave it to this owner of a server where its passwords go?
+ * Only to itself, to superusers and to the owner of the extension.
+ */
+extern bool account_trusts(Oid owner);
+
+/*
  * All accounts on servers that the current user may use, as a list of Account *.
  * A username that is mapped on several of them is there several times.
  */

@@ -9,6 +9,7 @@
 #define YELP_SYNC_COMPAT_H
 
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
@@ -53,6 +54,18 @@ compat_function_execute(Oid function, Oid roleid)
 						   ACL_EXECUTE) == ACLCHECK_OK;
 #else
 	return pg_proc_aclcheck(function, roleid, ACL_EXECUTE) == ACLCHECK_OK;
+#endif
+}
+
+/* May the role create in the schema? */
+static inline bool
+compat_schema_create(Oid schema, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, roleid,
+						   ACL_CREATE) == ACLCHECK_OK;
+#else
+	return pg_namespace_aclcheck(schema, roleid, ACL_CREATE) == ACLCHECK_OK;
 #endif
 }
 

@@ -274,17 +274,30 @@ shorten_context(ErrorData *error, const char *sql, const char *purpose)
 								  error->context, purpose, start + strlen(sql));
 }
 
+/* Is it the constraint of the primary key, or of a partition's? */
+static bool
+is_primary_key(const Merge *merge, const char *constraint)
+{
+	const char *table = "yelp_programs";
+	const char *suffix = strrchr(constraint, '_');
+
+	if (!merge->partitioned)
+		return strcmp(constraint, "yelp_programs_pkey") == 0;
+	return strncmp(constraint, table, strlen(table)) == 0 &&
+		suffix && strcmp(suffix, "_pkey") == 0;
+}
+
 /*
  * Under a snapshot of the transaction's, rows that another sync has added since
  * cannot be seen, but collide.
  */
 static bool
-is_lost_race(const ErrorData *error)
+is_lost_race(const Merge *merge, const ErrorData *error)
 {
 	return IsolationUsesXactSnapshot() &&
 		error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
 		error->constraint_name != NULL &&
-		strcmp(error->constraint_name, "yelp_programs_pkey") == 0;
+		is_primary_key(merge, error->constraint_name);
 }
 
 /*
@@ -325,7 +338,7 @@ run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *opt
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
-		if (is_lost_race(error))
+		if (is_lost_race(merge, error))
 		{
 			error->sqlerrcode = ERRCODE_T_R_SERIALIZATION_FAILURE;
 			error->message = "could not serialize access due to a concurrent sync";

@@ -10,25 +10,17 @@
 #include "access/reloptions.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_proc.h"
-#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
-#include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "tcop/utility.h"
-#include "utils/acl.h"
-#include "utils/catcache.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
@@ -42,6 +34,7 @@
 #include "progress.h"
 #include "history.h"
 #include "known.h"
+#include "tables.h"
 
 /* What the server looks for; all else stays within the library */
 #pragma GCC visibility push(default)
@@ -50,8 +43,8 @@ PG_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(yelp_sync);
 PG_FUNCTION_INFO_V1(yelp_sync_accounts);
+PG_FUNCTION_INFO_V1(yelp_sync_create_tables);
 PG_FUNCTION_INFO_V1(yelp_sync_document);
-PG_FUNCTION_INFO_V1(yelp_sync_forget_fingerprint);
 PG_FUNCTION_INFO_V1(yelp_sync_validator);
 
 void		_PG_init(void);
@@ -96,71 +89,6 @@ _PG_init(void)
 }
 
 /* ---- one sync ---- */
-
-static Oid
-find_table(Oid schema, const char *name)
-{
-	Oid			relid = get_relname_relid(name, schema);
-	char		relkind;
-
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s.%s\" does not exist",
-						get_namespace_name(schema), name)));
-	relkind = get_rel_relkind(relid);
-	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s.%s\" is not a table",
-						get_namespace_name(schema), name)));
-	return relid;
-}
-
-static void
-require_rights(Oid relid, AclMode mode)
-{
-	if (pg_class_aclmask(relid, GetUserId(), mode, ACLMASK_ALL) != mode)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relid));
-}
-
-/* Functions that the merge calls with the rights of the current user */
-static void
-require_functions(Oid schema)
-{
-	static const char *const names[] = {
-		"yelp_sync_document", "yelp_sync_columns", "yelp_sync_changed",
-		"yelp_sync_rest", "yelp_sync_texts", "yelp_sync_readable"
-	};
-
-	for (int i = 0; i < (int) lengthof(names); i++)
-	{
-		CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP,
-											   CStringGetDatum(names[i]));
-
-		for (int j = 0; j < list->n_members; j++)
-		{
-			Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&list->members[j]->tuple);
-
-			if (function->pronamespace == schema &&
-				!compat_function_execute(function->oid, GetUserId()))
-				aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, names[i]);
-		}
-		ReleaseSysCacheList(list);
-	}
-}
-
-/* Without the rights to store what arrives, nothing need be fetched. */
-static void
-check_rights(Oid schema, Merge *merge)
-{
-	Oid			programs = find_table(schema, "yelp_programs");
-
-	require_rights(programs, ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE);
-	require_rights(find_table(schema, "yelp_sync_runs"), ACL_SELECT | ACL_INSERT);
-	require_functions(schema);
-	merge->partitioned = get_rel_relkind(programs) == RELKIND_PARTITIONED_TABLE;
-}
 
 /* An account that this backend is syncing; a trigger may try to sync another */
 typedef struct ActiveSync
@@ -425,14 +353,16 @@ sync_account(const char *username, Oid schema, Tuplestorestate *result)
 	Progress	progress = {0};
 	Account    *account = account_find(username);
 	Merge		merge = {
-		.schema = quote_identifier(get_namespace_name(schema)),
 		.username = username,
 		.result = result,
 	};
+	Tables		tables;
 	Fetched    *fetched;
 
-	check_rights(schema, &merge);
 	lock_account(username);
+	tables = tables_prepare(schema);
+	merge.schema = tables.schema;
+	merge.partitioned = tables.partitioned;
 	fingerprint_set_seed(GetSystemIdentifier());
 	progress_start(&progress, username, account->server);
 	fetched = fetch_account(account, &merge, &progress);
@@ -568,29 +498,20 @@ yelp_sync_document(PG_FUNCTION_ARGS)
 	return data;
 }
 
-/* The trigger function yelp_sync_forget_fingerprint(), BEFORE UPDATE on yelp_programs. */
+/* yelp_sync_create_tables(partitions integer) returns void */
 Datum
-yelp_sync_forget_fingerprint(PG_FUNCTION_ARGS)
+yelp_sync_create_tables(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Datum		none = (Datum) 0;
-	bool		isnull = true;
-	int			column;
-	TupleDesc	desc;
+	int			partitions = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
-		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+	if (!PG_ARGISNULL(0) && (partitions < 1 || partitions > TABLES_MAX_PARTITIONS))
 		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("yelp_sync_forget_fingerprint() must be called by a trigger before an update of a row")));
-	desc = RelationGetDescr(trigger->tg_relation);
-	column = SPI_fnumber(desc, "fingerprint");
-	if (column <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("table \"%s\" has no column \"fingerprint\"",
-						RelationGetRelationName(trigger->tg_relation))));
-	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_newtuple, desc, 1,
-													 &column, &none, &isnull));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("partitions must be between 1 and %d", TABLES_MAX_PARTITIONS),
+				 errhint("Without the argument yelp_programs is a plain table.")));
+	PreventCommandIfReadOnly("yelp_sync_create_tables()");
+	SPI_connect();
+	tables_create(get_func_namespace(fcinfo->flinfo->fn_oid), partitions);
+	SPI_finish();
+	PG_RETURN_VOID();
 }

@@ -51,7 +51,7 @@ class Cluster:
         await admin.execute(f"CREATE DATABASE {TEMPLATE}")
         await admin.close()
         template = await self.connect(TEMPLATE)
-        await template.execute("CREATE EXTENSION yelp_sync")
+        await template.execute("CREATE EXTENSION yelp_sync; SELECT yelp_sync_create_tables()")
         await template.execute("CREATE EXTENSION pg_walinspect")
         await template.close()
 

@@ -348,7 +348,7 @@ foreach my $path (
 # A quoted name, and temporary tables in the way
 my $quoted = '"Yelp; Ads (é)"';
 $node->safe_psql('postgres', 'CREATE DATABASE odd');
-YelpTest::install($node, $api, database => 'odd', schema => $quoted);
+YelpTest::install($node, $api, database => 'odd', schema => $quoted, tables => 0);
 my $result = YelpTest::run($node,
 	qq{CREATE TEMPORARY TABLE yelp_programs (a int); CREATE TEMPORARY TABLE fetched (a int);
 	CREATE TEMPORARY TABLE yelp_sync_runs (a int);
@@ -366,6 +366,14 @@ is($moved->{sqlstate}, '0A000', 'the schema is for ever');
 $moved = YelpTest::run($node, 'ALTER SCHEMA ads RENAME TO advertising;'
 	  . q{SELECT count(*) FROM advertising.yelp_sync('acme')});
 is($moved->{stdout}, "0\n", 'the schema can be renamed');
+$moved = YelpTest::run($node, q{DROP TABLE advertising.yelp_programs, advertising.yelp_sync_runs;
+	SET search_path = hostile, pg_catalog;
+	SELECT FROM advertising.yelp_sync('acme');
+	SET search_path = pg_catalog;
+	SELECT count(*) FROM advertising.yelp_sync_runs});
+is($moved->{stdout} =~ s/^\n+//r, "1\n", 'tables that are missing are made there, under a hostile search_path')
+  or diag($moved->{stderr});
+YelpTest::table_is_listing($node, $api, 'acme', 'and filled', schema => 'advertising');
 
 note 'the end';
 
@@ -375,11 +383,14 @@ $drop = YelpTest::run($node, 'DROP EXTENSION yelp_sync CASCADE');
 is($drop->{sqlstate} // '', '', 'DROP EXTENSION CASCADE');
 is( value(
 		q{SELECT (SELECT count(*) FROM pg_foreign_data_wrapper)
-			+ (SELECT count(*) FROM pg_foreign_server)
-			+ (SELECT count(*) FROM pg_class WHERE relnamespace = 'advertising'::regnamespace)
-			+ (SELECT count(*) FROM pg_proc WHERE pronamespace = 'advertising'::regnamespace)}),
-	'0',
-	'and nothing is left');
+			+ (SELECT count(*) FROM pg_foreign_server);
+		SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class
+		WHERE relnamespace = 'advertising'::regnamespace AND relkind <> 'i';
+		SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc
+		WHERE pronamespace = 'advertising'::regnamespace}),
+	"0\nyelp_programs yelp_sync_runs yelp_sync_runs_run_id_seq\nyelp_programs_edited",
+	'and nothing is left but the tables');
+YelpTest::table_is_listing($node, $api, 'acme', 'which have every row', schema => 'advertising');
 YelpTest::install($node, $api);
 YelpTest::run($node, q{SELECT yelp_sync('acme')});
 YelpTest::table_is_listing($node, $api, 'acme', 'it can be created again, in another schema');

@@ -339,42 +339,4 @@ query(q{DROP POLICY own ON yelp_programs;
 $sync = YelpTest::sync($node, 'other', role => 'regress_owner');    # should fail
 is($sync->{sqlstate}, '42501', 'a role that may not see its own account is refused');
 
-note 'dump and restore';
-
-my $dump = $node->basedir . '/yelp.dump';
-query(q{ALTER TABLE yelp_programs DISABLE ROW LEVEL SECURITY; DROP POLICY none ON yelp_programs;
-	DROP OWNED BY regress_owner; CREATE TABLE mine AS SELECT 1 AS a});
-# A dump has the data of an extension's table, not the columns that users add to it
-query('ALTER TABLE yelp_programs DROP COLUMN later, DROP COLUMN IF EXISTS kind,
-	DROP COLUMN IF EXISTS cents, DROP COLUMN IF EXISTS number, DROP COLUMN IF EXISTS uuid');
-YelpTest::sync($node, 'acme');
-my %whole = map {
-	$_ => query("SELECT count(*), sum(hashtextextended(t::text, 0)) FROM $_ AS t")
-} qw(yelp_programs yelp_sync_runs);
-foreach my $format (qw(custom plain directory))
-{
-	my $database = "restored_$format";
-	$node->command_ok([ 'pg_dump', '--format', $format, '-d', $node->connstr('postgres'), '-f', "$dump.$format" ],
-		"pg_dump, $format");
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->command_ok(
-		$format eq 'plain'
-		? [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database), '-f', "$dump.plain" ]
-		: [ 'pg_restore', '--exit-on-error', '-d', $node->connstr($database), "$dump.$format" ],
-		"restore, $format");
-
-	is(query('SELECT count(*) FROM mine', database => $database), '1', "$format: other tables");
-	foreach my $table (sort keys %whole)
-	{
-		is( query("SELECT count(*), sum(hashtextextended(t::text, 0)) FROM $table AS t", database => $database),
-			$whole{$table}, "$format: $table is whole");
-	}
-	$sync = YelpTest::sync($node, 'acme', database => $database);
-	is($sync->{sqlstate} // '', '', "$format: the next sync: no error") or diag($sync->{stderr});
-	is_deeply($sync->{rows}, [], "$format: it finds no change");
-	is( query('SELECT count(DISTINCT run_id) = count(*) AND max(run_id) = count(*) FROM yelp_sync_runs',
-			database => $database),
-		query('SELECT max(run_id) = count(*) FROM yelp_sync_runs'), "$format: the numbers of the runs go on");
-}
-
 done_testing();

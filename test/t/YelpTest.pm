@@ -79,8 +79,9 @@ sub start
 
 =item YelpTest::install($node, $api, %options)
 
-Creates the extension, the server C<yelp> and a mapping for the current user in a C<database>
-(default C<postgres>).  C<schema>: the extension's; it is created.  C<username> and C<password>
+Creates the extension, its tables, the server C<yelp> and a mapping for the current user in a
+C<database> (default C<postgres>).  C<schema>: the extension's; it is created unless it exists.
+C<tables> (default 1): 0 to leave the tables to the first sync.  C<username> and C<password>
 (C<acme>, C<s3cret>): the mapping's.  C<https>: true for HTTPS with the stand-in's CA.
 C<server>: a hash of options for the server, over and above the endpoint.
 
@@ -95,9 +96,11 @@ sub install
 		endpoint => $options{https} ? $api->https_url : $api->url,
 		$options{https} ? (ca_file => $api->ca_file) : (),
 		%{ $options{server} // {} });
-	my $sql = defined $schema ? "CREATE SCHEMA $schema;" : '';
+	my $sql = defined $schema ? "CREATE SCHEMA IF NOT EXISTS $schema;" : '';
 
 	$sql .= 'CREATE EXTENSION yelp_sync' . (defined $schema ? " SCHEMA $schema;" : ';');
+	$sql .= 'SELECT ' . (defined $schema ? "$schema." : '') . 'yelp_sync_create_tables();'
+	  if $options{tables} // 1;
 	$sql .= 'CREATE SERVER yelp FOREIGN DATA WRAPPER yelp_sync ' . options(%server) . ';';
 	$sql .= 'CREATE USER MAPPING FOR CURRENT_USER SERVER yelp '
 	  . options(

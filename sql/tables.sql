@@ -1,0 +1,154 @@
+-- The tables: who makes them, whose they are, and what is in their place
+SET client_min_messages = warning;
+CREATE ROLE regress_yelp_dba;
+CREATE ROLE regress_yelp_sync;
+CREATE ROLE regress_yelp_member IN ROLE regress_yelp_sync;
+CREATE ROLE regress_yelp_evil;
+CREATE SERVER yelp FOREIGN DATA WRAPPER yelp_sync
+	OPTIONS (endpoint 'http://127.0.0.1:1/programs', attempts '1');
+CREATE USER MAPPING FOR PUBLIC SERVER yelp OPTIONS (username 'acme', password 's3cret');
+GRANT USAGE ON FOREIGN SERVER yelp TO regress_yelp_dba, regress_yelp_sync, regress_yelp_evil;
+
+-- CREATE EXTENSION alone makes none
+SELECT to_regclass('yelp_programs') AS programs, to_regclass('yelp_sync_runs') AS runs;
+
+-- should fail: without CREATE on the schema, by either way
+SET ROLE regress_yelp_member;
+SELECT yelp_sync_create_tables();
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM yelp_sync('acme');
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+
+-- should fail: numbers of partitions
+SELECT yelp_sync_create_tables(0);
+SELECT yelp_sync_create_tables(-1);
+SELECT yelp_sync_create_tables(1001);
+BEGIN READ ONLY;
+SELECT yelp_sync_create_tables();
+ROLLBACK;
+
+-- They belong to whoever makes them, and what is there is left as it is
+GRANT CREATE ON SCHEMA public TO regress_yelp_dba, regress_yelp_evil;
+SET ROLE regress_yelp_dba;
+SELECT yelp_sync_create_tables();
+ALTER TABLE yelp_programs ADD COLUMN note text;
+SELECT yelp_sync_create_tables();
+SET client_min_messages = notice;
+SELECT yelp_sync_create_tables(partitions => 4);
+SET client_min_messages = warning;
+DROP TABLE yelp_sync_runs;
+SELECT yelp_sync_create_tables(NULL);
+RESET ROLE;
+SELECT relname, relkind, relowner::regrole FROM pg_class
+WHERE relname ~ '^yelp_(programs|sync_runs)' AND relkind IN ('r', 'S', 'p') ORDER BY 1;
+SELECT count(*) FROM pg_attribute WHERE attrelid = 'yelp_programs'::regclass AND attname = 'note';
+SELECT proowner::regrole FROM pg_proc WHERE oid = 'yelp_programs_edited'::regproc;
+
+-- No part of the extension, and nothing in them depends on it
+SELECT classid::regclass, objid::regclass FROM pg_depend
+WHERE deptype = 'e' AND objid IN ('yelp_programs'::regclass, 'yelp_sync_runs'::regclass,
+	'yelp_sync_runs_run_id_seq'::regclass, 'yelp_programs_edited'::regproc);
+SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS dependent
+FROM pg_depend d JOIN pg_depend e ON e.classid = d.refclassid AND e.objid = d.refobjid AND e.deptype = 'e'
+WHERE e.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'yelp_sync')
+AND d.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass)
+AND pg_describe_object(d.classid, d.objid, d.objsubid) NOT LIKE '%view yelp_accounts'
+AND pg_describe_object(d.classid, d.objid, d.objsubid) NOT LIKE '%composite type yelp_sync_values';
+
+-- should fail: tables of another role, which owns neither the schema nor the extension
+GRANT ALL ON yelp_programs, yelp_sync_runs TO regress_yelp_sync;
+SET ROLE regress_yelp_member;
+SELECT * FROM yelp_sync('acme');
+\echo :LAST_ERROR_SQLSTATE
+SELECT yelp_sync_create_tables();
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+-- should fail: a superuser
+SELECT * FROM yelp_sync('acme');
+SELECT yelp_sync_create_tables();
+-- should fail: nobody listens, for their owner
+\set VERBOSITY terse
+SET ROLE regress_yelp_dba;
+SELECT * FROM yelp_sync('acme');
+RESET ROLE;
+
+-- should fail: nobody listens, where their owner is the schema's
+SELECT nspowner::regrole AS schema_owner FROM pg_namespace WHERE nspname = 'public' \gset
+ALTER SCHEMA public OWNER TO regress_yelp_dba;
+SET ROLE regress_yelp_member;
+SELECT * FROM yelp_sync('acme');
+RESET ROLE;
+-- should fail: that is not enough for a superuser
+SELECT * FROM yelp_sync('acme');
+ALTER SCHEMA public OWNER TO :schema_owner;
+
+-- should fail: nobody listens, where a superuser vouches for them
+ALTER TABLE yelp_programs OWNER TO CURRENT_USER;
+ALTER TABLE yelp_sync_runs OWNER TO CURRENT_USER;
+SET ROLE regress_yelp_member;
+SELECT * FROM yelp_sync('acme');
+RESET ROLE;
+SELECT * FROM yelp_sync('acme');
+
+-- should fail: membership in the owner's role is no trust, since it may grant itself
+ALTER TABLE yelp_sync_runs OWNER TO regress_yelp_evil;
+GRANT regress_yelp_evil TO regress_yelp_member;
+SET ROLE regress_yelp_member;
+SELECT * FROM yelp_sync('acme');
+RESET ROLE;
+DROP TABLE yelp_programs, yelp_sync_runs;
+DROP FUNCTION yelp_programs_edited;
+
+-- A role that makes the function of the trigger first does not keep it
+SET ROLE regress_yelp_evil;
+CREATE FUNCTION yelp_programs_edited() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+	SET work_mem = '64kB' AS $$ BEGIN RAISE 'evil'; END $$;
+RESET ROLE;
+GRANT CREATE ON SCHEMA public TO regress_yelp_dba;
+SET ROLE regress_yelp_dba;
+SELECT yelp_sync_create_tables();	-- should fail: evil's function
+RESET ROLE;
+SELECT yelp_sync_create_tables();
+SELECT proowner = 'regress_yelp_evil'::regrole AS evil, prosecdef, proconfig FROM pg_proc
+WHERE oid = 'yelp_programs_edited'::regproc;
+INSERT INTO yelp_programs (username, program_id, data, fingerprint) VALUES ('acme', 'a', '{}', 1);
+UPDATE yelp_programs SET budget = 1.5 RETURNING budget, fingerprint;
+UPDATE yelp_programs SET budget = 2.5, fingerprint = 2 RETURNING budget, fingerprint;
+
+-- should fail: something else in a table's place
+DROP TABLE yelp_programs;
+CREATE VIEW yelp_programs AS SELECT 1 AS a;
+SELECT * FROM yelp_sync('acme');
+\echo :LAST_ERROR_SQLSTATE
+DROP VIEW yelp_programs;
+CREATE TYPE yelp_programs AS (a int);
+SELECT * FROM yelp_sync('acme');
+\echo :LAST_ERROR_SQLSTATE
+DROP TYPE yelp_programs;
+CREATE DOMAIN yelp_programs AS int;
+SELECT * FROM yelp_sync('acme');
+\echo :LAST_ERROR_SQLSTATE
+DROP DOMAIN yelp_programs;
+CREATE SEQUENCE yelp_programs;
+SELECT * FROM yelp_sync('acme');
+\echo :LAST_ERROR_SQLSTATE
+DROP SEQUENCE yelp_programs;
+
+-- Partitions
+SELECT yelp_sync_create_tables(partitions => 8);
+SELECT relkind, pg_get_partkeydef(oid) FROM pg_class WHERE oid = 'yelp_programs'::regclass;
+SELECT relid, pg_get_expr(relpartbound, oid) FROM pg_partition_tree('yelp_programs')
+JOIN pg_class ON oid = relid WHERE isleaf ORDER BY 1;
+INSERT INTO yelp_programs (username, program_id, data, fingerprint)
+SELECT 'account' || n, 'a', '{}', n FROM generate_series(1, 100) AS n;
+UPDATE yelp_programs SET budget = n FROM generate_series(1, 10) AS n WHERE username = 'account' || n;
+UPDATE yelp_programs SET username = username || 'x' WHERE username LIKE 'account2_';
+SELECT count(*), count(fingerprint), count(DISTINCT tableoid) FROM yelp_programs;
+DROP TABLE yelp_programs, yelp_sync_runs;
+DROP FUNCTION yelp_programs_edited;
+
+\set VERBOSITY default
+DROP SERVER yelp CASCADE;
+DROP OWNED BY regress_yelp_dba, regress_yelp_sync, regress_yelp_member, regress_yelp_evil;
+DROP ROLE regress_yelp_dba, regress_yelp_sync, regress_yelp_member, regress_yelp_evil;

@@ -1,0 +1,270 @@
+/*
+ * tables.c
+ *	  The tables that a sync writes to: makes them, finds them, and checks that
+ *	  they can be used.
+ *
+ * The tables are no members of the extension.  They belong to whoever made them,
+ * so that pg_dump carries them with all that users added and DROP EXTENSION leaves
+ * them.  How they are made is in the install script; here is when.
+ *
+ * Whoever owns a table can have code of its own run there (triggers, rules,
+ * policies, defaults), with the rights of whoever syncs, and anybody who may
+ * create in the extension's schema can make a table of that name first.  So the
+ * owner must be one that is trusted with servers (account.c), or the owner of the
+ * schema, who could put another function in the place of the one that was
+ * called.  Superusers, who have more to lose, do not trust the latter.
+ */
+#include "postgres.h"
+
+#include "tables.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/catcache.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "account.h"
+#include "compat.h"
+
+typedef enum TableName
+{
+	PROGRAMS,
+	RUNS
+} TableName;
+
+#define TABLE_COUNT (RUNS + 1)
+
+typedef struct TableRule
+{
+	const char *name;
+	AclMode		rights;			/* that a sync needs */
+} TableRule;
+
+static const TableRule rules[] =
+{
+	[PROGRAMS] = {"yelp_programs", ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE},
+	[RUNS] = {"yelp_sync_runs", ACL_SELECT | ACL_INSERT},
+};
+
+StaticAssertDecl(lengthof(rules) == TABLE_COUNT, "each table has a rule");
+
+/* ---- whose a table is ---- */
+
+static Oid
+owner_of(int cache, Oid object, AttrNumber column)
+{
+	HeapTuple	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
+	bool		isnull;
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for object %u", object);
+	owner = DatumGetObjectId(SysCacheGetAttr(cache, tuple, column, &isnull));
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+static bool
+is_trusted(Oid owner, Oid schema)
+{
+	if (account_trusts(owner))
+		return true;
+	return !superuser() &&
+		has_privs_of_role(owner, owner_of(NAMESPACEOID, schema, Anum_pg_namespace_nspowner));
+}
+
+static void
+reject_untrusted(const char *table, Oid owner)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("table %s belongs to role \"%s\"", table,
+					GetUserNameFromId(owner, false)),
+			 errdetail("Only tables of the current user, of superusers, of the extension's owner and, for others than superusers, of the schema's owner are used, because a table's triggers, rules and defaults run with the rights of whoever syncs."),
+			 errhint("Look at its triggers, rules and defaults, then have a superuser take it over: ALTER TABLE %s OWNER TO ...; or rename it, and another one is created.",
+					 table)));
+}
+
+/* ---- finding tables ---- */
+
+/* The table's name with its schema, quoted. */
+static char *
+qualified(Oid schema, const char *name)
+{
+	return quote_qualified_identifier(get_namespace_name(schema), name);
+}
+
+static bool
+is_missing(Oid schema, TableName table)
+{
+	return !OidIsValid(get_relname_relid(rules[table].name, schema));
+}
+
+/* The table, if it is one that may be used; it cannot be dropped any more. */
+static Oid
+find_table(Oid schema, TableName table)
+{
+	char	   *name = qualified(schema, rules[table].name);
+	RangeVar   *reference = makeRangeVar(get_namespace_name(schema),
+										 pstrdup(rules[table].name), -1);
+	Oid			relid = RangeVarGetRelid(reference, AccessShareLock, false);
+	char		relkind = get_rel_relkind(relid);
+	Oid			owner = owner_of(RELOID, relid, Anum_pg_class_relowner);
+
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a table", name),
+				 errhint("Rename it, and a table is created in its place.")));
+	if (!is_trusted(owner, schema))
+		reject_untrusted(name, owner);
+	return relid;
+}
+
+/* ---- making tables ---- */
+
+static void
+require_create_right(Oid schema, const char *name)
+{
+	if (compat_schema_create(schema, GetUserId()))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("table %s does not exist, and role \"%s\" may not create it",
+					qualified(schema, name), GetUserNameFromId(GetUserId(), false)),
+			 errdetail("The role has no right to create in schema \"%s\".",
+					   get_namespace_name(schema)),
+			 errhint("Have a superuser or the schema's owner run SELECT %s(); and grant the role the rights to the tables.",
+					 qualified(schema, "yelp_sync_create_tables"))));
+}
+
+static void
+call_make_tables(Oid schema, int partitions)
+{
+	Oid			types[] = {NAMEOID, INT4OID};
+	Datum		values[] = {
+		CStringGetDatum(get_namespace_name(schema)),
+		Int32GetDatum(partitions)
+	};
+	char		nulls[] = {' ', partitions > 0 ? ' ' : 'n'};
+	char	   *sql = psprintf("SELECT %s($1, $2)",
+							   qualified(schema, "yelp_sync_make_tables"));
+
+	if (SPI_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not make the tables: %s", SPI_result_code_string(SPI_result));
+}
+
+/*
+ * In the middle of an extension's script the tables would become members of that
+ * extension; they are the user's all the same.
+ */
+static void
+make_tables(Oid schema, int partitions)
+{
+	bool		creating = creating_extension;
+
+	creating_extension = false;
+	PG_TRY();
+	{
+		call_make_tables(schema, partitions);
+	}
+	PG_FINALLY();
+	{
+		creating_extension = creating;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * One session at a time makes tables: others wait until its transaction is over,
+ * and look again.
+ */
+void
+tables_create(Oid schema, int partitions)
+{
+	bool		complete = true;
+
+	LockDatabaseObject(NamespaceRelationId, schema, 0, ShareUpdateExclusiveLock);
+	for (TableName table = 0; table < TABLE_COUNT; table++)
+	{
+		if (!is_missing(schema, table))
+			find_table(schema, table);
+		else
+		{
+			require_create_right(schema, rules[table].name);
+			complete = false;
+		}
+	}
+	if (partitions > 0 && !is_missing(schema, PROGRAMS))
+		ereport(NOTICE,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("table %s already exists and is left as it is",
+						qualified(schema, rules[PROGRAMS].name))));
+	if (!complete)
+		make_tables(schema, partitions);
+}
+
+/* ---- what a sync needs ---- */
+
+static void
+require_rights(Oid relid, AclMode mode)
+{
+	if (pg_class_aclmask(relid, GetUserId(), mode, ACLMASK_ALL) != mode)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relid));
+}
+
+/* Functions that the merge calls with the rights of the current user */
+static void
+require_functions(Oid schema)
+{
+	static const char *const names[] = {
+		"yelp_sync_document", "yelp_sync_columns", "yelp_sync_changed",
+		"yelp_sync_rest", "yelp_sync_texts", "yelp_sync_readable"
+	};
+
+	for (int i = 0; i < (int) lengthof(names); i++)
+	{
+		CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP,
+											   CStringGetDatum(names[i]));
+
+		for (int j = 0; j < list->n_members; j++)
+		{
+			Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&list->members[j]->tuple);
+
+			if (function->pronamespace == schema &&
+				!compat_function_execute(function->oid, GetUserId()))
+				aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, names[i]);
+		}
+		ReleaseSysCacheList(list);
+	}
+}
+
+Tables
+tables_prepare(Oid schema)
+{
+	Tables		tables = {.schema = quote_identifier(get_namespace_name(schema))};
+	Oid			programs;
+	Oid			runs;
+
+	if (is_missing(schema, PROGRAMS) || is_missing(schema, RUNS))
+		tables_create(schema, 0);
+	programs = find_table(schema, PROGRAMS);
+	runs = find_table(schema, RUNS);
+	require_rights(programs, rules[PROGRAMS].rights);
+	require_rights(runs, rules[RUNS].rights);
+	require_functions(schema);
+	tables.partitioned = get_rel_relkind(programs) == RELKIND_PARTITIONED_TABLE;
+	return tables;
+}
