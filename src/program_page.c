@@ -97,6 +97,8 @@ find_unstorable(const JsonToken *object)
 	{
 		const char *complaint = json_unstorable(name);
 
+		if (complaint && !json_is_utf8(name->text, name->length))
+			return pstrdup("the name of a field holds invalid UTF-8");
 		if (complaint)
 			return psprintf("field \"%s\" %s",
 							text_shown(name->text, name->length, MAX_SHOWN_NAME),

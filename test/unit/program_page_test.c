@@ -336,6 +336,8 @@ test_encoding(void)
 	not_json(TEXT("[\"\xFF\"]"), "invalid UTF-8 at byte 3");
 	skipped(TEXT(PAGE("{\"program_id\":\"a\",\"note\":[\"b\xC3\"]}")),
 			"program \"a\": field \"note\" holds invalid UTF-8");
+	skipped(TEXT(PAGE("{\"program_id\":\"a\",\"n\xC3\":1}")),
+			"program \"a\": the name of a field holds invalid UTF-8");
 	skipped(TEXT(PAGE("{\"program_id\":\"a\xFF\"},{\"program_id\":\"b\"}")),
 			"field \"payment_programs[0].program_id\" holds invalid UTF-8");
 	not_json(TEXT("{\"total\":1,\"x\":\"\xFF\",\"payment_programs\":[]}"),
