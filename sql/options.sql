@@ -62,6 +62,8 @@ SELECT * FROM try('endpoint', 'http://@localhost', 'https://@api.example', 'http
 SELECT * FROM try('endpoint', 'http://2130706433', 'http://0x7f000001', 'http://0177.0.0.1', 'http://127.1',
 	'http://127.0.0.1.', 'http://127.0.0.256', 'http://0.0.0.0', 'http://[::]', 'http://[::ffff:127.0.0.1]',
 	'http://[0:0:0:0:0:0:0:2]', 'http://localhost.', 'http://localhosts', 'http://128.0.0.1');
+-- should fail: libcurl connects to the host behind the scheme, however many slashes there are
+SELECT * FROM try('endpoint', 'http:/api.example/://127.0.0.1', 'https:/me:s3cret@api.example/://b');
 -- An @ or a % in the path is the API's
 SELECT * FROM try('endpoint', 'https://api.example/@me/%41');
 -- Longer than any URL

@@ -17,14 +17,19 @@ typedef struct Authority
 	size_t		length;
 } Authority;
 
+/*
+ * libcurl takes a scheme with a single slash as well, so a "://" further on is
+ * no proof of what stands before it.
+ */
 static Authority
 find_authority(const char *url)
 {
-	Authority	authority = {strstr(url, "://"), 0};
+	const char *colon = url + strcspn(url, ":/");
+	Authority	authority = {NULL, 0};
 
-	if (authority.start)
+	if (strncmp(colon, "://", strlen("://")) == 0)
 	{
-		authority.start += strlen("://");
+		authority.start = colon + strlen("://");
 		authority.length = strcspn(authority.start, "/");
 	}
 	return authority;
