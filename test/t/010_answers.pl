@@ -355,6 +355,7 @@ foreach my $status (401, 403)
 	subtest "status $status" => sub {
 		check_answer(0, '28000', qr/API refused the credentials /,
 			status($status, '{"error":{"id":"ACCESS_DENIED","description":"Denied."}}'),
+			options => { concurrency => 1 },
 			detail => qr/HTTP status $status, "ACCESS_DENIED": Denied\.  The URL was /,
 			hint => qr/password/);
 	};

@@ -123,8 +123,8 @@ $session->value(q{
 	END $$});
 change();
 $session->value('BEGIN');
-$api->faults({ match => { offset => 40 }, times => 1, action => { respond => { status => 401 } } });
-is($session->value(q{SELECT try_sync('acme')}), '28000', 'a sync that fails in a subtransaction');
+$api->faults({ match => { offset => 40 }, times => 1, action => { respond => { status => 405 } } });
+is($session->value(q{SELECT try_sync('acme')}), 'HV000', 'a sync that fails in a subtransaction');
 is($session->value(q{SELECT try_sync('acme')}), 9, 'the transaction goes on, and so does the next');
 is($session->value(q{SELECT try_sync('nobody')}), '42704', 'one that has no account');
 $session->value('COMMIT');
