@@ -295,27 +295,31 @@ BEGIN
 			CREATE TABLE %1$I.yelp_sync_runs (
 				run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 				username text COLLATE "C" NOT NULL,
-				server text NOT NULL,
+				server text,
 				synced_by text NOT NULL,
-				status text NOT NULL,
-				program_status text NOT NULL,
 				started_at timestamptz NOT NULL,
 				finished_at timestamptz NOT NULL,
-				programs bigint NOT NULL,
-				listed bigint NOT NULL,
-				pages bigint NOT NULL,
-				requests bigint NOT NULL,
-				retries bigint NOT NULL,
-				received_bytes bigint NOT NULL,
-				added bigint NOT NULL,
-				updated bigint NOT NULL,
-				unchanged bigint NOT NULL,
-				deleted bigint NOT NULL,
-				missing bigint NOT NULL,
-				problems bigint NOT NULL,
-				failed_pages bigint NOT NULL,
-				fetch_time interval NOT NULL,
-				merge_time interval NOT NULL
+				status text NOT NULL,
+				-- a sync that failed has none of what follows but the error
+				program_status text,
+				programs bigint,
+				listed bigint,
+				pages bigint,
+				requests bigint,
+				retries bigint,
+				received_bytes bigint,
+				added bigint,
+				updated bigint,
+				unchanged bigint,
+				deleted bigint,
+				missing bigint,
+				problems bigint,
+				failed_pages bigint,
+				fetch_time interval,
+				merge_time interval,
+				warnings text[],
+				sqlstate text,
+				error text
 			);
 
 			CREATE INDEX ON %1$I.yelp_sync_runs (username, run_id);
@@ -325,11 +329,11 @@ BEGIN
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.username IS 'account that was synced';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.server IS 'foreign server that it was synced from';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.synced_by IS 'role that synced';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.status IS
-			'synced, or partial where something was skipped or could not be proved';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.program_status IS 'filter that was asked for';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.started_at IS 'when the sync began';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.finished_at IS 'when the merge was done';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.finished_at IS 'when the merge was done, or the sync failed';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.status IS
+			'synced, partial where something was skipped or could not be proved, or failed';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.program_status IS 'filter that was asked for';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.programs IS 'total that the API reported';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.listed IS 'distinct programs that arrived';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.pages IS 'pages that came';
@@ -347,6 +351,9 @@ BEGIN
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.failed_pages IS 'pages skipped, with the option partial';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.fetch_time IS 'time that the pages took';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.merge_time IS 'time that the merge took';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.warnings IS 'messages of its WARNINGs; NULL where there were none';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.sqlstate IS 'of the error that it failed with';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.error IS 'message of the error that it failed with';
 		$ddl$, schema);
 	END IF;
 END
@@ -375,3 +382,10 @@ AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.yelp_sync(text) IS
 'fetches all programs of an account, merges them into yelp_programs, and returns what changed';
+
+CREATE PROCEDURE @extschema@.yelp_sync_all(usernames text[] DEFAULT NULL)
+LANGUAGE C
+AS 'MODULE_PATHNAME';
+
+COMMENT ON PROCEDURE @extschema@.yelp_sync_all(text[]) IS
+'syncs the accounts with these usernames, or all, each in a transaction of its own';

@@ -99,7 +99,7 @@ read_listing(Fetch *fetch, int64 expected)
 static void
 read_again(Fetch *fetch, const char *why)
 {
-	progress_again(why);
+	progress_again(fetch->progress, why);
 	read_listing(fetch, Max(fetch->fetched.reading.total,
 							fetch->fetched.programs.count));
 }
@@ -110,6 +110,20 @@ is_worth_another(FetchDoubt doubt)
 {
 	return doubt == DOUBT_MISMATCH || doubt == DOUBT_GAP ||
 		doubt == DOUBT_FEWER || doubt == DOUBT_MOVING;
+}
+
+static void
+tell_done(const Fetch *fetch)
+{
+	const Fetched *fetched = &fetch->fetched;
+	ProgressPages pages = {
+		.completed = fetched->reading.pages,
+		.total = fetched->reading.pages + fetched->reading.failed_pages,
+		.programs = fetched->programs.count,
+		.retries = fetched->counts.retries,
+	};
+
+	progress_fetch_done(fetch->progress, &pages, fetched->elapsed);
 }
 
 Fetched    *
@@ -131,9 +145,7 @@ fetch_programs(Fetch *fetch, int64 expected, FetchLacks lacks, void *arg)
 	staging_finish(&fetched->staging);
 	fetched->counts = paginator_counts(fetch->paginator);
 	fetched->elapsed = clock_us() - fetch->started;
-	progress_fetch_done(fetch->progress, fetched->reading.pages,
-						fetched->programs.count, fetched->counts.retries,
-						fetched->elapsed);
+	tell_done(fetch);
 	return fetched;
 }
 

@@ -20,6 +20,8 @@ history_last_listed(const char *schema, const char *username, const char *server
 	char	   *sql = psprintf("SELECT listed::pg_catalog.int8 FROM %s.yelp_sync_runs"
 							   " WHERE username::pg_catalog.text OPERATOR(pg_catalog.=) $1"
 							   "  AND server::pg_catalog.text OPERATOR(pg_catalog.=) $2"
+							   "  AND listed IS NOT NULL"
+							   "  AND listed IS NOT NULL"
 							   " ORDER BY run_id DESC LIMIT 1", schema);
 	Datum		listed;
 	bool		isnull;
@@ -41,56 +43,125 @@ interval_datum(int64 microseconds)
 	return IntervalPGetDatum(interval);
 }
 
+/* ---- a row, as an INSERT ---- */
+
+#define MAX_COLUMNS 32
+
+typedef struct RunRow
+{
+	StringInfoData names;
+	StringInfoData parameters;
+	int			count;
+	Oid			types[MAX_COLUMNS];
+	Datum		values[MAX_COLUMNS];
+} RunRow;
+
+static void
+set(RunRow *row, const char *column, Oid type, Datum value)
+{
+	const char *separator = row->count > 0 ? ", " : "";
+
+	Assert(row->count < MAX_COLUMNS);
+	row->types[row->count] = type;
+	row->values[row->count++] = value;
+	appendStringInfo(&row->names, "%s%s", separator, column);
+	appendStringInfo(&row->parameters, "%s$%d", separator, row->count);
+}
+
+static void
+set_text(RunRow *row, const char *column, const char *value)
+{
+	set(row, column, TEXTOID, CStringGetTextDatum(value));
+}
+
+static void
+set_time(RunRow *row, const char *column, TimestampTz value)
+{
+	set(row, column, TIMESTAMPTZOID, TimestampTzGetDatum(value));
+}
+
+static void
+set_number(RunRow *row, const char *column, int64 value)
+{
+	set(row, column, INT8OID, Int64GetDatum(value));
+}
+
+static void
+set_interval(RunRow *row, const char *column, int64 microseconds)
+{
+	set(row, column, INTERVALOID, interval_datum(microseconds));
+}
+
+/* What each sync has, whatever came of it. */
+static void
+begin_row(RunRow *row, const SyncRun *run, const char *status)
+{
+	row->count = 0;
+	initStringInfo(&row->names);
+	initStringInfo(&row->parameters);
+	set_text(row, "username", run->username);
+	set_text(row, "synced_by", GetUserNameFromId(GetUserId(), false));
+	set_time(row, "started_at", run->started_at);
+	set_time(row, "finished_at", run->finished_at);
+	set_text(row, "status", status);
+	if (run->server)
+		set_text(row, "server", run->server);
+	if (run->program_status)
+		set_text(row, "program_status", run->program_status);
+	if (run->warnings)
+		set(row, "warnings", TEXTARRAYOID,
+			makeArrayResult(run->warnings, CurrentMemoryContext));
+}
+
+static void
+insert_row(const char *schema, const RunRow *row)
+{
+	char	   *sql = psprintf("INSERT INTO %s.yelp_sync_runs (%s) VALUES (%s)",
+							   schema, row->names.data, row->parameters.data);
+	int			result = SPI_execute_with_args(sql, row->count, (Oid *) row->types,
+											   (Datum *) row->values, NULL, false, 0);
+
+	if (result != SPI_OK_INSERT)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("could not record the sync in table %s.yelp_sync_runs", schema),
+				 errdetail("A rule on the table does something else instead of INSERT (%s).",
+						   SPI_result_code_string(result)),
+				 errhint("Drop the rule, or use a trigger.")));
+}
+
 void
 history_add(const char *schema, const SyncRun *run, const Fetched *fetched,
 			const Merge *merge)
 {
-	struct
-	{
-		const char *name;
-		Oid			type;
-		Datum		value;
-	}			columns[] =
-	{
-		{"username", TEXTOID, CStringGetTextDatum(run->username)},
-		{"server", TEXTOID, CStringGetTextDatum(run->server)},
-		{"synced_by", TEXTOID, CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))},
-		{"status", TEXTOID, CStringGetTextDatum(merge->status)},
-		{"program_status", TEXTOID, CStringGetTextDatum(run->program_status)},
-		{"started_at", TIMESTAMPTZOID, TimestampTzGetDatum(run->started_at)},
-		{"finished_at", TIMESTAMPTZOID, TimestampTzGetDatum(run->finished_at)},
-		{"programs", INT8OID, Int64GetDatum(fetched->reading.total)},
-		{"listed", INT8OID, Int64GetDatum(merge->programs)},
-		{"pages", INT8OID, Int64GetDatum(fetched->pages)},
-		{"requests", INT8OID, Int64GetDatum(fetched->counts.requests)},
-		{"retries", INT8OID, Int64GetDatum(fetched->counts.retries)},
-		{"received_bytes", INT8OID, Int64GetDatum(fetched->counts.received_bytes)},
-		{"added", INT8OID, Int64GetDatum(merge->added)},
-		{"updated", INT8OID, Int64GetDatum(merge->updated)},
-		{"unchanged", INT8OID, Int64GetDatum(merge->unchanged)},
-		{"deleted", INT8OID, Int64GetDatum(merge->deleted)},
-		{"missing", INT8OID, Int64GetDatum(merge->show_missing ? merge->unlisted : 0)},
-		{"problems", INT8OID, Int64GetDatum(fetched->staging.with_problems)},
-		{"failed_pages", INT8OID, Int64GetDatum(fetched->failed_pages)},
-		{"fetch_time", INTERVALOID, interval_datum(fetched->elapsed)},
-		{"merge_time", INTERVALOID, interval_datum(run->merge_us)},
-	};
-	StringInfoData names;
-	StringInfoData parameters;
-	Oid			types[lengthof(columns)];
-	Datum		values[lengthof(columns)];
+	RunRow		row;
 
-	initStringInfo(&names);
-	initStringInfo(&parameters);
-	for (int i = 0; i < (int) lengthof(columns); i++)
-	{
-		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", columns[i].name);
-		appendStringInfo(&parameters, "%s$%d", i > 0 ? ", " : "", i + 1);
-		types[i] = columns[i].type;
-		values[i] = columns[i].value;
-	}
-	if (SPI_execute_with_args(psprintf("INSERT INTO %s.yelp_sync_runs (%s) VALUES (%s)",
-									   schema, names.data, parameters.data),
-							  lengthof(columns), types, values, NULL, false, 0) != SPI_OK_INSERT)
-		elog(ERROR, "insert failed: %s", SPI_result_code_string(SPI_result));
+	begin_row(&row, run, merge->status);
+	set_number(&row, "programs", fetched->reading.total);
+	set_number(&row, "listed", merge->programs);
+	set_number(&row, "pages", fetched->pages);
+	set_number(&row, "requests", fetched->counts.requests);
+	set_number(&row, "retries", fetched->counts.retries);
+	set_number(&row, "received_bytes", fetched->counts.received_bytes);
+	set_number(&row, "added", merge->added);
+	set_number(&row, "updated", merge->updated);
+	set_number(&row, "unchanged", merge->unchanged);
+	set_number(&row, "deleted", merge->deleted);
+	set_number(&row, "missing", merge->show_missing ? merge->unlisted : 0);
+	set_number(&row, "problems", fetched->staging.with_problems);
+	set_number(&row, "failed_pages", fetched->failed_pages);
+	set_interval(&row, "fetch_time", fetched->elapsed);
+	set_interval(&row, "merge_time", run->merge_us);
+	insert_row(schema, &row);
+}
+
+void
+history_add_failure(const char *schema, const SyncRun *run, const ErrorData *error)
+{
+	RunRow		row;
+
+	begin_row(&row, run, "failed");
+	set_text(&row, "sqlstate", unpack_sql_state(error->sqlerrcode));
+	set_text(&row, "error", error->message);
+	insert_row(schema, &row);
 }

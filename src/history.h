@@ -6,6 +6,7 @@
 #define YELP_SYNC_HISTORY_H
 
 #include "datatype/timestamp.h"
+#include "utils/array.h"
 
 #include "fetch.h"
 #include "merge.h"
@@ -14,11 +15,13 @@
 typedef struct SyncRun
 {
 	const char *username;
-	const char *server;
-	const char *program_status; /* the filter */
+	const char *server;			/* NULL: it was not found */
+	const char *program_status; /* the filter; NULL likewise */
 	TimestampTz started_at;
 	TimestampTz finished_at;
 	int64		merge_us;
+	int64		last_listed;	/* programs by the sync before, or -1 */
+	ArrayBuildState *warnings;	/* text[]; NULL: none */
 } SyncRun;
 
 /*
@@ -31,5 +34,9 @@ extern int64 history_last_listed(const char *schema, const char *username,
 /* Adds a row.  Needs an SPI connection. */
 extern void history_add(const char *schema, const SyncRun *run, const Fetched *fetched,
 						const Merge *merge);
+
+/* The same for a sync that failed: without figures. */
+extern void history_add_failure(const char *schema, const SyncRun *run,
+								const ErrorData *error);
 
 #endif							/* YELP_SYNC_HISTORY_H */

@@ -206,7 +206,7 @@ receive_action(TupleTableSlot *slot, DestReceiver *self)
 	Merge	   *merge = ((ActionReceiver *) self)->merge;
 	bool		isnull;
 
-	if (count_action(merge, slot_getattr(slot, 1, &isnull)))
+	if (count_action(merge, slot_getattr(slot, 1, &isnull)) && merge->result)
 		tuplestore_puttupleslot(merge->result, slot);
 	return true;
 }

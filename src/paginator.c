@@ -188,11 +188,15 @@ settle_slots(Paginator *paginator)
 	}
 }
 
+/* Pages with programs on them, by what is known; a look behind the last is none. */
 static int64
-count_open_pages(const Paginator *paginator)
+expected_pages(const Paginator *paginator)
 {
-	return slots_used(&paginator->slots) +
-		listing_pages_left(&paginator->listing);
+	const Listing *listing = &paginator->listing;
+	int64		programs = Max(Max(listing->total, listing->last_end), 1);
+
+	return Max((programs + listing->stride - 1) / listing->stride,
+			   listing->pages + listing->failed);
 }
 
 static void
@@ -202,8 +206,7 @@ tell_total(Paginator *paginator)
 		return;
 	paginator->total_told = true;
 	progress_total(paginator->progress, paginator->listing.total,
-				   paginator->listing.pages + count_open_pages(paginator),
-				   paginator->listing.stride);
+				   expected_pages(paginator), paginator->listing.stride);
 }
 
 /* Notes the first page that shows programs of another status than asked for. */
@@ -486,12 +489,15 @@ take_response(Paginator *paginator, const HttpResponse *response)
 static void
 tell_progress(Paginator *paginator)
 {
-	Listing    *listing = &paginator->listing;
-	int64		done = listing->pages + listing->failed;
+	const Listing *listing = &paginator->listing;
+	ProgressPages pages = {
+		.completed = listing->pages,
+		.total = paginator->total_told ? expected_pages(paginator) : 0,
+		.programs = listing->rows,
+		.retries = paginator->counts.retries,
+	};
 
-	progress_fetched(paginator->progress, done,
-					 paginator->total_told ? done + count_open_pages(paginator) : 0,
-					 listing->rows);
+	progress_fetched(paginator->progress, &pages);
 }
 
 static void

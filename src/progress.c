@@ -6,6 +6,8 @@
 
 #include "progress.h"
 
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
 #include "utils/json.h"
 
 #include "clock.h"
@@ -18,18 +20,64 @@
 
 int			progress_format = PROGRESS_TEXT;
 
-/* The fields are the inside of a JSON object with a comma after each. */
+/* Of the sync that runs, or NULL */
+static Progress *current;
+
+/* ---- events, as JSON objects ---- */
+
+static void
+add_text(StringInfo event, const char *name, const char *value)
+{
+	if (value == NULL)
+		return;
+	appendStringInfo(event, ",\"%s\":", name);
+	escape_json(event, value);
+}
+
+/* Its beginning, with the type and the account. */
+static void
+begin_event(StringInfo event, const char *type)
+{
+	initStringInfo(event);
+	appendStringInfo(event, "{\"type\":\"%s\"", type);
+	add_text(event, "account", current ? current->account : NULL);
+}
+
+static char *
+end_event(StringInfo event)
+{
+	appendStringInfoChar(event, '}');
+	return event->data;
+}
+
+/* The fields are a part of a JSON object, with a comma before each. */
 static char *
 json_event(const char *type, const char *fields, const char *message)
 {
 	StringInfoData event;
 
-	initStringInfo(&event);
-	appendStringInfo(&event, "{\"type\":\"%s\",%s\"message\":", type, fields);
-	escape_json(&event, message);
-	appendStringInfoChar(&event, '}');
-	return event.data;
+	begin_event(&event, type);
+	appendStringInfoString(&event, fields);
+	add_text(&event, "message", message);
+	return end_event(&event);
 }
+
+/* A warning or an error. */
+static char *
+json_complaint(const char *type, int sqlstate, const char *message,
+			   const char *detail, const char *hint)
+{
+	StringInfoData event;
+
+	begin_event(&event, type);
+	add_text(&event, "sqlstate", unpack_sql_state(sqlstate));
+	add_text(&event, "message", message);
+	add_text(&event, "detail", detail);
+	add_text(&event, "hint", hint);
+	return end_event(&event);
+}
+
+/* ---- NOTICEs ---- */
 
 static void
 tell(const char *type, const char *fields, const char *message)
@@ -39,6 +87,22 @@ tell(const char *type, const char *fields, const char *message)
 	else if (progress_format == PROGRESS_JSON)
 		ereport(NOTICE,
 				(errmsg_internal("%s", json_event(type, fields, message))));
+}
+
+void
+progress_enter(Progress *progress, const char *account)
+{
+	progress->account = account;
+	progress->reading = 1;
+	progress->context = CurrentMemoryContext;
+	progress->outer = current;
+	current = progress;
+}
+
+void
+progress_leave(const Progress *progress)
+{
+	current = progress->outer;
 }
 
 void
@@ -52,9 +116,9 @@ progress_start(Progress *progress, const char *username, const char *server)
 void
 progress_total(Progress *progress, int64 total, int64 pages, int page_size)
 {
-	char	   *fields = psprintf("\"total_api\":" INT64_FORMAT
+	char	   *fields = psprintf(",\"total_api\":" INT64_FORMAT
 								  ",\"pages\":" INT64_FORMAT
-								  ",\"page_size\":%d,",
+								  ",\"page_size\":%d",
 								  total, pages, page_size);
 
 	progress->last_told = clock_us();
@@ -63,37 +127,49 @@ progress_total(Progress *progress, int64 total, int64 pages, int page_size)
 				  total, pages, page_size));
 }
 
-static void
-tell_fetched(int64 completed, int64 total, int64 programs)
+static char *
+fetched_message(const Progress *progress, const ProgressPages *pages, int64 percentage)
 {
-	int64		percentage = total > 0 ? completed * 100 / total : 0;
-	char	   *fields = psprintf("\"completed\":" INT64_FORMAT
+	char	   *reading = progress->reading > 1 ?
+		psprintf("reading %d: ", progress->reading) : "";
+
+	if (pages->total == 0)
+		return psprintf("%swaiting for the first page", reading);
+	return psprintf("%sfetched " INT64_FORMAT "/" INT64_FORMAT " pages ("
+					INT64_FORMAT "%%), " INT64_FORMAT " programs",
+					reading, pages->completed, pages->total, percentage,
+					pages->programs);
+}
+
+static void
+tell_fetched(const Progress *progress, const ProgressPages *pages)
+{
+	int64		percentage = pages->total > 0 ?
+		pages->completed * 100 / pages->total : 0;
+	char	   *fields = psprintf(",\"reading\":%d,\"completed\":" INT64_FORMAT
 								  ",\"total\":" INT64_FORMAT
 								  ",\"percentage\":" INT64_FORMAT
-								  ",\"programs\":" INT64_FORMAT ",",
-								  completed, total, percentage, programs);
+								  ",\"programs\":" INT64_FORMAT
+								  ",\"retries\":" INT64_FORMAT,
+								  progress->reading, pages->completed, pages->total,
+								  percentage, pages->programs, pages->retries);
 
-	tell("progress", fields,
-		 total == 0 ? "waiting for the first page" :
-		 psprintf("fetched " INT64_FORMAT "/" INT64_FORMAT " pages ("
-				  INT64_FORMAT "%%), " INT64_FORMAT " programs",
-				  completed, total, percentage, programs));
+	tell("progress", fields, fetched_message(progress, pages, percentage));
 }
 
 void
-progress_fetched(Progress *progress, int64 completed, int64 total, int64 programs)
+progress_fetched(Progress *progress, const ProgressPages *pages)
 {
 	int64		now = clock_us();
-	int64		interval = completed == progress->completed ?
-	MAX_INTERVAL : MIN_INTERVAL;
+	bool		same = pages->completed == progress->completed;
 
-	progress->behind = completed != progress->completed;
-	if (now - progress->last_told < interval)
+	progress->behind = !same;
+	if (now - progress->last_told < (same ? MAX_INTERVAL : MIN_INTERVAL))
 		return;
 	progress->behind = false;
 	progress->last_told = now;
-	progress->completed = completed;
-	tell_fetched(completed, total, programs);
+	progress->completed = pages->completed;
+	tell_fetched(progress, pages);
 }
 
 int64
@@ -103,32 +179,31 @@ progress_due(const Progress *progress)
 		(progress->behind ? MIN_INTERVAL : MAX_INTERVAL);
 }
 
-/* A program that shows a bar wants to see it full: JSON has no other event here. */
+/* A program that shows a bar wants to see its end: JSON has no other event here. */
 void
-progress_fetch_done(Progress *progress, int64 pages, int64 programs,
-					int64 retries, int64 elapsed_us)
+progress_fetch_done(Progress *progress, const ProgressPages *pages, int64 elapsed_us)
 {
 	double		seconds = SECONDS(elapsed_us);
 
 	progress->last_told = clock_us();
 	if (progress_format == PROGRESS_JSON)
-		tell_fetched(pages, pages, programs);
+		tell_fetched(progress, pages);
 	else
 		tell("", "",
 			 psprintf("fetched " INT64_FORMAT " programs in %.2f s (%.0f programs/s), "
 					  INT64_FORMAT " retries",
-					  programs, seconds, programs / Max(seconds, 0.000001),
-					  retries));
+					  pages->programs, seconds,
+					  pages->programs / Max(seconds, 0.000001), pages->retries));
 }
 
 void
 progress_merged(int64 missing, int64 common, int64 gone, int64 unlisted)
 {
 	int64		stored = common + gone + unlisted;
-	char	   *fields = psprintf("\"total_db\":" INT64_FORMAT
+	char	   *fields = psprintf(",\"total_db\":" INT64_FORMAT
 								  ",\"missing\":" INT64_FORMAT
 								  ",\"common\":" INT64_FORMAT
-								  ",\"gone\":" INT64_FORMAT ",",
+								  ",\"gone\":" INT64_FORMAT,
 								  stored, missing, common, gone);
 	char	   *rest = unlisted > 0 ? psprintf(INT64_FORMAT " not listed", unlisted) :
 	psprintf(INT64_FORMAT " gone from the API", gone);
@@ -151,13 +226,13 @@ progress_summary(const ProgressResult *result)
 void
 progress_complete(const ProgressResult *result)
 {
-	char	   *fields = psprintf("\"status\":\"%s\",\"added\":" INT64_FORMAT
+	char	   *fields = psprintf(",\"status\":\"%s\",\"added\":" INT64_FORMAT
 								  ",\"updated\":" INT64_FORMAT
 								  ",\"unchanged\":" INT64_FORMAT
 								  ",\"deleted\":" INT64_FORMAT
 								  ",\"total_synced\":" INT64_FORMAT
 								  ",\"timing\":{\"total\":%.2f,\"api\":%.2f,"
-								  "\"merge\":%.2f},",
+								  "\"merge\":%.2f}",
 								  result->status, result->added,
 								  result->updated, result->unchanged,
 								  result->deleted, result->programs,
@@ -169,20 +244,52 @@ progress_complete(const ProgressResult *result)
 }
 
 void
-progress_again(const char *why)
+progress_again(Progress *progress, const char *why)
 {
 	tell("info", "", psprintf("reading the listing once more: %s", why));
+	progress->reading++;
+	progress->completed = 0;
+}
+
+static void
+keep_warning(const char *message)
+{
+	MemoryContext caller;
+
+	if (current == NULL)
+		return;
+	caller = MemoryContextSwitchTo(current->context);
+	current->warnings = accumArrayResult(current->warnings,
+										 CStringGetTextDatum(message), false,
+										 TEXTOID, current->context);
+	MemoryContextSwitchTo(caller);
 }
 
 void
 progress_warning(int sqlstate, const char *message, const char *detail,
 				 const char *hint)
 {
+	keep_warning(message);
 	if (progress_format == PROGRESS_JSON)
-		message = json_event("warning", "", message);
+		message = json_complaint("warning", sqlstate, message, detail, hint);
 	ereport(WARNING,
 			(errcode(sqlstate),
 			 errmsg_internal("%s", message),
 			 detail ? errdetail_internal("%s", detail) : 0,
 			 hint ? errhint("%s", hint) : 0));
+}
+
+void
+progress_failure(const char *account, const ErrorData *error)
+{
+	char	   *message = progress_format == PROGRESS_JSON ?
+		json_complaint("error", error->sqlerrcode, error->message, error->detail,
+					   error->hint) :
+		psprintf("could not sync account \"%s\": %s", account, error->message);
+
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg_internal("%s", message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
 }

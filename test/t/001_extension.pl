@@ -91,12 +91,11 @@ is( value(
 is( value(
 		q{SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
 		FROM pg_attribute WHERE attrelid = 'ads.yelp_sync_runs'::regclass AND attnum > 0}),
-	'run_id bigint, username text, server text, synced_by text, status text, program_status text,'
-	  . ' started_at timestamp with time zone,'
-	  . ' finished_at timestamp with time zone, programs bigint, listed bigint, pages bigint, requests bigint,'
+	'run_id bigint, username text, server text, synced_by text, started_at timestamp with time zone,'
+	  . ' finished_at timestamp with time zone, status text, program_status text, programs bigint, listed bigint, pages bigint, requests bigint,'
 	  . ' retries bigint, received_bytes bigint, added bigint, updated bigint,'
 	  . ' unchanged bigint, deleted bigint, missing bigint, problems bigint, failed_pages bigint,'
-	  . ' fetch_time interval, merge_time interval',
+	  . ' fetch_time interval, merge_time interval, warnings text[], sqlstate text, error text',
 	'the columns of yelp_sync_runs');
 
 note 'ways to call yelp_sync()';

@@ -3,6 +3,8 @@
 use strict;
 use warnings;
 
+use JSON::PP ();
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -28,6 +30,15 @@ sub last_run
 	my %run;
 	@run{@names} = split /\|/, $values, -1;
 	return \%run;
+}
+
+# The warnings of the last run of an account
+sub warnings
+{
+	my ($account) = @_;
+	my $warnings = YelpTest::must_run($node, q{SELECT coalesce(to_json(warnings), '"none"') FROM yelp_sync_runs
+		WHERE username = } . YelpTest::literal($account // 'acme') . q{ ORDER BY run_id DESC LIMIT 1})->{stdout};
+	return JSON::PP->new->utf8->allow_nonref->decode($warnings);
 }
 
 sub is_run
@@ -71,6 +82,7 @@ YelpTest::sync($node, 'acme');
 is_run(last_run(), 'changes and a retry', run_id => 2, programs => 1916, pages => 96, requests => 97,
 	retries => 1, added => 3, updated => 12, unchanged => 1901, deleted => 0, failed_pages => 0);
 is($api->counters->{requests}, 97, 'as the API counts');
+is(warnings(), 'none', 'without warnings the column is NULL');
 $api->faults();
 YelpTest::set_server($node, retry_delay => undef);
 
@@ -84,6 +96,11 @@ YelpTest::set_server($node, partial => 'on');
 $sync = YelpTest::sync($node, 'acme');
 is_run(last_run(), 'partial', programs => 1910, pages => 95, failed_pages => 1, added => 0, updated => 0,
 	unchanged => 1890, deleted => 0);
+is_deeply(warnings(), $sync->{warnings}, 'its warnings');
+like(warnings()->[0], qr/^could not fetch the page at offset 100 of account "acme"/, 'are what was said');
+$sync = YelpTest::sync($node, 'acme', 'yelp_sync.progress' => 'json');
+like($sync->{warnings}[0], qr/^\{"type":"warning"/, 'in JSON mode they are said as JSON');
+like(warnings()->[0], qr/^could not fetch the page at offset 100 of account "acme"/, 'and kept as text');
 YelpTest::set_server($node, partial => undef);
 
 note 'no row';
@@ -131,6 +148,13 @@ is($api->counters->{requests}, 80, 'each page once');
 YelpTest::must_run($node, 'UPDATE yelp_sync_runs SET listed = -5');
 $sync = sync_with(sub { });
 is_deeply($sync->{rows}, [], 'a guess below nothing: nothing is wrong');
+
+# Nor is a row that tells of no listing
+YelpTest::must_run($node, q{UPDATE yelp_sync_runs SET listed = } . $listed . q{;
+	INSERT INTO yelp_sync_runs (username, server, synced_by, started_at, finished_at, status, sqlstate, error)
+	VALUES ('acme', 'yelp', 'me', now(), now(), 'failed', '08001', 'nobody listens')});
+$sync = sync_with(sub { });
+is($api->counters->{waves}, 1, 'a failed run is no guess: in one round trip');
 
 # Without a history the rows stored tell
 YelpTest::must_run($node, 'DELETE FROM yelp_sync_runs');
@@ -183,5 +207,49 @@ is(last_run()->{status}, 'partial', 'the sync is partial');
 YelpTest::must_run($node, "ALTER SERVER other OPTIONS (ADD max_deleted '100%')");
 is((grep { $_->{action} eq 'deleted' } @{ YelpTest::sync($node, 'of_41')->{rows} }), 41,
 	'max_deleted 100% allows it');
+
+note 'warnings of a sync within a sync';
+
+$api->config(accounts => { outer => { count => 5 }, inner => { count => 5 } });
+foreach my $account ('outer', 'inner')
+{
+	YelpTest::must_run($node, "CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
+		  . YelpTest::options(endpoint => $api->url)
+		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
+		  . YelpTest::options(username => $account, password => 's3cret'));
+}
+YelpTest::must_run($node, q{CREATE FUNCTION sync_inner() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF NEW.username = 'outer' AND NEW.budget = 1 THEN
+			PERFORM yelp_sync('inner');
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER sync_inner AFTER INSERT ON yelp_programs FOR EACH ROW EXECUTE FUNCTION sync_inner()});
+my %wrong = (start_date => 'soon');
+$api->mutate(account => 'outer', edit => [ [ 0, { %wrong, program_metrics => { budget => 100 } } ] ]);
+$api->mutate(account => 'inner', edit => [ [ 0, { end_date => 'never' } ] ]);
+$sync = YelpTest::sync($node, 'outer');
+is($sync->{error}, undef, 'no error') or diag($sync->{stderr});
+is_deeply($sync->{warnings}, [ map { qq{1 program of account "$_" with fields that could not be read} } 'inner', 'outer' ],
+	'both warn');
+is_deeply(warnings($_), [qq{1 program of account "$_" with fields that could not be read}],
+	"each warning is in its own account's row: $_") foreach 'inner', 'outer';
+
+note 'a rule in the way';
+
+YelpTest::must_run($node, 'CREATE RULE none AS ON INSERT TO yelp_sync_runs DO INSTEAD NOTHING');
+$sync = YelpTest::sync($node, 'outer');    # should fail
+is($sync->{sqlstate}, '55000', 'DO INSTEAD NOTHING: SQLSTATE');
+is($sync->{error}, 'could not record the sync in table public.yelp_sync_runs', 'message');
+like($sync->{detail}, qr/^A rule on the table /, 'detail');
+YelpTest::must_run($node, 'DROP RULE none ON yelp_sync_runs; CREATE TABLE elsewhere (LIKE yelp_sync_runs);
+	CREATE RULE other AS ON INSERT TO yelp_sync_runs DO INSTEAD UPDATE elsewhere SET status = NEW.status');
+is(YelpTest::sync($node, 'outer')->{sqlstate}, '55000', 'DO INSTEAD UPDATE');    # should fail
+YelpTest::must_run($node, 'DROP RULE other ON yelp_sync_runs; CREATE RULE copy AS ON INSERT TO yelp_sync_runs
+	DO ALSO INSERT INTO elsewhere (run_id, username, synced_by, started_at, finished_at, status)
+	VALUES (0, NEW.username, NEW.synced_by, NEW.started_at, NEW.finished_at, NEW.status)');
+is(YelpTest::sync($node, 'outer')->{error}, undef, 'DO ALSO is no obstacle');
+is(YelpTest::must_run($node, 'SELECT username, status FROM elsewhere')->{stdout}, "outer|synced\n", 'and is done');
 
 done_testing();

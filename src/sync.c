@@ -1,0 +1,411 @@
+/*
+ * sync.c
+ *	  A sync of one account, step by step.
+ *
+ * Data flows one way: account -> fetch -> staging -> merge -> result.
+ */
+#include "postgres.h"
+
+#include "sync.h"
+
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "account.h"
+#include "clock.h"
+#include "commit_log.h"
+#include "compat.h"
+#include "fetch.h"
+#include "fingerprint.h"
+#include "http.h"
+#include "known.h"
+#include "tables.h"
+
+/* Tells our locks apart from those of pg_advisory_lock(), which uses 1 and 2 */
+#define LOCK_CLASS 3
+
+/* So many programs may always be deleted, whatever max_deleted says */
+#define ALWAYS_DELETABLE 20
+
+bool		sync_log = true;
+
+/* The sync that runs now, or NULL */
+static Sync *active_sync;
+
+/* ---- the account's lock ---- */
+
+static void
+reject_concurrent(const char *username, int pid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("account \"%s\" is already being synced", username),
+			 pid ? errdetail("Process %d is syncing it.", pid) : 0,
+			 errhint("pg_locks shows the lock with locktype \"advisory\" and objsubid %d.",
+					 LOCK_CLASS)));
+}
+
+static LOCKTAG
+lock_tag(const char *username)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) username,
+										   strlen(username), 0);
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash,
+						 LOCK_CLASS);
+	return tag;
+}
+
+/* One sync per account at a time in a database. */
+static void
+lock_account(Sync *sync)
+{
+	LOCKTAG		tag = lock_tag(sync->username);
+
+	for (Sync *outer = sync->outer; outer; outer = outer->outer)
+	{
+		if (strcmp(outer->username, sync->username) == 0)
+			reject_concurrent(sync->username, MyProcPid);
+	}
+	if (LockAcquire(&tag, ExclusiveLock, sync->session, true) == LOCKACQUIRE_NOT_AVAIL)
+		reject_concurrent(sync->username, compat_lock_holder(&tag, ExclusiveLock));
+	sync->locked = true;
+}
+
+/* A lock of the transaction's is given back with the transaction. */
+static void
+unlock_account(Sync *sync)
+{
+	LOCKTAG		tag = lock_tag(sync->username);
+
+	if (sync->locked && sync->session)
+		LockRelease(&tag, ExclusiveLock, true);
+	sync->locked = false;
+}
+
+/* ---- what may be deleted ---- */
+
+static bool
+lists_all(const Account *account)
+{
+	return strcmp(account->program_status, "ALL") == 0;
+}
+
+/* What does not prove that programs are gone, as a sentence, and what to do. */
+static char *
+explain_doubt(const Fetched *fetched, const char **hint)
+{
+	const Reading *reading = &fetched->reading;
+
+	*hint = "What arrived was added and updated.  Sync again later.";
+	switch (fetched->doubt)
+	{
+		case DOUBT_NONE:
+		case DOUBT_FAILED_PAGES:
+			break;
+		case DOUBT_SKIPPED:
+			*hint = "Programs that cannot be stored were skipped: until they are listed in another form, nothing is deleted.";
+			return psprintf(INT64_FORMAT " program%s skipped.  %s", reading->skipped,
+							reading->skipped == 1 ? " was" : "s were",
+							reading->skip_reason);
+		case DOUBT_END:
+			return pstrdup("It was not seen where the listing ends.");
+		case DOUBT_MISMATCH:
+			return pstrdup(reading->mismatch);
+		case DOUBT_GAP:
+			return psprintf("The page at offset " INT64_FORMAT
+							" is empty, but later ones are not.", reading->gap);
+		case DOUBT_FEWER:
+			*hint = "What arrived was added and updated.  If the API always reports a total above what it lists, set the server's option trust_total to off.";
+			return psprintf("The API reports a total of " INT64_FORMAT
+							", but lists " INT64_FORMAT " programs in %d reading%s.",
+							reading->total, fetched->programs.count,
+							fetched->staging.pass,
+							fetched->staging.pass == 1 ? "" : "s");
+		case DOUBT_MOVING:
+			return psprintf("The listing changed while it was read, %d times in a row.",
+							fetched->staging.pass);
+	}
+	return NULL;
+}
+
+static void
+warn_doubt(const Account *account, const Fetched *fetched)
+{
+	const char *hint;
+	char	   *detail = explain_doubt(fetched, &hint);
+
+	if (detail && fetched->doubt != DOUBT_END)
+		progress_warning(ERRCODE_WARNING,
+						 psprintf("could not prove which programs of account \"%s\" are gone: nothing was deleted",
+								  account->username),
+						 detail, hint);
+}
+
+/* Are so many programs gone that it is more likely a mistake of the API's? */
+static bool
+is_mass_deletion(const Account *account, const Merge *merge,
+				 const Fetched *fetched, int64 unlisted)
+{
+	if (account->max_deleted >= 100)
+		return false;
+	if (fetched->programs.count == 0 && unlisted > 0)
+		return true;
+	return unlisted > ALWAYS_DELETABLE &&
+		unlisted > merge->stored.count * account->max_deleted / 100;
+}
+
+static void
+warn_mass_deletion(const Account *account, const Merge *merge, int64 unlisted)
+{
+	progress_warning(ERRCODE_WARNING,
+					 psprintf(INT64_FORMAT " of " INT64_FORMAT
+							  " programs of account \"%s\" are no longer listed: nothing was deleted",
+							  unlisted, merge->stored.count, account->username),
+					 psprintf("The server's option max_deleted is %g%%.",
+							  account->max_deleted),
+					 psprintf("If they really are gone, run: ALTER SERVER %s OPTIONS (%s max_deleted '100%%'); and sync again.",
+							  quote_identifier(account->server),
+							  account->max_deleted == 50 ? "ADD" : "SET"));
+}
+
+/* Decides whether to delete what is not listed, and says why not. */
+static void
+decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
+{
+	int64		unlisted;
+
+	merge->status = fetched->doubt == DOUBT_NONE ? "synced" : "partial";
+	merge->show_missing = lists_all(account) &&
+		fetched->doubt != DOUBT_FAILED_PAGES &&
+		fetched->doubt != DOUBT_SKIPPED && fetched->doubt != DOUBT_END;
+	if (fetched->doubt != DOUBT_NONE)
+		warn_doubt(account, fetched);
+	else if (lists_all(account) && fetched->confirmed)
+	{
+		unlisted = merge_count_unlisted(merge, fetched);
+		merge->delete_gone = !is_mass_deletion(account, merge, fetched, unlisted);
+		if (!merge->delete_gone)
+		{
+			merge->status = "partial";
+			warn_mass_deletion(account, merge, unlisted);
+		}
+	}
+}
+
+/* ---- the steps ---- */
+
+static void
+warn_problems(const Account *account, const Staging *staging)
+{
+	int64		count = staging->with_problems;
+
+	if (count > 0)
+		progress_warning(ERRCODE_WARNING,
+						 psprintf(INT64_FORMAT " program%s of account \"%s\" with fields that could not be read",
+								  count, count == 1 ? "" : "s", account->username),
+						 staging->first_problem,
+						 "Their columns are NULL; the column problems names them.");
+}
+
+/* How it went, for the LOG line and for who syncs. */
+static ProgressResult
+result_of(const Sync *sync)
+{
+	const Merge *merge = &sync->merge;
+	ProgressResult result = {
+		.status = merge->status,
+		.added = merge->added,
+		.updated = merge->updated,
+		.unchanged = merge->unchanged,
+		.deleted = merge->deleted,
+		.programs = merge->programs,
+		.fetch_us = sync->fetched->elapsed,
+		.merge_us = sync->run.merge_us,
+		.total_us = clock_us() - sync->started,
+	};
+
+	return result;
+}
+
+static void
+log_run(const Sync *sync)
+{
+	ProgressResult result = result_of(sync);
+
+	if (sync_log)
+		commit_log(psprintf("yelp_sync: account \"%s\" on server \"%s\": %s",
+							sync->username, sync->account->server,
+							progress_summary(&result)));
+}
+
+/* As many rows as programs were listed last time, none where that is unknown. */
+static int64
+expected_rows(int64 last_listed)
+{
+	return Min(Max(last_listed, 0), PAGE_MAX_TOTAL);
+}
+
+/* As many programs as last time, or as are stored. */
+static int64
+expected_programs(const Sync *sync)
+{
+	int64		last_listed = sync->run.last_listed;
+
+	return Min(last_listed < 0 ? sync->merge.stored.count : last_listed,
+			   PAGE_MAX_TOTAL);
+}
+
+/* A FetchLacks: would the merge delete something? */
+static bool
+lacks_programs(void *arg, const Fetched *fetched)
+{
+	return merge_count_unlisted(arg, fetched) > 0;
+}
+
+/* A FetchLacks for a filter other than ALL, with which nothing is deleted. */
+static bool
+lacks_nothing(pg_attribute_unused() void *arg,
+			  pg_attribute_unused() const Fetched *fetched)
+{
+	return false;
+}
+
+void
+sync_begin(Sync *sync, const char *username, Oid schema, bool session)
+{
+	memset(sync, 0, sizeof(Sync));
+	sync->username = sync->merge.username = sync->run.username = username;
+	sync->schema = schema;
+	sync->session = session;
+	sync->started = clock_us();
+	sync->run.started_at = GetCurrentTimestamp();
+	sync->outer = active_sync;
+	active_sync = sync;
+	progress_enter(&sync->progress, username);
+}
+
+/* A transaction that failed may not be rolled back for long: give back now. */
+void
+sync_end(Sync *sync)
+{
+	http_release();
+	progress_leave(&sync->progress);
+	unlock_account(sync);
+	active_sync = sync->outer;
+}
+
+static void
+prepare_tables(Sync *sync)
+{
+	Tables		tables = tables_prepare(sync->schema);
+
+	sync->merge.schema = tables.schema;
+	sync->merge.partitioned = tables.partitioned;
+}
+
+static void
+read_known(Sync *sync)
+{
+	Merge	   *merge = &sync->merge;
+
+	fingerprint_set_seed(GetSystemIdentifier());
+	sync->run.last_listed = history_last_listed(merge->schema, sync->username,
+												sync->account->server);
+	merge->known = known_read(merge->schema, merge->partitioned, sync->username,
+							  expected_rows(sync->run.last_listed));
+	merge->stored = known_set(merge->known);
+}
+
+void
+sync_prepare(Sync *sync)
+{
+	sync->account = account_find(sync->username);
+	sync->run.server = sync->account->server;
+	sync->run.program_status = sync->account->program_status;
+	lock_account(sync);
+	prepare_tables(sync);
+	progress_start(&sync->progress, sync->username, sync->account->server);
+	read_known(sync);
+}
+
+void
+sync_fetch(Sync *sync)
+{
+	Fetch	   *fetch = fetch_create(sync->account, sync->merge.known,
+									 &sync->progress);
+
+	sync->fetched = fetch_programs(fetch, expected_programs(sync),
+								   lists_all(sync->account) ? lacks_programs : lacks_nothing,
+								   &sync->merge);
+}
+
+/*
+ * Since the transaction before, rows may have been deleted or edited, or the table
+ * made anew.  What arrived as it was stored then has no text to store it from.
+ */
+static void
+check_stored(Sync *sync)
+{
+	Merge	   *merge = &sync->merge;
+	Known	   *now = known_read(merge->schema, merge->partitioned, sync->username,
+								 merge->stored.count);
+
+	if (!program_set_same_content(known_set(now), merge->stored))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("programs of account \"%s\" were changed in table %s.yelp_programs while they were fetched",
+						sync->username, merge->schema),
+				 errhint("Sync again.")));
+	known_free(now);
+}
+
+void
+sync_store(Sync *sync, Tuplestorestate *result)
+{
+	int64		started = clock_us();
+	Merge	   *merge = &sync->merge;
+
+	if (sync->session)
+	{
+		prepare_tables(sync);
+		check_stored(sync);
+	}
+	merge->result = result;
+	decide_deletion(sync->account, sync->fetched, merge);
+	merge->at = GetCurrentTimestamp();
+	merge_programs(merge, sync->fetched);
+	warn_problems(sync->account, &sync->fetched->staging);
+
+	sync->run.finished_at = GetCurrentTimestamp();
+	sync->run.merge_us = clock_us() - started;
+	sync->run.warnings = sync->progress.warnings;
+	history_add(merge->schema, &sync->run, sync->fetched, merge);
+	log_run(sync);
+	staging_free(&sync->fetched->staging);
+}
+
+void
+sync_record_failure(Sync *sync)
+{
+	prepare_tables(sync);
+	sync->run.finished_at = GetCurrentTimestamp();
+	sync->run.warnings = sync->progress.warnings;
+	history_add_failure(sync->merge.schema, &sync->run, sync->error);
+}
+
+void
+sync_report(Sync *sync)
+{
+	const Merge *merge = &sync->merge;
+	ProgressResult result = result_of(sync);
+
+	progress_merged(merge->added, merge->programs - merge->added, merge->deleted,
+					merge->unlisted);
+	progress_complete(&result);
+}

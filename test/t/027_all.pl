@@ -1,0 +1,320 @@
+# CALL yelp_sync_all(): each account in transactions of its own, and in nobody's
+# way while it waits for the API.
+use strict;
+use warnings;
+
+use Test::More;
+
+use YelpApi;
+use YelpBackend;
+use YelpTest;
+
+my $accounts = 20;
+my $programs = 45;
+my ($node, $api) = YelpTest::start(install => 0, conf => "shared_buffers = 16MB\n");
+my @names = map { sprintf 'account%02d', $_ } 1 .. $accounts;
+
+$node->safe_psql('postgres', 'CREATE EXTENSION yelp_sync');
+foreach my $name (@names)
+{
+	$api->config(accounts => { $name => { count => $programs, style => 'cheap' } });
+	$node->safe_psql('postgres',
+		"CREATE SERVER $name FOREIGN DATA WRAPPER yelp_sync "
+		  . YelpTest::options(endpoint => $api->url, retry_delay => '1ms', max_deleted => '100%')
+		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $name "
+		  . YelpTest::options(username => $name, password => 's3cret'));
+}
+
+my $session = YelpBackend->new($node);
+my $other = YelpBackend->new($node);
+
+# What became of the accounts in the last call, each a hash of its row
+sub runs
+{
+	my $rows = $other->value(q{SELECT coalesce(json_agg(r ORDER BY run_id), '[]')
+		FROM yelp_sync_runs r WHERE run_id > } . ($_[0] // 0));
+	return @{ JSON::PP->new->utf8->decode($rows) };
+}
+
+sub last_run
+{
+	return $other->value('SELECT coalesce(max(run_id), 0) FROM yelp_sync_runs');
+}
+
+sub stored
+{
+	my ($name) = @_;
+	return $other->value("SELECT count(*) FROM yelp_programs WHERE username = '$name'");
+}
+
+sub locks
+{
+	return $other->value(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 3});
+}
+
+sub password
+{
+	my ($name, $password) = @_;
+	$other->value("ALTER USER MAPPING FOR CURRENT_USER SERVER $name OPTIONS (SET password '$password')");
+	return;
+}
+
+# ---- all of them ----
+
+password('account07', 'wrong');
+my $result = $session->run('CALL yelp_sync_all()');
+is($result->{sqlstate}, 'HV000', 'one account of twenty fails: an error at the end');
+is($result->{error}, 'could not sync 1 of 20 accounts', 'that counts');
+like($result->{detail}, qr/\AAccount "account07": could not fetch .* API refused the credentials [^\n]*\z/,
+	'and names it');
+my @warnings = grep { $_->{level} eq 'WARNING' } @{ $result->{messages} };
+is(@warnings, 1, 'one WARNING');
+like($warnings[0]{message}, qr/^could not sync account "account07": could not fetch the page/, 'about it');
+is($other->value('SELECT count(DISTINCT username) FROM yelp_programs'), 19, 'all others are committed');
+my @runs = runs();
+is_deeply([ map { $_->{username} } @runs ], \@names, 'one row for each, by name');
+is_deeply([ map { $_->{status} } @runs ], [ map { $_ eq 'account07' ? 'failed' : 'synced' } @names ],
+	'with its status');
+my ($failed) = grep { $_->{status} eq 'failed' } @runs;
+is($failed->{sqlstate}, '28000', 'the failure has its SQLSTATE');
+like($failed->{error}, qr/API refused the credentials/, 'its message');
+is($failed->{server}, 'account07', 'its server');
+is($failed->{added}, undef, 'and no figures');
+cmp_ok($api->counters->{connections}, '<=', 4, 'connections are used again from account to account');
+is(locks(), 0, 'no lock is left');
+
+$session->run("SET yelp_sync.progress = 'json'");
+$result = $session->run('CALL yelp_sync_all()');
+my @events = map { JSON::PP->new->decode($_->{message}) }
+  grep { $_->{message} =~ /^\{/ } @{ $result->{messages} };
+is((grep { !defined $_->{account} } @events), 0, 'json: each event names its account');
+my ($error) = grep { $_->{type} eq 'error' } @events;
+is($error->{account}, 'account07', '... an error event');
+is($error->{sqlstate}, '28000', '... with the SQLSTATE');
+like($error->{message}, qr/refused the credentials/, '... the message');
+like($error->{detail}, qr/ACCESS_DENIED/, '... the detail');
+like($error->{hint}, qr/password/, '... and the hint');
+is((grep { $_->{type} eq 'complete' } @events), 19, '... the others complete');
+$session->run('RESET yelp_sync.progress');
+password('account07', 's3cret');
+is($session->run('CALL yelp_sync_all()')->{error}, undef, 'none fails: no error');
+
+# ---- some of them ----
+
+my $before = last_run();
+is($session->run("CALL yelp_sync_all(ARRAY['account03', 'account01', 'account03'])")->{error}, undef,
+	'accounts by name');
+is_deeply([ map { $_->{username} } runs($before) ], [ 'account01', 'account03' ],
+	'in the order of their names, each once');
+$before = last_run();
+$result = $session->run("CALL yelp_sync_all(ARRAY['account02', 'nobody'])");
+is($result->{error}, 'could not sync 1 of 2 accounts', 'an account that there is not');
+@runs = runs($before);
+is_deeply([ map { [ @$_{qw(username status sqlstate server)} ] } @runs ],
+	[ [ 'account02', 'synced', undef, 'account02' ], [ 'nobody', 'failed', '42704', undef ] ],
+	'is on record as well');
+is($session->run("CALL yelp_sync_all(ARRAY['account01', NULL])")->{sqlstate}, '22004', 'NULL');
+is($session->run("CALL yelp_sync_all('{}')")->{error}, undef, 'none');
+
+# ---- where it cannot be ----
+
+foreach my $case (
+	[ 'a transaction block', "BEGIN; CALL yelp_sync_all()", '25001' ],
+	[ 'a function', q{CREATE FUNCTION call_it() RETURNS void LANGUAGE plpgsql AS 'BEGIN CALL yelp_sync_all(); END';
+		SELECT call_it()}, '25001' ],
+	[ 'a read-only session', 'SET default_transaction_read_only = on; CALL yelp_sync_all()', '25006' ])
+{
+	my ($name, $sql, $sqlstate) = @$case;
+	$api->reset('counters');
+	is($session->run($sql)->{sqlstate}, $sqlstate, "in $name");
+	is($api->counters->{requests}, 0, '... before any request');
+	$session->run('ROLLBACK; RESET default_transaction_read_only');
+}
+is($session->run(q{DO $$BEGIN CALL yelp_sync_all(ARRAY['account01']); END$$})->{error}, undef,
+	'in a DO block that may commit');
+
+# ---- while it waits ----
+
+sub hold
+{
+	my (@match) = @_;
+	$api->faults({ match => {@match}, action => { hold => \1 } });
+	return;
+}
+
+sub begin_held
+{
+	$api->reset('counters');
+	$session->begin("CALL yelp_sync_all(ARRAY['account01', 'account02', 'account03'])");
+	$api->poll_counter('held', 1);
+	return;
+}
+
+sub release
+{
+	$api->faults;
+	$api->release;
+	return $session->result;
+}
+
+sub check_waiting
+{
+	my ($name) = @_;
+	my $pid = $session->pid;
+
+	is($other->value("SELECT backend_xmin IS NULL AND backend_xid IS NULL FROM pg_stat_activity WHERE pid = $pid"),
+		't', "$name: no snapshot, no transaction id");
+	is($other->value("SELECT count(*) FROM pg_locks WHERE pid = $pid AND locktype = 'relation'"),
+		0, "$name: no lock on a relation");
+	return;
+}
+
+foreach my $case (
+	[ 'the first reading', account => 'account02' ],
+	[ 'the second reading', account => 'account02', nth => 2 ])
+{
+	my ($name, @match) = @$case;
+	subtest "while $name waits" => sub {
+		my $changed = $api->mutate(account => 'account02', remove => 2, add => 1);
+		hold(@match);
+		begin_held();
+		check_waiting($name);
+		is($other->run('SET statement_timeout = 60000;
+			CREATE INDEX CONCURRENTLY waiting ON yelp_programs (budget)')->{error}, undef,
+			'CREATE INDEX CONCURRENTLY does not wait');
+		is($other->run('ALTER TABLE yelp_programs ADD COLUMN note text')->{error}, undef,
+			'nor does ALTER TABLE');
+		is(release()->{error}, undef, 'then it goes on');
+		YelpTest::table_is_listing($node, $api, 'account02', 'and the table is right');
+		$other->value('DROP INDEX waiting; ALTER TABLE yelp_programs DROP COLUMN note');
+	};
+}
+
+foreach my $case (
+	[ 'a row is deleted', q{DELETE FROM yelp_programs WHERE ctid IN
+		(SELECT ctid FROM yelp_programs WHERE username = 'account02' LIMIT 1)}, '40001' ],
+	[ 'the table is emptied', 'TRUNCATE yelp_programs', '40001' ],
+	[ 'the table is dropped', 'DROP TABLE yelp_programs', '40001' ],
+	[ 'the table becomes a view', q{ALTER TABLE yelp_programs RENAME TO moved;
+		CREATE VIEW yelp_programs AS TABLE moved}, '42809' ],
+	[ 'the history is dropped', 'DROP TABLE yelp_sync_runs', undef ],
+	[ 'the server is dropped', 'DROP SERVER account02 CASCADE', undef ])
+{
+	my ($name, $sql, $sqlstate) = @$case;
+	subtest "$name while it waits" => sub {
+		$before = last_run();
+		hold(account => 'account02');
+		begin_held();
+		is($other->run($sql)->{error}, undef, 'that does not wait');
+		$result = release();
+		is($result->{error}, $sqlstate ? 'could not sync 1 of 3 accounts' : undef, 'what the end says')
+		  unless $name =~ /view/;
+		is(locks(), 0, 'no lock is left');
+		$other->run('DROP VIEW yelp_programs; ALTER TABLE moved RENAME TO yelp_programs')
+		  if $name =~ /view/;
+		$other->run("CREATE SERVER account02 FOREIGN DATA WRAPPER yelp_sync "
+			  . YelpTest::options(endpoint => $api->url, retry_delay => '1ms', max_deleted => '100%')
+			  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER account02 "
+			  . YelpTest::options(username => 'account02', password => 's3cret'))
+		  if $name =~ /server/;
+		is($session->run('CALL yelp_sync_all()')->{error}, undef, 'the next call in the same session works');
+		YelpTest::table_is_listing($node, $api, $_, "the table is right: $_") foreach @names[ 0 .. 2 ];
+	};
+}
+
+# ---- what fails ----
+
+$other->value(q{
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM count(*) FROM pg_class;
+		RAISE 'not this one' USING ERRCODE = TG_ARGV[0];
+	END$$});
+foreach my $case (
+	[ 'a trigger of the user\'s', 'P0099', q{CREATE TRIGGER refuse BEFORE INSERT ON yelp_programs
+		FOR EACH ROW WHEN (NEW.username = 'account02') EXECUTE FUNCTION refuse('P0099')} ],
+	[ 'a serialization failure', '40001', q{CREATE TRIGGER refuse BEFORE INSERT ON yelp_programs
+		FOR EACH ROW WHEN (NEW.username = 'account02') EXECUTE FUNCTION refuse('40001')} ],
+	[ 'a check at the commit', 'P0099', q{CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON yelp_programs
+		DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW WHEN (NEW.username = 'account02') EXECUTE FUNCTION refuse('P0099')} ],
+	[ 'an index of the user\'s', '23505', q{CREATE UNIQUE INDEX refuse ON yelp_programs ((updated_at > '2000-01-01'))
+		WHERE username = 'account02'} ])
+{
+	my ($name, $sqlstate, $sql) = @$case;
+	subtest $name => sub {
+		$api->mutate(account => $_, add => 1) foreach @names[ 0 .. 2 ];
+		$other->value("DELETE FROM yelp_programs WHERE username = 'account02'") if $name =~ /index/;
+		$other->value($sql);
+		$before = last_run();
+		$result = $session->run("CALL yelp_sync_all(ARRAY['account01', 'account02', 'account03'])");
+		is($result->{error}, 'could not sync 1 of 3 accounts', 'an error at the end');
+		@runs = runs($before);
+		is_deeply([ map { [ @$_{qw(username status sqlstate added)} ] } @runs ],
+			[ [ 'account01', 'synced', undef, 1 ], [ 'account02', 'failed', $sqlstate, undef ],
+				[ 'account03', 'synced', undef, 1 ] ], 'one account only, on record');
+		is(locks(), 0, 'no lock is left');
+		$other->value($name =~ /index/ ? 'DROP INDEX refuse' : 'DROP TRIGGER refuse ON yelp_programs');
+		is($session->run('CALL yelp_sync_all()')->{error}, undef, 'without it the next call works');
+		YelpTest::table_is_listing($node, $api, 'account02', 'the table is right');
+	};
+}
+
+subtest 'an account that is being synced' => sub {
+	hold(account => 'account02');
+	$session->begin("SELECT count(*) FROM yelp_sync('account02')");
+	$api->poll_counter('held', 1);
+	$result = $other->run("CALL yelp_sync_all(ARRAY['account01', 'account02'])");
+	like($result->{detail}, qr/account "account02" is already being synced/, 'keeps no other back');
+	is(release()->{error}, undef, 'nor is it disturbed');
+};
+
+# ---- what ends all ----
+
+foreach my $how ('pg_cancel_backend', 'statement_timeout', 'pg_terminate_backend')
+{
+	subtest $how => sub {
+		$api->mutate(account => $_, add => 1) foreach @names[ 0 .. 2 ];
+		$before = last_run();
+		$session->run("SET statement_timeout = '3s'") if $how eq 'statement_timeout';
+		my $sockets = $session->sockets;
+		hold(account => 'account02');
+		begin_held();
+		$other->value("SELECT $how(" . $session->pid . ')') if $how =~ /^pg_/;
+		$result = $session->result;
+		$api->faults;
+		$api->release;
+		is_deeply([ map { [ @$_{qw(username status)} ] } runs($before) ], [ [ 'account01', 'synced' ] ],
+			'what was done before is committed, and nothing else is begun');
+		if ($how eq 'pg_terminate_backend')
+		{
+			$session->wait_until_gone;
+			$session = YelpBackend->new($node);
+		}
+		else
+		{
+			is($result->{sqlstate}, '57014', 'the SQLSTATE');
+			is($session->sockets, 1, 'no socket is left but the client\'s') or diag($sockets);
+			$session->run('RESET statement_timeout');
+		}
+		is(locks(), 0, 'no lock is left');
+		is($session->run('CALL yelp_sync_all()')->{error}, undef, 'the next call works');
+	};
+}
+
+# ---- other roles ----
+
+subtest 'a role syncs what it may' => sub {
+	$other->value(q{CREATE ROLE partner LOGIN; GRANT USAGE ON FOREIGN SERVER account05 TO partner;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO partner;
+		GRANT SELECT, INSERT ON yelp_sync_runs TO partner;
+		CREATE USER MAPPING FOR partner SERVER account05 OPTIONS (username 'account05', password 's3cret')});
+	$before = last_run();
+	is($session->run('SET ROLE partner; CALL yelp_sync_all()')->{error}, undef, 'no error');
+	is_deeply([ map { [ @$_{qw(username synced_by)} ] } runs($before) ], [ [ 'account05', 'partner' ] ],
+		'its own account only');
+	$session->run('RESET ROLE');
+};
+
+$_->end foreach $session, $other;
+done_testing();
