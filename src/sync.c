@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
@@ -373,6 +374,7 @@ sync_store(Sync *sync, Tuplestorestate *result)
 
 	if (sync->session)
 	{
+		AcceptInvalidationMessages();
 		prepare_tables(sync);
 		check_stored(sync);
 	}
