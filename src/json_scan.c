@@ -263,6 +263,7 @@ set_encoding_fault(JsonScan *scan)
 
 	if (valid == length)
 		return false;
+	pfree(scan->fault->message);
 	return set_fault(scan->fault, JSON_BROKEN,
 					 psprintf("body is not JSON: %s at byte %d",
 							  scan->text[valid] == '\0' ? "NUL" : "invalid UTF-8",
