@@ -371,6 +371,38 @@ COMMENT ON FUNCTION @extschema@.yelp_sync_create_tables(integer) IS
 'creates the tables that are missing, as the first sync does; yelp_programs in as many partitions';
 
 --
+-- For queries: they take columns, not rows, whose type is the user's
+--
+
+CREATE FUNCTION @extschema@.yelp_program_state(
+	program_status text, program_pause_status text, start_date date, end_date date)
+RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE
+	WHEN program_pause_status = 'PAUSED' THEN 'PAUSED'
+	WHEN start_date > (now() AT TIME ZONE 'America/Los_Angeles')::date THEN 'FUTURE'
+	WHEN end_date < (now() AT TIME ZONE 'America/Los_Angeles')::date THEN 'PAST'
+	WHEN program_status = 'ACTIVE' THEN 'CURRENT'
+	ELSE 'INACTIVE'
+END;
+
+COMMENT ON FUNCTION @extschema@.yelp_program_state(text, text, date, date) IS
+'PAUSED, FUTURE, PAST, CURRENT or INACTIVE: what a program is today, Pacific time';
+
+CREATE FUNCTION @extschema@.yelp_program_businesses(data jsonb)
+RETURNS TABLE (yelp_business_id text, partner_business_id text)
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 1
+BEGIN ATOMIC
+	SELECT business ->> 'yelp_business_id', business ->> 'partner_business_id'
+	FROM jsonb_array_elements(CASE WHEN jsonb_typeof(data -> 'businesses') = 'array'
+		THEN data -> 'businesses' ELSE '[]' END) WITH ORDINALITY AS list(business, place)
+	ORDER BY place;
+END;
+
+COMMENT ON FUNCTION @extschema@.yelp_program_businesses(jsonb) IS
+'the businesses of a program''s document, one row for each';
+
+--
 -- The sync
 --
 

@@ -30,6 +30,7 @@
 #include "listing.h"
 #include "program_page.h"
 #include "sanitize.h"
+#include "server_encoding.h"
 #include "slots.h"
 #include "throttle.h"
 
@@ -265,8 +266,28 @@ note_echo(Paginator *paginator, const Slot *slot, const ProgramPage *page)
 		echo_add(&paginator->echo, &echo);
 }
 
+/* Leaves out the programs with characters that the server's encoding lacks. */
 static void
-take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
+leave_out_foreign(ProgramPage *page)
+{
+	int			count = 0;
+
+	for (int i = 0; i < page->count; i++)
+	{
+		const PageProgram *program = &page->programs[i];
+
+		if (program->document == NULL ||
+			server_encoding_has(program->document, program->length))
+			page->programs[count++] = *program;
+		else if (page->skipped++ == 0)
+			page->skip_reason = psprintf("program \"%s\" holds a character that encoding %s lacks",
+										 program->id, GetDatabaseEncodingName());
+	}
+	page->count = count;
+}
+
+static void
+take_page(Paginator *paginator, Slot *slot, ProgramPage *page)
 {
 	ListingPage seen = {
 		.offset = slot->offset,
@@ -276,6 +297,7 @@ take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
 		.limit = page->limit,
 	};
 
+	leave_out_foreign(page);
 	compare_status(paginator, slot, page);
 	seen.fresh = staging_add_page(paginator->staging, page, slot->offset,
 								  paginator->account->username);

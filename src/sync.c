@@ -24,6 +24,7 @@
 #include "fingerprint.h"
 #include "http.h"
 #include "known.h"
+#include "server_encoding.h"
 #include "tables.h"
 
 /* Tells our locks apart from those of pg_advisory_lock(), which uses 1 and 2 */
@@ -315,6 +316,7 @@ read_known(Sync *sync)
 {
 	Merge	   *merge = &sync->merge;
 
+	server_encoding_prepare();
 	fingerprint_set_seed(GetSystemIdentifier());
 	sync->run.last_listed = history_last_listed(merge->schema, sync->username,
 												sync->account->server);
