@@ -222,6 +222,17 @@ known_free(Known *known)
 	MemoryContextDelete(known->context);
 }
 
+int64
+known_count_arrived(const Known *known, int first_pass)
+{
+	int64		count = 0;
+
+	for (uint32 slot = 0; slot < known->nslots; slot++)
+		count += known->slots[slot].id_hash != 0 &&
+			known->marks[slot].pass >= (unsigned int) first_pass;
+	return count;
+}
+
 void
 known_add_missing(const Known *known, int first_pass, Tuplestorestate *rows)
 {

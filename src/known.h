@@ -44,6 +44,9 @@ extern const uint64 *known_fingerprint(const void *known, uint64 id_hash);
 /* The mark of a stored program, NULL: it is not stored. */
 extern KnownMark *known_mark(Known *known, uint64 id_hash);
 
+/* How many of the stored programs arrived in this pass or a later one? */
+extern int64 known_count_arrived(const Known *known, int first_pass);
+
 /*
  * Adds the ids of the stored programs that did not arrive in this pass or a later
  * one to the rows, which have one column.  Needs an SPI connection.

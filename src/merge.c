@@ -24,6 +24,7 @@
 #include "merge.h"
 
 #include "access/xact.h"
+#include "common/pg_prng.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -73,7 +74,10 @@
  * right.
  *
  * A row is altered, too, when only the spelling of its document changed: it
- * gets the new fingerprint and keeps its time, and is not reported.
+ * gets the new fingerprint and keeps its time, and is not reported.  That makes
+ * the next sync cheaper, unless the API spells it anew each time.  So of many
+ * such rows only one in $5 is written, chosen at random with $6: what was spelled
+ * anew once is settled after some syncs, and what always is costs little.
  */
 
 #define STORED "%3$s%1$s.yelp_programs"
@@ -119,9 +123,13 @@
 	"  ROW(" COLUMNS_OF("a.") ", a.data, a.fingerprint," \
 	"   CASE WHEN pg_catalog.cardinality(a.changed) " EQ " 0 THEN t.updated_at ELSE $3 END)" \
 	" FROM altered a" \
-	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.program_id AND " condition \
+	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.program_id AND " IS_WRITTEN " AND " condition \
 	" RETURNING t.program_id, a.changed" \
 	")"
+
+#define IS_WRITTEN \
+	"(pg_catalog.cardinality(a.changed) OPERATOR(pg_catalog.>) 0" \
+	" OR (a.fingerprint OPERATOR(pg_catalog.#) $6) OPERATOR(pg_catalog.%%) $5 " EQ " 0)"
 
 #define IS_ACTIVE "COALESCE(a.program_status " EQ " 'ACTIVE', false)"
 
@@ -159,6 +167,10 @@
 	" UNION ALL SELECT 'added', program_id::pg_catalog.text, NULL FROM added" \
 	" UNION ALL SELECT 'missing', program_id::pg_catalog.text, NULL FROM " MISSING \
 	" WHERE NOT $2"
+
+/* Of an account with many rows, one in so many is written for its spelling. */
+#define MANY_ROWS 1000
+#define RESPELLED_SHARE INT64CONST(10)
 
 #define WORK_MEM_SHARES 8
 #define MIN_WORK_MEM 64			/* kB: the least that PostgreSQL allows */
@@ -205,8 +217,12 @@ receive_action(TupleTableSlot *slot, DestReceiver *self)
 {
 	Merge	   *merge = ((ActionReceiver *) self)->merge;
 	bool		isnull;
+	bool		shown = count_action(merge, slot_getattr(slot, 1, &isnull));
+	Datum		changed = slot_getattr(slot, 3, &isnull);
 
-	if (count_action(merge, slot_getattr(slot, 1, &isnull)) && merge->result)
+	if (!isnull)
+		lost_fields_note(&merge->lost, changed);
+	if (shown && merge->result)
 		tuplestore_puttupleslot(merge->result, slot);
 	return true;
 }
@@ -369,7 +385,7 @@ source_of(const Fetched *fetched)
 static void
 execute_merge(Merge *merge, const Fetched *fetched)
 {
-	Oid			types[] = {TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID};
+	Oid			types[] = {TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID};
 	ActionReceiver receiver = {
 		.pub = *None_Receiver,
 		.merge = merge,
@@ -383,6 +399,8 @@ execute_merge(Merge *merge, const Fetched *fetched)
 		BoolGetDatum(merge->delete_gone),
 		TimestampTzGetDatum(merge->at),
 		Int32GetDatum(fetched->first_pass),
+		Int64GetDatum(merge->stored.count > MANY_ROWS ? RESPELLED_SHARE : 1),
+		Int64GetDatum((int64) pg_prng_uint64(&pg_global_prng_state)),
 	};
 
 	receiver.pub.receiveSlot = receive_action;
@@ -456,7 +474,13 @@ merge_programs(Merge *merge, const Fetched *fetched)
 
 	merge->programs = fetched->first_pass == staging->pass ?
 		fetched->programs.count : staging->programs;
-	if (!nothing_changed(merge, fetched))
-		merge_rows(merge, fetched);
-	merge->unchanged = merge->programs - merge->added - merge->updated;
+	if (nothing_changed(merge, fetched))
+	{
+		merge->unchanged = merge->programs;
+		return;
+	}
+	/* What a trigger of the user's keeps from being written is not changed */
+	merge->unchanged = known_count_arrived(merge->known, fetched->first_pass);
+	merge_rows(merge, fetched);
+	merge->unchanged -= merge->updated;
 }

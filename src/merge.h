@@ -8,6 +8,7 @@
 #include "datatype/timestamp.h"
 
 #include "fetch.h"
+#include "lost_fields.h"
 
 typedef struct Merge
 {
@@ -32,6 +33,7 @@ typedef struct Merge
 	int64		deleted;
 	int64		unlisted;		/* not listed and still stored */
 	int64		programs;		/* fetched, each counted once */
+	LostFields	lost;			/* the columns that changed */
 } Merge;
 
 /* How many programs are stored that the last reading did not bring? */

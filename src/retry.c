@@ -73,7 +73,7 @@ slow_down(Tries *tries, FetchError *error, const RetryState *state, int64 wait)
  * the API may have refused one more.
  */
 static Retry
-relieve_api(Tries *tries, const RetryState *state, int64 wait)
+relieve_api(Tries *tries, FetchError *error, const RetryState *state, int64 wait)
 {
 	int			barren = throttle_refused(state->throttle, state->now, tries->sent_at,
 										  state->in_flight, wait, true);
@@ -82,9 +82,20 @@ relieve_api(Tries *tries, const RetryState *state, int64 wait)
 	tries->arrived = state->arrived;
 	if (arriving)
 		return try_at(state->now);
-	if (barren >= state->attempts)
-		tries->attempt = state->attempts;
-	return use_attempt(tries, state);
+	if (barren == 0)
+		return use_attempt(tries, state);
+	if (barren < state->attempts && tries->attempt < state->attempts)
+	{
+		/* Nothing arrives: the throttle holds back all, the first page least */
+		tries->attempt++;
+		return try_at(0);
+	}
+	/* It is down.  The pages that are left need not wait for each other */
+	throttle_lift(state->throttle);
+	tries->attempt = state->attempts;
+	if (state->arrived == 0)
+		error->kind = FETCH_ERROR_FATAL;
+	return give_up();
 }
 
 /*
@@ -96,7 +107,7 @@ doubt_credentials(Tries *tries, FetchError *error, const RetryState *state,
 				  int64 wait)
 {
 	if (state->in_flight > 0)
-		return relieve_api(tries, state, wait);
+		return relieve_api(tries, error, state, wait);
 	error->kind = FETCH_ERROR_FATAL;
 	return give_up();
 }
@@ -158,7 +169,7 @@ retry_decide(Tries *tries, FetchError *error, const HttpResponse *response,
 		case FETCH_ERROR_RATE:
 			return slow_down(tries, error, state, wait);
 		case FETCH_ERROR_OVERLOAD:
-			return relieve_api(tries, state, wait);
+			return relieve_api(tries, error, state, wait);
 		case FETCH_ERROR_DENIED:
 			return doubt_credentials(tries, error, state, wait);
 		case FETCH_ERROR_NO_SOCKET:

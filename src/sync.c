@@ -215,6 +215,19 @@ warn_problems(const Account *account, const Staging *staging)
 						 "Their columns are NULL; the column problems names them.");
 }
 
+static void
+warn_lost_fields(const Merge *merge)
+{
+	char	   *names = lost_fields_find(&merge->lost, merge->schema, merge->username);
+
+	if (names)
+		progress_warning(ERRCODE_WARNING,
+						 psprintf("fields are gone from all programs of account \"%s\": %s",
+								  merge->username, names),
+						 "Programs had them until now; their columns are NULL.",
+						 "The API may have renamed them: the column data holds the programs as they are listed.");
+}
+
 /* How it went, for the LOG line and for who syncs. */
 static ProgressResult
 result_of(const Sync *sync)
@@ -385,6 +398,7 @@ sync_store(Sync *sync, Tuplestorestate *result)
 	merge->at = GetCurrentTimestamp();
 	merge_programs(merge, sync->fetched);
 	warn_problems(sync->account, &sync->fetched->staging);
+	warn_lost_fields(merge);
 
 	sync->run.finished_at = GetCurrentTimestamp();
 	sync->run.merge_us = clock_us() - started;

@@ -222,6 +222,14 @@ throttle_limit(Throttle *throttle, int max_in_flight)
 	throttle->window = Min(throttle->window, throttle->max_in_flight);
 }
 
+void
+throttle_lift(Throttle *throttle)
+{
+	throttle->window = throttle->max_in_flight;
+	throttle->interval = MIN_INTERVAL;
+	throttle->own_hold = PG_INT64_MIN;
+}
+
 static void
 start_pace(Throttle *throttle, bool costly)
 {

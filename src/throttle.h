@@ -95,6 +95,9 @@ extern int	throttle_refused(Throttle *throttle, int64 now, int64 sent_at,
  */
 extern void throttle_hold(Throttle *throttle, int64 until);
 
+/* Nothing is to be gained by waiting: only what the API asked for is kept. */
+extern void throttle_lift(Throttle *throttle);
+
 /* The server has no more sockets to give than these. */
 extern void throttle_limit(Throttle *throttle, int max_in_flight);
 

@@ -339,4 +339,40 @@ query(q{DROP POLICY own ON yelp_programs;
 $sync = YelpTest::sync($node, 'other', role => 'regress_owner');    # should fail
 is($sync->{sqlstate}, '42501', 'a role that may not see its own account is refused');
 
+# A unique index of the user's: one program takes another's place, in one sync
+note 'the order of the writes';
+
+sub place
+{
+	my ($id, $status, $business) = @_;
+	return qq({"program_id":"$id","program_type":"CPC","program_status":"$status",)
+	  . qq("businesses":[{"yelp_business_id":"$business"}]});
+}
+
+$api->config(accounts => { places => { count => 0 } });
+query('CREATE SERVER places FOREIGN DATA WRAPPER yelp_sync '
+	  . YelpTest::options(endpoint => $api->url, max_deleted => '100%')
+	  . '; CREATE USER MAPPING FOR CURRENT_USER SERVER places '
+	  . YelpTest::options(username => 'places', password => 's3cret'));
+$api->set_programs('places', place('a', 'ACTIVE', 'one'), place('b', 'ACTIVE', 'two'));
+YelpTest::sync($node, 'places');
+query(q{CREATE UNIQUE INDEX one_active ON yelp_programs (yelp_business_id, program_type)
+	WHERE program_status = 'ACTIVE' AND username = 'places'});
+foreach my $case (
+	[ 'a new one for one that ended', place('a', 'INACTIVE', 'one'), place('b', 'ACTIVE', 'two'),
+		place('c', 'ACTIVE', 'one') ],
+	[ 'a new one for one that is gone', place('a', 'INACTIVE', 'one'), place('c', 'ACTIVE', 'one'),
+		place('d', 'ACTIVE', 'two') ],
+	[ 'one that is resumed for one that ends', place('a', 'ACTIVE', 'one'), place('c', 'INACTIVE', 'one'),
+		place('d', 'ACTIVE', 'two') ],
+	[ 'one that moves to where another is gone', place('a', 'ACTIVE', 'two'), place('c', 'INACTIVE', 'one') ])
+{
+	my ($name, @programs) = @$case;
+	$api->set_programs('places', @programs);
+	my $result = YelpTest::sync($node, 'places');
+	is($result->{error}, undef, "$name: no error");
+	YelpTest::table_is_listing($node, $api, 'places', "$name: the table");
+}
+query('DROP INDEX one_active');
+
 done_testing();

@@ -431,6 +431,16 @@ subtest 'a program that comes twice, and differs' => sub {
 		WHERE program_id = '$id'"), '1|LATER', 'the later page wins');
 	is_deeply([ without([ listed() ], [ stored() ]) ], [], 'no program that is listed is missing');
 	recover();
+
+	begin();
+	($program) = ($api->programs)[5];
+	$id = $program->{program_id};
+	$api->faults({ match => { offset => 0 }, action => { replace => { text => {
+		'payment_programs.7' => $json->encode({ %$program, program_type => 'LATER' }) } } } });
+	is($session->sync->{error}, undef, 'twice on one page: no error');
+	is($session->value("SELECT count(*), min(program_type) FROM yelp_programs
+		WHERE program_id = '$id'"), '1|LATER', 'the later place wins');
+	recover();
 };
 
 # Listings that move.  One request at a time: the pages are served in order, so

@@ -135,5 +135,27 @@ foreach my $case (
 	};
 }
 
+# Nobody listens any more: all pages are asked for a last time, and no page waits
+# for another one
+subtest 'an API that goes down while it is asked' => sub {
+	$api->config(accounts => { acme => { count => 1000 } });
+	$session->options(retry_delay => '1s', retry_max_delay => undef);
+	is($session->sync->{error}, undef, 'a sync');
+	$session->run(q{SET statement_timeout = '60s'});
+	foreach my $partial ('off', 'on')
+	{
+		$session->options(partial => $partial);
+		$api->reset('counters');
+		$api->faults({ match => { from_offset => 200 }, action => { respond => { status => 503 } } });
+		my $result = $session->sync;
+		is($result->{sqlstate}, $partial eq 'on' ? undef : 'HV000', "partial $partial: ends in time")
+		  or diag($result->{stderr});
+		is($session->value('SELECT count(*) FROM yelp_programs'), 1000, '... and loses nothing');
+	}
+	$api->faults;
+	$session->options(endpoint => 'http://127.0.0.1:1/programs', retry_delay => '1ms');
+	is($session->sync->{sqlstate}, '08001', 'nobody listens, and 50 pages are asked for: an error');
+};
+
 $session->end;
 done_testing();
