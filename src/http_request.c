@@ -368,6 +368,37 @@ text_info(CURL *easy, CURLINFO info)
 	return curl_easy_getinfo(easy, info, &value) == CURLE_OK ? value : NULL;
 }
 
+/*
+ * Where an answer points to, without what may be secret: credentials, of which
+ * libcurl adds ours to a relative target, query and fragment.
+ */
+static const char *
+redirect_target(CURL *easy)
+{
+	static const CURLUPart secret[] = {
+		CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_OPTIONS, CURLUPART_QUERY,
+		CURLUPART_FRAGMENT
+	};
+	const char *target = text_info(easy, CURLINFO_REDIRECT_URL);
+	CURLU	   *url = target ? curl_url() : NULL;
+	char	   *shown = NULL;
+	char	   *copy = NULL;
+
+	if (url && curl_url_set(url, CURLUPART_URL, target, 0) == CURLUE_OK)
+	{
+		for (int i = 0; i < (int) lengthof(secret); i++)
+			curl_url_set(url, secret[i], NULL, 0);
+		curl_url_get(url, CURLUPART_URL, &shown, 0);
+	}
+	curl_url_cleanup(url);
+	if (shown)
+		copy = palloc_extended(strlen(shown) + 1, MCXT_ALLOC_NO_OOM);
+	if (copy)
+		strcpy(copy, shown);
+	curl_free(shown);
+	return copy;
+}
+
 static const char *
 text_or_null(const char *text)
 {
@@ -384,7 +415,7 @@ describe_answer(HttpRequest *request, HttpResponse *response)
 	response->body = request->body;
 	response->length = request->length;
 	response->content_type = text_info(request->easy, CURLINFO_CONTENT_TYPE);
-	response->redirect = text_info(request->easy, CURLINFO_REDIRECT_URL);
+	response->redirect = redirect_target(request->easy);
 	response->retry_after = text_or_null(request->headers.retry_after);
 	response->date = text_or_null(request->headers.date);
 }

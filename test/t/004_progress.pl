@@ -136,11 +136,11 @@ $sync = YelpTest::sync($node, 'acme', 'yelp_sync.progress' => 'json');
 $api->faults();
 my @events = events($sync);
 is_deeply(shift @events,
-	{ type => 'start', message => 'start: account "acme" on server "yelp"' }, 'json: the start');
+	{ type => 'start', account => 'acme', message => 'start: account "acme" on server "yelp"' }, 'json: the start');
 is_deeply(
 	shift @events,
 	{
-		type => 'info', total_api => 1914, pages => 96, page_size => 20,
+		type => 'info', account => 'acme', total_api => 1914, pages => 96, page_size => 20,
 		message => '1914 programs in 96 pages of 20'
 	},
 	'json: the total');
@@ -151,7 +151,7 @@ like(delete $complete->{message},
 is_deeply(
 	$complete,
 	{
-		type => 'complete', status => 'synced', added => 3, updated => 10, unchanged => 1901,
+		type => 'complete', account => 'acme', status => 'synced', added => 3, updated => 10, unchanged => 1901,
 		deleted => 4, total_synced => 1914
 	},
 	'json: the end');
@@ -162,31 +162,33 @@ cmp_ok($timing->{total} + 0.02, '>=', $timing->{api} + $timing->{merge}, 'json: 
 is_deeply(
 	pop @events,
 	{
-		type => 'info', total_db => 1915, missing => 3, common => 1911, gone => 4,
+		type => 'info', account => 'acme', total_db => 1915, missing => 3, common => 1911, gone => 4,
 		message => '1915 stored: 3 missing here, 1911 common, 4 gone from the API'
 	},
 	'json: what is stored');
 my @again = grep { $_->{type} eq 'info' } @events;
 is_deeply(
 	\@again,
-	[ { type => 'info', message => 'reading the listing once more: programs seem to be gone' } ],
+	[ { type => 'info', account => 'acme', message => 'reading the listing once more: programs seem to be gone' } ],
 	'json: before a deletion the listing is read again');
 @events = grep { $_->{type} ne 'info' } @events;
 cmp_ok(scalar(@events), '>=', 3, 'json: progress');
 is_deeply([ grep { $_->{total} == 0 } @events ], [], 'json: progress: never without a total once that is known');
 my @wrong_events = grep {
-	join(' ', sort keys %$_) ne 'completed message percentage programs total type'
+	join(' ', sort keys %$_) ne 'account completed message percentage programs reading retries total type'
 	  || $_->{type} ne 'progress'
 	  || $_->{percentage} != int(100 * $_->{completed} / ($_->{total} || 1))
-	  || $_->{message} ne "fetched $_->{completed}/$_->{total} pages ($_->{percentage}%), $_->{programs} programs"
+	  || $_->{message} ne ($_->{reading} > 1 ? "reading $_->{reading}: " : '') . "fetched $_->{completed}/$_->{total} pages ($_->{percentage}%), $_->{programs} programs"
 } @events;
 is_deeply(\@wrong_events, [], 'json: progress: members and percentage');
+is_deeply([ sort { $a <=> $b } keys %{ { map { $_->{reading} => 1 } @events } } ], [ 1, 2 ],
+	'json: progress: of both readings');
 is($events[-1]{percentage}, 100, 'json: progress ends at 100');
 is(scalar(grep { $_->{message} !~ /^\{.*\}$/ } @{ $sync->{messages} }), 0, 'json: one object on one line each');
 is(scalar(grep { $_->{message} =~ /[{,] *"[a-z_]+" :|: / && $_->{message} !~ /"message"/ } @{ $sync->{messages} }),
 	0, 'json: compact');
 my ($raw) = grep { /"complete"/ } @{ $sync->{notices} };
-like($raw, qr/^\{"type":"complete","status":"synced","added":3,"updated":10,"unchanged":1901,"deleted":4,"total_synced":1914,"timing":\{"total":$seconds,"api":$seconds,"merge":$seconds\},"message":"complete: [^"]*"\}$/,
+like($raw, qr/^\{"type":"complete","account":"acme","status":"synced","added":3,"updated":10,"unchanged":1901,"deleted":4,"total_synced":1914,"timing":\{"total":$seconds,"api":$seconds,"merge":$seconds\},"message":"complete: [^"]*"\}$/,
 	'json: members in the documented order');
 
 note 'warnings';

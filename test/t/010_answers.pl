@@ -174,7 +174,7 @@ my @cases = (
 	(map { [ "status $_", 'HV000', qr/: HTTP status $_ /, status($_), hint => qr/Redirects/ ] }
 		301, 302, 303, 307, 308),
 	[ 'redirect elsewhere', 'HV000', qr/: HTTP status 302 /,
-		status(302, '', Location => 'http://127.0.0.1:1/programs/v1'), hint => qr/Redirects/,
+		status(302, '', Location => 'http://acme:s3cret@127.0.0.1:1/programs/v1?pw=s3cret'), hint => qr/Redirects/,
 		detail => qr/, which redirects to "http:\/\/127\.0\.0\.1:1\/programs\/v1"/ ],
 	[ 'redirect to itself', 'HV000', qr/: HTTP status 307 /,
 		status(307, '', Location => $api->url), hint => qr/Redirects/ ],
