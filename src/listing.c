@@ -12,15 +12,15 @@
  * The total is a hint for what to ask for: it may be cached, capped or
  * miscounted.  Where the listing ends is looked at.  The end is seen
  *
- * - behind a page that is shorter than the API's pages are, where the total says
- *	 the same, or
+ * - behind a page that is shorter than the API says its pages are, where the
+ *	 total agrees, or
  * - where a look behind the last program brought nothing new: an empty page,
  *	 an answer that there is no such page, or two pages of programs that came
  *	 before.
  *
- * Where the total is a multiple of the page size, and where all programs fit on
- * one page, whose size shows nothing, the look goes out together with the other
- * pages.  Otherwise it follows when all else has arrived and the end has not
+ * Where the total is a multiple of the page size, where all programs fit on one
+ * page, whose size shows nothing, and where the API does not say how long its
+ * pages are, the look goes out together with the other pages.  Otherwise it follows when all else has arrived and the end has not
  * been seen; and where more and more programs lie behind the total, more and
  * more pages are asked for at once.
  *
@@ -71,6 +71,19 @@ plan_until(Listing *listing, int64 end)
 	listing->planned += npages * listing->stride;
 }
 
+/*
+ * So many programs are expected: looks behind them, together with what else is
+ * asked for.  A multiple of the page size has such a look among its pages.
+ */
+static void
+look_behind(Listing *listing, int64 expected)
+{
+	if (expected == 0 || expected % listing->stride == 0 ||
+		expected == listing->looked_at)
+		return;
+	listing->look_at = listing->looked_at = expected;
+}
+
 void
 listing_init(Listing *listing, int page_size, int64 expected, bool strict)
 {
@@ -82,9 +95,8 @@ listing_init(Listing *listing, int page_size, int64 expected, bool strict)
 		listing->first_empty = -1;
 	listing->strict = strict;
 	listing->look_at = -1;
-	if (expected > 0 && expected % page_size != 0 &&
-		(strict || expected < page_size))
-		listing->look_at = expected;
+	if (strict || expected < page_size)
+		look_behind(listing, expected);
 	listing->lookahead = 1;
 	listing->look_end = expected;
 	plan_until(listing, Max(expected, 1));
@@ -95,14 +107,16 @@ listing_init(Listing *listing, int page_size, int64 expected, bool strict)
 /*
  * Is the page behind which the programs end shorter than the API's are?  Some
  * APIs serve smaller pages from some offset on, so that alone shows nothing: it
- * has to be the only one, and the total has to agree.
+ * has to be the only one, the API has to say that there might be more on it, and
+ * the total has to agree.
  */
 static bool
 ends_with_short_page(const Listing *listing)
 {
 	return !listing->strict && listing->short_end == listing->last_end &&
 		listing->short_end == listing->total && listing->nshort == 1 &&
-		listing->short_count < listing->max_count;
+		listing->short_count < listing->max_count &&
+		listing->short_count < listing->short_limit;
 }
 
 bool
@@ -293,19 +307,19 @@ close_at(Listing *listing, int64 offset)
 /*
  * The page, which is behind all programs, holds programs that came before: the
  * API repeats one of its pages there, or these programs are listed twice and
- * others follow.  So it takes a second such page to show the end.
+ * others follow.  So it takes a whole page, and a second one or a part, to show
+ * the end.
  */
 static void
 note_repeat(Listing *listing, const ListingPage *page)
 {
-	int64		other = listing->repeat_at;
+	bool		second = listing->repeat_at >= listing->last_end &&
+	listing->repeat_at != page->offset;
 
-	listing->repeat_at = page->offset;
-	if (other >= listing->last_end && other != page->offset)
-	{
-		close_at(listing, Max(other, page->offset));
-		listing->repeat_at = Min(other, page->offset);
-	}
+	if (second)
+		close_at(listing, Max(listing->repeat_at, page->offset));
+	else if (page->asked >= listing->stride)
+		listing->repeat_at = page->offset;
 	add_range(listing, page->offset + page->count, page->offset + page->asked);
 }
 
@@ -359,6 +373,7 @@ note_short_page(Listing *listing, const ListingPage *page)
 	{
 		listing->short_end = end;
 		listing->short_count = page->count;
+		listing->short_limit = page->limit;
 	}
 	add_range(listing, end, page->offset + page->asked);
 }
@@ -389,6 +404,8 @@ listing_add_page(Listing *listing, const ListingPage *page)
 
 	listing->outstanding--;
 	listing->pages += !nothing_new || page->offset == 0;
+	if (!listing->total_known && page->limit < 0)
+		look_behind(listing, page->total);
 	follow_total(listing, page->total);
 	if (page->count == 0 && page->asked >= listing->stride)
 		note_empty(listing, page->offset);

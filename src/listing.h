@@ -26,6 +26,7 @@ typedef struct Listing
 	int			max_ranges;
 	int64		planned;		/* all before was asked for or is a range */
 	int64		look_at;		/* where to look for the end, or -1 */
+	int64		looked_at;		/* where that was, or is to be, or 0 */
 	int64		look_end;		/* up to where to look for it */
 	int			lookahead;		/* pages to ask for in the next look */
 	int			outstanding;	/* pages asked for and not yet answered */
@@ -39,10 +40,11 @@ typedef struct Listing
 	/* Where the listing ends */
 	int64		last_end;		/* behind the last program that was new */
 	int64		closed_at;		/* a look from here brought nothing new, or -1 */
-	int64		repeat_at;		/* the first page behind last_end that only
-								 * repeats programs, or -1 */
+	int64		repeat_at;		/* a page behind last_end that only repeats
+								 * programs, or -1 */
 	int64		short_end;		/* behind the last page that was short, or -1 */
 	int			short_count;	/* programs on it */
+	int64		short_limit;	/* that it might have, says the API, or -1 */
 	int			nshort;			/* pages that were short */
 	bool		strict;			/* a short page does not show the end */
 	int			max_count;		/* programs on the longest page */

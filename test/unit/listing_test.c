@@ -26,6 +26,14 @@ typedef enum Beyond
 	BEYOND_BROKEN				/* 5xx or a time-out */
 } Beyond;
 
+/* What it says of how many programs a page might have */
+typedef enum LimitEcho
+{
+	LIMIT_SERVED,				/* as many as it does serve */
+	LIMIT_SILENT,
+	LIMIT_ASKED					/* as many as were asked for */
+} LimitEcho;
+
 typedef struct Api
 {
 	pg_prng_state random;
@@ -33,7 +41,7 @@ typedef struct Api
 	int			total;			/* that it reports */
 	int			largest;		/* programs per page at most */
 	int			from;			/* ... at this offset and behind it */
-	bool		honest;			/* its echo of the limit is what it serves */
+	LimitEcho	echo;
 	Beyond		beyond;
 	int			broken_at;		/* no page that begins here can be had, or -1 */
 	int			again_at;		/* here the first programs are listed again */
@@ -154,7 +162,8 @@ answer(Run *run, int i)
 		.offset = request.offset,
 		.asked = request.limit,
 		.total = api->total,
-		.limit = api->honest ? size : roll(api, 2) ? request.limit : -1,
+		.limit = api->echo == LIMIT_SERVED ? size :
+		api->echo == LIMIT_ASKED ? request.limit : -1,
 	};
 
 	if (request.offset == api->broken_at)
@@ -328,9 +337,21 @@ test_cases(void)
 	}, 40, 3, false);
 	test_case("smaller pages behind a capped total",
 			  (Api) {.count = 120,.total = 40,.largest = 8,.from = 60}, 0, 15, true);
+	test_case("no word of the size of pages", (Api)
+			  {
+		.count = 93,.total = 93,.echo = LIMIT_SILENT
+	}, 0, 6, true);
+	test_case("no word of the size of pages again", (Api)
+			  {
+		.count = 93,.total = 93,.echo = LIMIT_SILENT
+	}, 93, 6, true);
+	test_case("smaller pages up to the total", (Api)
+			  {
+		.count = 120,.total = 68,.largest = 8,.from = 60
+	}, 0, 18, true);
 	test_case("smaller pages", (Api)
 			  {
-		.count = 50,.total = 50,.largest = 10,.honest = true
+		.count = 50,.total = 50,.largest = 10
 	}, 0, 6, true);
 }
 
@@ -382,11 +403,11 @@ random_api(uint64 seed)
 	api.count = roll(&api, 3) == 0 ? roll(&api, 8) * 20 : roll(&api, MAX_PROGRAMS);
 	api.largest = roll(&api, 3) == 0 ? 1 + roll(&api, 25) : MAX_PROGRAMS;
 	api.from = roll(&api, 2) ? 0 : roll(&api, MAX_PROGRAMS);
-	api.honest = roll(&api, 2) == 0;
+	api.echo = (LimitEcho) roll(&api, LIMIT_ASKED + 1);
 	api.beyond = (Beyond) roll(&api, BEYOND_BROKEN + 1);
 	api.total = api.count;
 	api.broken_at = roll(&api, 4) == 0 ? (1 + roll(&api, 12)) * 20 : -1;
-	switch (roll(&api, 6))
+	switch (roll(&api, 7))
 	{
 		case 0:
 			api.total = Max(api.count - 1 - roll(&api, 40), 0);
@@ -399,6 +420,9 @@ random_api(uint64 seed)
 			break;
 		case 3:
 			api.total = roll(&api, 2 * MAX_PROGRAMS);
+			break;
+		case 4:
+			api.total = Min(api.from + api.largest, api.count);
 			break;
 	}
 	return api;
@@ -426,8 +450,8 @@ judge(const Run *run, const Api *api, int page_size)
 	int			limit = 300 + 4 * (Max(api->count, api->total) / size + 2);
 	int			programs = api->count - api->again;
 
-	/* A short last page that comes again and again is looked behind each time */
-	if (api->beyond == BEYOND_LAST_PAGE)
+	/* A page of one program that comes again and again is looked behind each time */
+	if (api->beyond == BEYOND_LAST_PAGE || api->beyond == BEYOND_FIRST_PAGE)
 		limit += MAX_PROGRAMS;
 	if (run->stalls > 0)
 		return "it waits for nothing";
@@ -464,8 +488,8 @@ test_oracle(int rounds)
 		Run			run;
 		const char *why;
 
-		/* Where pages get smaller on the way, only a strict reading is sure */
-		if (!strict)
+		/* Pages that get smaller while the API denies it take a strict reading */
+		if (!strict && api.echo == LIMIT_ASKED)
 			api.from = 0;
 		list_again(&api, page_size);
 		read_listing(&run, &api, page_size, roll(&api, 4) ? expected : 0, strict);
