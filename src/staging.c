@@ -212,8 +212,6 @@ add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
 	document = text_datum(program->document, program->length);
 	error_context_stack = callback.previous;
 
-	if (program->problems)
-		note_problems(staging, id, program->problems);
 	id_hash = fingerprint_of_id(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
 	mark = known_mark(staging->known, id_hash);
 	if (mark)
@@ -223,6 +221,8 @@ add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
 		add_row(staging, id, program, document, place);
 		fresh = count_new(staging, id_hash, program->fingerprint);
 	}
+	if (fresh && program->problems)
+		note_problems(staging, id, program->problems);
 	pfree(DatumGetPointer(document));
 	return fresh;
 }
