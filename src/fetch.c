@@ -104,12 +104,26 @@ read_again(Fetch *fetch, const char *why)
 							fetch->fetched.programs.count));
 }
 
-/* May another reading show more than this one? */
+/*
+ * May another reading show more than this one?  Not where the total exceeds the
+ * programs by as much as last time, when two readings could not settle it, and
+ * nothing is missing.
+ */
 static bool
-is_worth_another(FetchDoubt doubt)
+is_worth_another(const Fetched *fetched, int64 surplus, FetchLacks lacks, void *arg)
 {
-	return doubt == DOUBT_MISMATCH || doubt == DOUBT_GAP ||
-		doubt == DOUBT_FEWER || doubt == DOUBT_MOVING;
+	switch (fetched->doubt)
+	{
+		case DOUBT_MISMATCH:
+		case DOUBT_GAP:
+		case DOUBT_MOVING:
+			return true;
+		case DOUBT_FEWER:
+			return fetched->reading.total - fetched->programs.count != surplus ||
+				lacks(arg, fetched);
+		default:
+			return false;
+	}
 }
 
 static void
@@ -127,12 +141,12 @@ tell_done(const Fetch *fetch)
 }
 
 Fetched    *
-fetch_programs(Fetch *fetch, int64 expected, FetchLacks lacks, void *arg)
+fetch_programs(Fetch *fetch, FetchExpected expected, FetchLacks lacks, void *arg)
 {
 	Fetched    *fetched = &fetch->fetched;
 
-	read_listing(fetch, expected);
-	if (is_worth_another(fetched->doubt))
+	read_listing(fetch, expected.programs);
+	if (is_worth_another(fetched, expected.surplus, lacks, arg))
 		read_again(fetch, "it does not show what it reports");
 	while (fetched->doubt == DOUBT_NONE && !fetched->confirmed &&
 		   lacks(arg, fetched))

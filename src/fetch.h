@@ -46,6 +46,14 @@ typedef struct Fetched
 	int64		elapsed;		/* microseconds */
 } Fetched;
 
+/* What the account is expected to list; a wrong guess costs requests only. */
+typedef struct FetchExpected
+{
+	int64		programs;		/* 0 for unknown: decides how many pages are
+								 * asked for before the first has arrived */
+	int64		surplus;		/* by which the total exceeded them last time */
+} FetchExpected;
+
 /* Are programs stored that the last reading did not bring? */
 typedef bool (*FetchLacks) (void *arg, const Fetched *fetched);
 
@@ -55,15 +63,12 @@ extern Fetch *fetch_create(const Account *account, Known *known,
 
 /*
  * Fetches all programs: once, or as often as it takes to prove what is gone.
- * The number that is expected, 0 for unknown, decides how many pages are asked
- * for before the first has arrived; a wrong one costs requests and nothing else.
- *
  * What did not arrive is proved to be gone where there is no doubt and the
  * programs are confirmed.  The result lives as long as the memory context.
  * Raises the errors of fetch_error.c and what CHECK_FOR_INTERRUPTS raises;
  * nothing is left behind then.
  */
-extern Fetched *fetch_programs(Fetch *fetch, int64 expected,
+extern Fetched *fetch_programs(Fetch *fetch, FetchExpected expected,
 							   FetchLacks lacks, void *arg);
 
 #endif							/* YELP_SYNC_FETCH_H */

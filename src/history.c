@@ -12,26 +12,39 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-int64
-history_last_listed(const char *schema, const char *username, const char *server)
+/* A column of the only row, or -1. */
+static int64
+number_of(int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+									  column, &isnull);
+
+	return isnull ? -1 : DatumGetInt64(value);
+}
+
+LastRun
+history_last_run(const char *schema, const char *username, const char *server)
 {
 	Oid			types[] = {TEXTOID, TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(username), CStringGetTextDatum(server)};
-	char	   *sql = psprintf("SELECT listed::pg_catalog.int8 FROM %s.yelp_sync_runs"
+	char	   *sql = psprintf("SELECT listed::pg_catalog.int8, programs::pg_catalog.int8"
+							   " FROM %s.yelp_sync_runs"
 							   " WHERE username::pg_catalog.text OPERATOR(pg_catalog.=) $1"
 							   "  AND server::pg_catalog.text OPERATOR(pg_catalog.=) $2"
 							   "  AND listed IS NOT NULL"
 							   "  AND listed IS NOT NULL"
 							   " ORDER BY run_id DESC LIMIT 1", schema);
-	Datum		listed;
-	bool		isnull;
+	LastRun		last = {-1, -1};
 
 	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
-	if (SPI_processed == 0)
-		return -1;
-	listed = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	return isnull ? -1 : DatumGetInt64(listed);
+	if (SPI_processed > 0)
+	{
+		last.listed = number_of(1);
+		last.total = number_of(2);
+	}
+	return last;
 }
 
 static Datum

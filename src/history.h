@@ -20,16 +20,19 @@ typedef struct SyncRun
 	TimestampTz started_at;
 	TimestampTz finished_at;
 	int64		merge_us;
-	int64		last_listed;	/* programs by the sync before, or -1 */
 	ArrayBuildState *warnings;	/* text[]; NULL: none */
 } SyncRun;
 
-/*
- * How many programs were listed last time, or -1.  Needs an SPI connection; the
- * schema is quoted.
- */
-extern int64 history_last_listed(const char *schema, const char *username,
-								 const char *server);
+/* What the sync before brought. */
+typedef struct LastRun
+{
+	int64		listed;			/* programs that arrived, or -1 */
+	int64		total;			/* that the API reported, or -1 */
+} LastRun;
+
+/* Needs an SPI connection; the schema is quoted. */
+extern LastRun history_last_run(const char *schema, const char *username,
+								const char *server);
 
 /* Adds a row.  Needs an SPI connection. */
 extern void history_add(const char *schema, const SyncRun *run, const Fetched *fetched,

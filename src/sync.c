@@ -261,19 +261,24 @@ log_run(const Sync *sync)
 
 /* As many rows as programs were listed last time, none where that is unknown. */
 static int64
-expected_rows(int64 last_listed)
+expected_rows(LastRun last)
 {
-	return Min(Max(last_listed, 0), PAGE_MAX_TOTAL);
+	return Min(Max(last.listed, 0), PAGE_MAX_TOTAL);
 }
 
-/* As many programs as last time, or as are stored. */
-static int64
-expected_programs(const Sync *sync)
+/* What last time brought; without a last time, what is stored. */
+static FetchExpected
+expect_programs(const Sync *sync)
 {
-	int64		last_listed = sync->run.last_listed;
+	LastRun		last = sync->last;
+	bool		unknown = last.listed < 0;
+	FetchExpected expected = {
+		.programs = unknown ? sync->merge.stored.count : last.listed,
+		.surplus = unknown ? 0 : last.total - last.listed,
+	};
 
-	return Min(last_listed < 0 ? sync->merge.stored.count : last_listed,
-			   PAGE_MAX_TOTAL);
+	expected.programs = Min(expected.programs, PAGE_MAX_TOTAL);
+	return expected;
 }
 
 /* A FetchLacks: would the merge delete something? */
@@ -331,10 +336,10 @@ read_known(Sync *sync)
 
 	server_encoding_prepare();
 	fingerprint_set_seed(GetSystemIdentifier());
-	sync->run.last_listed = history_last_listed(merge->schema, sync->username,
-												sync->account->server);
+	sync->last = history_last_run(merge->schema, sync->username,
+								  sync->account->server);
 	merge->known = known_read(merge->schema, merge->partitioned, sync->username,
-							  expected_rows(sync->run.last_listed));
+							  expected_rows(sync->last));
 	merge->stored = known_set(merge->known);
 }
 
@@ -356,7 +361,7 @@ sync_fetch(Sync *sync)
 	Fetch	   *fetch = fetch_create(sync->account, sync->merge.known,
 									 &sync->progress);
 
-	sync->fetched = fetch_programs(fetch, expected_programs(sync),
+	sync->fetched = fetch_programs(fetch, expect_programs(sync),
 								   lists_all(sync->account) ? lacks_programs : lacks_nothing,
 								   &sync->merge);
 }

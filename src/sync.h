@@ -28,6 +28,7 @@ typedef struct Sync
 	Merge		merge;
 	Progress	progress;
 	Fetched    *fetched;
+	LastRun		last;			/* the sync before */
 	SyncRun		run;
 	ErrorData  *error;			/* that it failed with, or NULL */
 	int64		started;		/* by clock_us */

@@ -113,6 +113,20 @@ subtest 'a total that is always one above' => sub {
 		'nothing is deleted, and what is not listed is returned');
 	my ($warning) = grep { $_->{level} eq 'WARNING' } @{ $result->{messages} };
 	like($warning->{hint}, qr/trust_total/, 'the hint names the way out');
+	$session->run("DELETE FROM yelp_programs WHERE program_id = '$removed->[0]'");
+	$api->reset('counters');
+	is_deeply($session->sync->{rows}, [], 'with nothing missing');
+	is((grep { $_->{offset} == 0 } $api->log), 1, '... the listing is read once');
+	is($session->value('SELECT status FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1'), 'partial',
+		'... and the sync is partial all the same');
+	$api->config(total_offset => 2);
+	$api->reset('counters');
+	is_deeply($session->sync->{rows}, [], 'two above');
+	is((grep { $_->{offset} == 0 } $api->log), 2, '... may be a program that was missed: the listing is read twice');
+	$api->config(total_offset => 1);
+	$removed = $api->mutate(remove => 1, seed => 1)->{removed};
+	is_deeply($session->sync->{rows}, [ { action => 'missing', program_id => $removed->[0], changed => undef } ],
+		'another program goes, and is missing');
 	$session->options(trust_total => 'off');
 	is_deeply(actions($session->sync), { deleted => 1 }, 'which helps');
 	is_deeply($session->sync->{warnings}, [], 'for good');
