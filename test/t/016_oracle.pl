@@ -122,6 +122,12 @@ sub check_failure
 			  sort keys %{ { %$before, %$after } }));
 }
 
+# How often the listing was read, as the API sees it
+sub readings
+{
+	return scalar grep { $_->{offset} == 0 && $_->{status} == 200 } $api->log;
+}
+
 # No listed program is deleted; where all is synced each is stored, and no other is
 sub check_stored
 {
@@ -134,12 +140,13 @@ sub check_stored
 
 	push @broken, none('deleted and listed', grep { $listed->{$_} } @deleted);
 	push @broken, none('deleted without proof', @deleted) unless $state->can_prove;
+	push @broken, none('deleted after a single reading', @deleted) if @deleted && readings() < 2;
 	push @broken, none('stored and never listed', without($after, { %$before, %$listed }));
 	# A page that is not had leaves its programs as they were
 	@other = grep { !$before->{$_} || $before->{$_}{place} ne $after->{$_}{place} } @other
 	  unless $state->can_read_all;
 	push @broken, none('stored otherwise than listed', @other);
-	push @broken, none('listed and not stored', without($listed, $after)) if $state->can_read_all;
+	push @broken, none('listed and not stored', grep { !$after->{$_} } $state->readable);
 	return @broken;
 }
 
@@ -219,7 +226,25 @@ sub check_history
 	  if $state->can_read_all;
 	push @broken, same('history: failed_pages', [ $run->{failed_pages} ], [0])
 	  unless $state->is_broken;
+	push @broken, check_problems($state, $result);
 	return @broken;
+}
+
+# Those of programs that were read in full are counted, whichever these are; of an id that comes
+# twice either text may count
+sub check_problems
+{
+	my ($state, $result) = @_;
+	my $listed = $state->listed;
+	my $count = $result->{run}{problems};
+	my $most = grep { $listed->{$_}{odd} } keys %$listed;
+	my $least = grep { $listed->{$_}{odd} } map { keys %{ $result->{$_} } } qw(added updated);
+	my $twice = @{ $state->{programs} } - $state->unusable - keys %$listed;
+	my $warnings = grep { /with fields that could not be read/ } @{ $result->{warnings} };
+
+	return (
+		$least - $twice <= $count && $count <= $most + $twice ? () : "problems: $count, not $least to $most",
+		same('warnings of problems', [$warnings], [ $count > 0 ? 1 : 0 ]));
 }
 
 # ---- worlds ----
@@ -268,6 +293,7 @@ sub run_world
 	begin_world($world, $account);
 	foreach my $state ($world->states)
 	{
+		$api->reset('counters');
 		$api->config(%{ $state->{api} });
 		$api->set_programs($account, $state->texts);
 		my $result = sync($account);

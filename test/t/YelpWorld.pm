@@ -225,13 +225,15 @@ sub program
 {
 	my ($fields) = @_;
 	my $data = spell($fields, ', ', ': ', sub { $canonical{ $_[0] } // $_[0] }, \&in_order_of_jsonb);
+	my @values = column_values($fields);
 
 	return {
 		fields => $fields,
 		id => $fields->{program_id} =~ s/"//gr,
 		text => spell($fields, pick(',', ', ', ",\n"), pick(':', ' : '), sub { $_[0] },
 			sub { shuffled(sort @_) }),
-		columns => join('|', column_values($fields), $data),
+		columns => join('|', @values, $data),
+		odd => $values[-1] ne $null,
 	};
 }
 
@@ -355,7 +357,7 @@ sub choose_api
 
 	if ($size > 1 && chance(40))
 	{
-		$clamp = 1 + roll($size - 1);
+		$clamp = pick(1, map { 1 + roll($size - 1) } 1 .. 3);
 		$from = pick(0, 0, $size, 2 * $size, roll($most_programs));
 	}
 	$self->{smallest_page} = $clamp;
@@ -370,9 +372,11 @@ sub choose_api
 		echo_limit => pick('served', 'asked'),
 		omit => [ grep { chance(25) } qw(offset limit program_status) ],
 	};
-	# A page's number says where it begins only where the size of pages is known
 	my $api = $self->{api};
+	# A page's number says where it begins only where the size of pages is known
 	@{ $api->{omit} } = grep { $_ ne 'limit' } @{ $api->{omit} } if $api->{echo_offset} =~ /page/;
+	# Where pages get smaller, and are said not to, a short one may be the end
+	$api->{echo_limit} = 'served' if $from > 0;
 	$self->choose_total($from + $clamp);
 	return;
 }
@@ -382,8 +386,8 @@ sub choose_total
 {
 	my ($self, $page_end) = @_;
 	my $size = $self->{server}{page_size};
-	my $off = pick(1, 1, 2, $size, 1 + roll(60));
-	my $cap = pick($size, 2 * $size, roll($most_programs), $page_end);
+	my $off = pick(1, 1, 2, $size, 1 + roll(60), pick(1 + roll(60), 5000));
+	my $cap = $page_end != $size && chance(50) ? $page_end : pick($size, 2 * $size, roll($most_programs));
 	my $counts = $self->{counts};
 
 	@$self{qw(total_is total)} = @{ pick(
@@ -454,7 +458,7 @@ sub new
 		delays => chance(30),
 		# How many of a hundred fields, listings and syncs are odd
 		odd => pick(0, 0, 3, 20),
-		twice => pick(0, 0, 0, 0, 30),
+		twice => pick(0, 0, 0, 50),
 		unusable => pick(0, 0, 0, 0, 30),
 		broken => pick(0, 0, 0, 40),
 	}, $class;
@@ -521,7 +525,7 @@ The listing, as the API spells it.
 =item $state->listed
 
 The programs that are listed, by id; of one that is listed twice the later.  C<text> is how it
-is spelt, C<columns> what its row must hold.
+is spelt, C<columns> what its row must hold, and C<odd> whether that has problems.
 
 =cut
 
@@ -551,9 +555,9 @@ Whether a look behind the last program shows that there is nothing.
 
 Whether the sync may raise an error.
 
-=item $state->can_read_all
+=item $state->can_read_all, $state->readable
 
-Whether all programs can be had.
+Whether all programs can be had; the ids of those that can in any case.
 
 =item $state->can_tell_missing
 
@@ -583,13 +587,34 @@ sub end_can_be_seen
 	return $self->{api}{beyond} !~ /^5/ || @{ $self->{programs} } == 0;
 }
 
+sub first_page_size
+{
+	my ($self) = @_;
+	my ($api, $size) = ($self->{api}, $self->{server}{page_size});
+	return $api->{serve_from_offset} == 0 ? $api->{serve_at_most} // $size : $size;
+}
+
 # Without its first page a listing has no total
 sub may_fail
 {
 	my ($self) = @_;
 	return $self->is_broken
 	  && ($self->{server}{partial} eq 'off'
-		|| $self->{api}{broken_position} < $self->{server}{page_size});
+		|| $self->{api}{broken_position} < $self->first_page_size);
+}
+
+# What lies behind a page that cannot be had is read where the total says so
+sub readable
+{
+	my ($self) = @_;
+	my ($programs, $broken) = ($self->{programs}, $self->{api}{broken_position});
+	my $size = $self->{server}{page_size};
+	my $partial = $self->{server}{partial} eq 'on';
+
+	return map { $programs->[$_]{id} } grep {
+		!$programs->[$_]{unusable} && (!defined $broken || $_ <= $broken - $size
+			|| ($partial && $_ >= $broken + $size && $_ < $self->{api}{total}))
+	} 0 .. $#$programs;
 }
 
 sub can_read_all
