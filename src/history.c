@@ -33,7 +33,6 @@ history_last_run(const char *schema, const char *username, const char *server)
 							   " WHERE username::pg_catalog.text OPERATOR(pg_catalog.=) $1"
 							   "  AND server::pg_catalog.text OPERATOR(pg_catalog.=) $2"
 							   "  AND listed IS NOT NULL"
-							   "  AND listed IS NOT NULL"
 							   " ORDER BY run_id DESC LIMIT 1", schema);
 	LastRun		last = {-1, -1};
 
