@@ -117,7 +117,7 @@ sub test_syncs
 # ---- syncs that fail ----
 
 my %failing = (
-	refused => '28000', html => '22032', missing => 'HV021', reset => '08006', cut => '08006',
+	refused => 'HV000', html => '22032', missing => 'HV021', reset => '08006', cut => '08006',
 	untrusted => '08001', unwelcome => '08001');
 
 $session->value(q{
