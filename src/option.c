@@ -445,6 +445,8 @@ option_set_stored(Account *account, List *options, Oid catalog)
 
 		if (rule)
 			set_option(account, rule, defGetString(def));
+		if (strcmp(def->defname, "max_deleted") == 0)
+			account->max_deleted_given = true;
 	}
 }
 

@@ -40,6 +40,7 @@ typedef struct Account
 	/* When to believe that programs are gone */
 	bool		trust_total;
 	double		max_deleted;	/* percent of the stored programs */
+	bool		max_deleted_given;	/* it is not the default */
 } Account;
 
 /* Sets every option that has a default. */

@@ -173,7 +173,7 @@ warn_mass_deletion(const Account *account, const Merge *merge, int64 unlisted)
 							  account->max_deleted),
 					 psprintf("If they really are gone, run: ALTER SERVER %s OPTIONS (%s max_deleted '100%%'); and sync again.",
 							  quote_identifier(account->server),
-							  account->max_deleted == 50 ? "ADD" : "SET"));
+							  account->max_deleted_given ? "SET" : "ADD"));
 }
 
 /* Decides whether to delete what is not listed, and says why not. */

@@ -138,6 +138,13 @@ subtest 'most programs are no longer listed' => sub {
 	my $result = $session->sync;
 	is_deeply(actions($result), { missing => 60 }, 'nothing is deleted');
 	like($result->{warnings}[0], qr/^60 of 100 programs of account "acme" are no longer listed/, 'a WARNING says so');
+	foreach my $max_deleted (undef, '50%')
+	{
+		$session->options(max_deleted => $max_deleted);
+		my ($warning) = grep { $_->{level} eq 'WARNING' } @{ $session->sync->{messages} };
+		my ($sql) = $warning->{hint} =~ /(ALTER SERVER .*?;)/;
+		is($session->run("BEGIN; $sql ROLLBACK")->{error}, undef, "its hint can be run: $sql");
+	}
 	$session->options(max_deleted => '60%');
 	is_deeply(actions($session->sync), { deleted => 60 }, 'max_deleted decides');
 };
