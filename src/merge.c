@@ -168,7 +168,7 @@
 	" UNION ALL SELECT 'missing', program_id::pg_catalog.text, NULL FROM " MISSING \
 	" WHERE NOT $2"
 
-/* Of an account with many rows, one in so many is written for its spelling. */
+/* Where so many rows arrive, one in so many is written for its spelling. */
 #define MANY_ROWS 1000
 #define RESPELLED_SHARE INT64CONST(10)
 
@@ -399,7 +399,7 @@ execute_merge(Merge *merge, const Fetched *fetched)
 		BoolGetDatum(merge->delete_gone),
 		TimestampTzGetDatum(merge->at),
 		Int32GetDatum(fetched->first_pass),
-		Int64GetDatum(merge->stored.count > MANY_ROWS ? RESPELLED_SHARE : 1),
+		Int64GetDatum(fetched->staging.count > MANY_ROWS ? RESPELLED_SHARE : 1),
 		Int64GetDatum((int64) pg_prng_uint64(&pg_global_prng_state)),
 	};
 
