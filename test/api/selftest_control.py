@@ -86,13 +86,15 @@ def _(api):
     for refusal in (403, 503, "reset"):
         api.order("limiter", token_bucket={"rate": 0.001, "refusal": refusal})
         equal(api.get().status, 200)
-        equal(api.get().status, None if refusal == "reset" else refusal)
+        with contextlib.suppress(ConnectionResetError):
+            equal(api.get().status, None if refusal == "reset" else refusal)
     api.order("limiter")
     api.order("config", max_connections=1)
     fault(api, {"hold": True}, times=1)
     with api.ask() as held:
         api.poll_counter("held", 1)
-        equal(api.get().status, None)
+        with contextlib.suppress(ConnectionResetError):     # while it connects, or later
+            equal(api.get().status, None)
         equal(api.read("counters")["turned_away"], 1)
         api.order("release")
         equal(Response(held).status, 200)
