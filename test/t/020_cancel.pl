@@ -247,6 +247,23 @@ sub connections_are
 	return;
 }
 
+# Syncs.  How many connections that opens depends on how soon one is free for the
+# next page; so none is answered before as many are asked for as the server lets
+# it.  No later sync can need another connection, whatever it asks for.
+sub open_all_connections
+{
+	my ($session, $phase, $account) = @_;
+
+	$api->faults({ action => { hold => \1 } });
+	$session->begin("SELECT FROM yelp_sync('$account')");
+	$api->poll_counter('held', $phase->{connections});
+	$api->faults;
+	$api->release;
+	my $result = $session->result;
+	die "$result->{error}\n" if $result->{error};
+	return;
+}
+
 # A session and what it holds.  One whose fetch is over keeps its connections for
 # the next sync, as after any sync: so it has all that it may have before.
 sub start_session
@@ -254,7 +271,7 @@ sub start_session
 	my ($phase, $account) = @_;
 	my $session = YelpBackend->new($node);
 
-	$session->open_connections($api, $account, $phase->{connections}) if $phase->{connections};
+	open_all_connections($session, $phase, $account) if $phase->{connections};
 	return ($session, {
 		sockets => $session->sockets,
 		threads => $session->threads,

@@ -106,31 +106,6 @@ sub result
 
 =pod
 
-=item $session->open_connections($api, $account, $count)
-
-Syncs an account so that the session keeps exactly $count connections: what the server's option
-C<concurrency> allows.  No later sync can need another one.
-
-=cut
-
-# How many a sync opens depends on how soon one is free for the next page; so none is
-# answered before as many are asked for as may be at once.
-sub open_connections
-{
-	my ($self, $api, $account, $count) = @_;
-
-	$api->faults({ action => { hold => \1 } });
-	$self->begin_sync($account);
-	$api->poll_counter('held', $count);
-	$api->faults;
-	$api->release;
-	my $result = $self->result;
-	die "$account: $result->{error}\n" if defined $result->{error};
-	return;
-}
-
-=pod
-
 =item $session->end
 
 Disconnects, and returns when the process is gone.
