@@ -123,8 +123,7 @@ sub test_page
 	$session->reset_peak;
 	my $ended = $session->sync('worst');
 	my $peak = $session->memory('VmHWM') - $idle;
-	is($ended->{sqlstate} // join(' ', (map { $_->{action} } grep { $_ } @{ $ended->{rows} }[0 .. 0]), scalar @{ $ended->{rows} }),
-		$result, "$name: the result");
+	is($ended->{sqlstate} // scalar(@{ $ended->{rows} }) . ' changed', $result, "$name: the result");
 	cmp_ok($peak, '<=', $most_page_kb, "$name: kB more than when idle");
 	note("$name: $peak kB more than $idle kB");
 	$session->end;
