@@ -179,39 +179,30 @@ RETURN jsonb_build_array(
 COMMENT ON FUNCTION @extschema@.yelp_sync_rest(jsonb) IS
 'what no column of yelp_programs but data shows of a program''s document';
 
+CREATE FUNCTION @extschema@.yelp_sync_differences(
+	stored @extschema@.yelp_sync_values, new @extschema@.yelp_sync_values)
+RETURNS text[]
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.yelp_sync_differences(
+	@extschema@.yelp_sync_values, @extschema@.yelp_sync_values) IS
+'the names of the columns in which two rows differ';
+
 CREATE FUNCTION @extschema@.yelp_sync_changed(
-	stored @extschema@.yelp_sync_values, stored_document jsonb, document jsonb,
-	problems text[])
+	stored @extschema@.yelp_sync_values, new @extschema@.yelp_sync_values,
+	stored_document jsonb, document jsonb)
 RETURNS SETOF text[]
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
-	SELECT CASE WHEN columns.changed = '{}' AND stored_document <> document
-		THEN '{data}' ELSE columns.changed END
-	FROM (SELECT array_remove(ARRAY[
-			CASE WHEN stored.program_type IS DISTINCT FROM new.program_type THEN 'program_type' END,
-			CASE WHEN stored.program_status IS DISTINCT FROM new.program_status THEN 'program_status' END,
-			CASE WHEN stored.program_pause_status IS DISTINCT FROM new.program_pause_status THEN 'program_pause_status' END,
-			CASE WHEN stored.start_date IS DISTINCT FROM new.start_date THEN 'start_date' END,
-			CASE WHEN stored.end_date IS DISTINCT FROM new.end_date THEN 'end_date' END,
-			CASE WHEN stored.yelp_business_id IS DISTINCT FROM new.yelp_business_id THEN 'yelp_business_id' END,
-			CASE WHEN stored.partner_business_id IS DISTINCT FROM new.partner_business_id THEN 'partner_business_id' END,
-			CASE WHEN stored.budget IS DISTINCT FROM new.budget THEN 'budget' END,
-			CASE WHEN stored.max_bid IS DISTINCT FROM new.max_bid THEN 'max_bid' END,
-			CASE WHEN stored.ad_cost IS DISTINCT FROM new.ad_cost THEN 'ad_cost' END,
-			CASE WHEN stored.currency IS DISTINCT FROM new.currency THEN 'currency' END,
-			CASE WHEN stored.fee_period IS DISTINCT FROM new.fee_period THEN 'fee_period' END,
-			CASE WHEN stored.is_autobid IS DISTINCT FROM new.is_autobid THEN 'is_autobid' END,
-			CASE WHEN stored.billed_impressions IS DISTINCT FROM new.billed_impressions THEN 'billed_impressions' END,
-			CASE WHEN stored.billed_clicks IS DISTINCT FROM new.billed_clicks THEN 'billed_clicks' END,
-			CASE WHEN stored.active_features IS DISTINCT FROM new.active_features THEN 'active_features' END,
-			CASE WHEN stored.available_features IS DISTINCT FROM new.available_features THEN 'available_features' END,
-			CASE WHEN stored.problems IS DISTINCT FROM new.problems THEN 'problems' END,
-			CASE WHEN @extschema@.yelp_sync_rest(stored_document) <> @extschema@.yelp_sync_rest(document) THEN 'data' END
-		], NULL) AS changed
-		FROM @extschema@.yelp_sync_columns(document, problems) AS new) AS columns;
+	SELECT CASE WHEN stored_document <> document AND (columns.changed = '{}'
+			OR @extschema@.yelp_sync_rest(stored_document) <> @extschema@.yelp_sync_rest(document))
+		THEN columns.changed || 'data'::text ELSE columns.changed END
+	FROM (SELECT @extschema@.yelp_sync_differences(stored, new) AS changed OFFSET 0) AS columns;
 END;
 
-COMMENT ON FUNCTION @extschema@.yelp_sync_changed(@extschema@.yelp_sync_values, jsonb, jsonb, text[]) IS
+COMMENT ON FUNCTION @extschema@.yelp_sync_changed(
+	@extschema@.yelp_sync_values, @extschema@.yelp_sync_values, jsonb, jsonb) IS
 'the columns in which a stored program differs from a document; none where only the spelling does';
 
 --

@@ -43,18 +43,10 @@
 
 /*
  * Names in a statement: %1$s is the extension's schema, %2$s the fetched rows,
- * %3$s "ONLY " unless the table is partitioned.
+ * %3$s "ONLY " unless the table is partitioned; %4$s are the columns that
+ * yelp_sync_columns() fills, %5$s the same of "p" and %6$s of "a".
  */
 #define EQ "OPERATOR(pg_catalog.=)"
-
-/* The columns that yelp_sync_columns() fills, each with a prefix */
-#define COLUMNS_OF(p) \
-	p "program_type, " p "program_status, " p "program_pause_status, " \
-	p "start_date, " p "end_date, " \
-	p "yelp_business_id, " p "partner_business_id, " \
-	p "budget, " p "max_bid, " p "ad_cost, " p "currency, " p "fee_period, " \
-	p "is_autobid, " p "billed_impressions, " p "billed_clicks, " \
-	p "active_features, " p "available_features, " p "problems"
 
 /* The rows of the last pass, which has each program once */
 #define PASS_ROWS \
@@ -105,13 +97,14 @@
 	" SELECT f.program_id, f.fingerprint, m.data, a.*, c.changed" \
 	" FROM %2$s f" \
 	" CROSS JOIN LATERAL (SELECT p.program_id, p.data," \
-	"   ROW(" COLUMNS_OF("p.") ")::%1$s.yelp_sync_values AS columns" \
+	"   ROW(%5$s)::%1$s.yelp_sync_values AS columns" \
 	"  FROM " STORED " p" \
 	"  WHERE p.username " EQ " $1 AND p.program_id " EQ " f.program_id" \
 	"   AND NOT COALESCE(f.fingerprint " EQ " p.fingerprint, false) OFFSET 0) s" \
 	" CROSS JOIN LATERAL " DOCUMENT_OF("s.program_id") " m" \
-	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data, m.problems) a" \
-	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(s.columns, s.data, m.data, m.problems) c(changed)" \
+	" CROSS JOIN LATERAL (SELECT * FROM %1$s.yelp_sync_columns(m.data, m.problems) OFFSET 0) a" \
+	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(s.columns," \
+	"  ROW(%6$s)::%1$s.yelp_sync_values, s.data, m.data) c(changed)" \
 	" WHERE f.document IS NOT NULL AND " ANY_STORED \
 	")"
 
@@ -119,8 +112,8 @@
 #define UPDATED_CTE(name, condition) \
 	name " AS (" \
 	" UPDATE " STORED " t" \
-	" SET (" COLUMNS_OF("") ", data, fingerprint, updated_at) =" \
-	"  ROW(" COLUMNS_OF("a.") ", a.data, a.fingerprint," \
+	" SET (%4$s, data, fingerprint, updated_at) =" \
+	"  ROW(%6$s, a.data, a.fingerprint," \
 	"   CASE WHEN pg_catalog.cardinality(a.changed) " EQ " 0 THEN t.updated_at ELSE $3 END)" \
 	" FROM altered a" \
 	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.program_id AND " IS_WRITTEN " AND " condition \
@@ -137,7 +130,7 @@
 #define ADDED_CTE \
 	"added AS (" \
 	" INSERT INTO %1$s.yelp_programs AS t" \
-	"  (username, program_id, " COLUMNS_OF("") ", data, fingerprint, created_at, updated_at)" \
+	"  (username, program_id, %4$s, data, fingerprint, created_at, updated_at)" \
 	" SELECT $1, f.program_id, a.*, m.data, f.fingerprint, $3, $3" \
 	" FROM %2$s f CROSS JOIN LATERAL " DOCUMENT_OF("f.program_id") " m" \
 	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data, m.problems) a" \
@@ -382,6 +375,19 @@ source_of(const Fetched *fetched)
 	return fetched->first_pass > 1 ? PASS_ROWS : FETCHED;
 }
 
+/* The columns that a program's document fills, as a list. */
+static char *
+filled_columns(const Merge *merge, const char *prefix)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < merge->filled->natts; i++)
+		appendStringInfo(&list, "%s%s%s", i > 0 ? ", " : "", prefix,
+						 quote_identifier(NameStr(TupleDescAttr(merge->filled, i)->attname)));
+	return list.data;
+}
+
 static void
 execute_merge(Merge *merge, const Fetched *fetched)
 {
@@ -393,7 +399,10 @@ execute_merge(Merge *merge, const Fetched *fetched)
 	SPIExecuteOptions options = {.dest = &receiver.pub};
 	ParamListInfo params = makeParamList(lengthof(types));
 	char	   *sql = psprintf(MERGE_STATEMENT, merge->schema,
-							   source_of(fetched), only_clause(merge));
+							   source_of(fetched), only_clause(merge),
+							   filled_columns(merge, ""),
+							   filled_columns(merge, "p."),
+							   filled_columns(merge, "a."));
 	Datum		values[] = {
 		CStringGetTextDatum(merge->username),
 		BoolGetDatum(merge->delete_gone),

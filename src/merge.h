@@ -5,6 +5,7 @@
 #ifndef YELP_SYNC_MERGE_H
 #define YELP_SYNC_MERGE_H
 
+#include "access/tupdesc.h"
 #include "datatype/timestamp.h"
 
 #include "fetch.h"
@@ -16,6 +17,7 @@ typedef struct Merge
 	const char *schema;			/* where the extension's tables are, quoted */
 	const char *username;
 	bool		partitioned;	/* is yelp_programs? */
+	TupleDesc	filled;			/* its columns that a program's document fills */
 	Known	   *known;			/* what is stored; NULL when it is merged */
 	ProgramSet	stored;			/* the same, as a set */
 	bool		delete_gone;	/* else what is not listed is left alone */

@@ -327,6 +327,7 @@ prepare_tables(Sync *sync)
 
 	sync->merge.schema = tables.schema;
 	sync->merge.partitioned = tables.partitioned;
+	sync->merge.filled = tables.filled;
 }
 
 static void

@@ -34,6 +34,7 @@
 #include "utils/catcache.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "account.h"
 #include "compat.h"
@@ -231,7 +232,8 @@ require_functions(Oid schema)
 {
 	static const char *const names[] = {
 		"yelp_sync_document", "yelp_sync_columns", "yelp_sync_changed",
-		"yelp_sync_rest", "yelp_sync_texts", "yelp_sync_readable"
+		"yelp_sync_differences", "yelp_sync_rest", "yelp_sync_texts",
+		"yelp_sync_readable"
 	};
 
 	for (int i = 0; i < (int) lengthof(names); i++)
@@ -251,6 +253,17 @@ require_functions(Oid schema)
 	}
 }
 
+/* The install script lists these columns once, as a type. */
+static TupleDesc
+filled_columns(Oid schema)
+{
+	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   CStringGetDatum("yelp_sync_values"),
+									   ObjectIdGetDatum(schema));
+
+	return lookup_rowtype_tupdesc_copy(type, -1);
+}
+
 Tables
 tables_prepare(Oid schema)
 {
@@ -265,6 +278,7 @@ tables_prepare(Oid schema)
 	require_rights(programs, rules[PROGRAMS].rights);
 	require_rights(runs, rules[RUNS].rights);
 	require_functions(schema);
+	tables.filled = filled_columns(schema);
 	tables.partitioned = get_rel_relkind(programs) == RELKIND_PARTITIONED_TABLE;
 	return tables;
 }

@@ -6,6 +6,8 @@
 #ifndef YELP_SYNC_TABLES_H
 #define YELP_SYNC_TABLES_H
 
+#include "access/tupdesc.h"
+
 /* The most partitions that yelp_programs is made with. */
 #define TABLES_MAX_PARTITIONS 1000
 
@@ -14,6 +16,7 @@ typedef struct Tables
 {
 	const char *schema;			/* where they are, quoted */
 	bool		partitioned;	/* is yelp_programs? */
+	TupleDesc	filled;			/* its columns that a program's document fills */
 } Tables;
 
 /*
