@@ -210,46 +210,46 @@ is((grep { $_->{action} eq 'deleted' } @{ YelpTest::sync($node, 'of_41')->{rows}
 
 note 'warnings of a sync within a sync';
 
-$api->config(accounts => { outer => { count => 5 }, inner => { count => 5 } });
-foreach my $account ('outer', 'inner')
+$api->config(accounts => { enclosing => { count => 5 }, enclosed => { count => 5 } });
+foreach my $account ('enclosing', 'enclosed')
 {
 	YelpTest::must_run($node, "CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
 		  . YelpTest::options(endpoint => $api->url)
 		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
 		  . YelpTest::options(username => $account, password => 's3cret'));
 }
-YelpTest::must_run($node, q{CREATE FUNCTION sync_inner() RETURNS trigger LANGUAGE plpgsql AS $$
+YelpTest::must_run($node, q{CREATE FUNCTION sync_enclosed() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN
-		IF NEW.username = 'outer' AND NEW.budget = 1 THEN
-			PERFORM yelp_sync('inner');
+		IF NEW.username = 'enclosing' AND NEW.budget = 1 THEN
+			PERFORM yelp_sync('enclosed');
 		END IF;
 		RETURN NEW;
 	END $$;
-	CREATE TRIGGER sync_inner AFTER INSERT ON yelp_programs FOR EACH ROW EXECUTE FUNCTION sync_inner()});
+	CREATE TRIGGER sync_enclosed AFTER INSERT ON yelp_programs FOR EACH ROW EXECUTE FUNCTION sync_enclosed()});
 my %wrong = (start_date => 'soon');
-$api->mutate(account => 'outer', edit => [ [ 0, { %wrong, program_metrics => { budget => 100 } } ] ]);
-$api->mutate(account => 'inner', edit => [ [ 0, { end_date => 'never' } ] ]);
-$sync = YelpTest::sync($node, 'outer');
+$api->mutate(account => 'enclosing', edit => [ [ 0, { %wrong, program_metrics => { budget => 100 } } ] ]);
+$api->mutate(account => 'enclosed', edit => [ [ 0, { end_date => 'never' } ] ]);
+$sync = YelpTest::sync($node, 'enclosing');
 is($sync->{error}, undef, 'no error') or diag($sync->{stderr});
-is_deeply($sync->{warnings}, [ map { qq{1 program of account "$_" with fields that could not be read} } 'inner', 'outer' ],
+is_deeply($sync->{warnings}, [ map { qq{1 program of account "$_" with fields that could not be read} } 'enclosed', 'enclosing' ],
 	'both warn');
 is_deeply(warnings($_), [qq{1 program of account "$_" with fields that could not be read}],
-	"each warning is in its own account's row: $_") foreach 'inner', 'outer';
+	"each warning is in its own account's row: $_") foreach 'enclosed', 'enclosing';
 
 note 'a rule in the way';
 
 YelpTest::must_run($node, 'CREATE RULE none AS ON INSERT TO yelp_sync_runs DO INSTEAD NOTHING');
-$sync = YelpTest::sync($node, 'outer');    # should fail
+$sync = YelpTest::sync($node, 'enclosing');    # should fail
 is($sync->{sqlstate}, '55000', 'DO INSTEAD NOTHING: SQLSTATE');
 is($sync->{error}, 'could not record the sync in table public.yelp_sync_runs', 'message');
 like($sync->{detail}, qr/^A rule on the table /, 'detail');
 YelpTest::must_run($node, 'DROP RULE none ON yelp_sync_runs; CREATE TABLE elsewhere (LIKE yelp_sync_runs);
 	CREATE RULE other AS ON INSERT TO yelp_sync_runs DO INSTEAD UPDATE elsewhere SET status = NEW.status');
-is(YelpTest::sync($node, 'outer')->{sqlstate}, '55000', 'DO INSTEAD UPDATE');    # should fail
+is(YelpTest::sync($node, 'enclosing')->{sqlstate}, '55000', 'DO INSTEAD UPDATE');    # should fail
 YelpTest::must_run($node, 'DROP RULE other ON yelp_sync_runs; CREATE RULE copy AS ON INSERT TO yelp_sync_runs
 	DO ALSO INSERT INTO elsewhere (run_id, username, synced_by, started_at, finished_at, status)
 	VALUES (0, NEW.username, NEW.synced_by, NEW.started_at, NEW.finished_at, NEW.status)');
-is(YelpTest::sync($node, 'outer')->{error}, undef, 'DO ALSO is no obstacle');
-is(YelpTest::must_run($node, 'SELECT username, status FROM elsewhere')->{stdout}, "outer|synced\n", 'and is done');
+is(YelpTest::sync($node, 'enclosing')->{error}, undef, 'DO ALSO is no obstacle');
+is(YelpTest::must_run($node, 'SELECT username, status FROM elsewhere')->{stdout}, "enclosing|synced\n", 'and is done');
 
 done_testing();
