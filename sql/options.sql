@@ -10,7 +10,7 @@ CREATE SERVER every_option FOREIGN DATA WRAPPER yelp_sync OPTIONS (
 	page_size '40', concurrency '100', connect_timeout '10s', timeout '30s', attempts '3',
 	retry_delay '1s', retry_factor '2.0', retry_max_delay '10s', max_retry_after '2min',
 	http_version '1.1', ca_file '/etc/ssl/ca.pem', proxy 'http://proxy.example:3128',
-	max_page_bytes '16MB', partial 'off', trust_total 'on', max_deleted '50%');
+	max_page_bytes '16MB', partial 'off', trust_total 'on', max_deleted '50%', record_changes 'on');
 SELECT o.* FROM pg_foreign_server, pg_options_to_table(srvoptions) AS o
 WHERE srvname = 'every_option';
 DROP SERVER every_option;
@@ -133,6 +133,8 @@ SELECT * FROM try('partial', 'maybe', '', '2');	-- should fail
 SELECT * FROM try('trust_total', 'on', 'off', 'false');
 SELECT * FROM try('trust_total', 'maybe', '');	-- should fail
 
+SELECT * FROM try('record_changes', 'on', 'off', 'true');
+SELECT * FROM try('record_changes', 'some', '');	-- should fail
 -- The % sign may be left out
 SELECT * FROM try('max_deleted', '0%', '50%', '100%', '50', '12.5%');
 SELECT * FROM try('max_deleted', '101%', '-1%', '50%%', '%', '', 'half', 'NaN', '1kB');	-- should fail

@@ -10,7 +10,8 @@ CREATE USER MAPPING FOR PUBLIC SERVER yelp OPTIONS (username 'acme', password 's
 GRANT USAGE ON FOREIGN SERVER yelp TO regress_yelp_dba, regress_yelp_sync, regress_yelp_evil;
 
 -- CREATE EXTENSION alone makes none
-SELECT to_regclass('yelp_programs') AS programs, to_regclass('yelp_sync_runs') AS runs;
+SELECT to_regclass('yelp_programs') AS programs, to_regclass('yelp_sync_runs') AS runs,
+	to_regclass('yelp_program_changes') AS changes;
 
 -- should fail: without CREATE on the schema, by either way
 SET ROLE regress_yelp_member;
@@ -41,13 +42,13 @@ DROP TABLE yelp_sync_runs;
 SELECT yelp_sync_create_tables(NULL);
 RESET ROLE;
 SELECT relname, relkind, relowner::regrole FROM pg_class
-WHERE relname ~ '^yelp_(programs|sync_runs)' AND relkind IN ('r', 'S', 'p') ORDER BY 1;
+WHERE relname ~ '^yelp_(programs|sync_runs|program_changes)' AND relkind IN ('r', 'S', 'p') ORDER BY 1;
 SELECT count(*) FROM pg_attribute WHERE attrelid = 'yelp_programs'::regclass AND attname = 'note';
 SELECT proowner::regrole FROM pg_proc WHERE oid = 'yelp_programs_edited'::regproc;
 
 -- No part of the extension, and nothing in them depends on it
 SELECT classid::regclass, objid::regclass FROM pg_depend
-WHERE deptype = 'e' AND objid IN ('yelp_programs'::regclass, 'yelp_sync_runs'::regclass,
+WHERE deptype = 'e' AND objid IN ('yelp_programs'::regclass, 'yelp_sync_runs'::regclass, 'yelp_program_changes'::regclass,
 	'yelp_sync_runs_run_id_seq'::regclass, 'yelp_programs_edited'::regproc);
 SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS dependent
 FROM pg_depend d JOIN pg_depend e ON e.classid = d.refclassid AND e.objid = d.refobjid AND e.deptype = 'e'
@@ -97,7 +98,7 @@ GRANT regress_yelp_evil TO regress_yelp_member;
 SET ROLE regress_yelp_member;
 SELECT * FROM yelp_sync('acme');
 RESET ROLE;
-DROP TABLE yelp_programs, yelp_sync_runs;
+DROP TABLE yelp_programs, yelp_sync_runs, yelp_program_changes;
 DROP FUNCTION yelp_programs_edited;
 
 -- A role that makes the function of the trigger first does not keep it
@@ -145,7 +146,7 @@ SELECT 'account' || n, 'a', '{}', n FROM generate_series(1, 100) AS n;
 UPDATE yelp_programs SET budget = n FROM generate_series(1, 10) AS n WHERE username = 'account' || n;
 UPDATE yelp_programs SET username = username || 'x' WHERE username LIKE 'account2_';
 SELECT count(*), count(fingerprint), count(DISTINCT tableoid) FROM yelp_programs;
-DROP TABLE yelp_programs, yelp_sync_runs;
+DROP TABLE yelp_programs, yelp_sync_runs, yelp_program_changes;
 DROP FUNCTION yelp_programs_edited;
 
 \set VERBOSITY default

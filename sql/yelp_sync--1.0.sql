@@ -205,6 +205,19 @@ COMMENT ON FUNCTION @extschema@.yelp_sync_changed(
 	@extschema@.yelp_sync_values, @extschema@.yelp_sync_values, jsonb, jsonb) IS
 'the columns in which a stored program differs from a document; none where only the spelling does';
 
+CREATE FUNCTION @extschema@.yelp_sync_picked(
+	columns @extschema@.yelp_sync_values, document jsonb, names text[])
+RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT jsonb_object_agg(key, value)
+	FROM jsonb_each(to_jsonb(columns) || jsonb_build_object('data', document))
+	WHERE key = ANY (names);
+END;
+
+COMMENT ON FUNCTION @extschema@.yelp_sync_picked(@extschema@.yelp_sync_values, jsonb, text[]) IS
+'the columns with these names, data among them, as one JSON object';
+
 --
 -- The tables, which belong to whoever makes them
 --
@@ -345,6 +358,37 @@ BEGIN
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.warnings IS 'messages of its WARNINGs; NULL where there were none';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.sqlstate IS 'of the error that it failed with';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.error IS 'message of the error that it failed with';
+		$ddl$, schema);
+	END IF;
+
+	IF to_regclass(format('%I.yelp_program_changes', schema)) IS NULL THEN
+		EXECUTE format($ddl$
+			CREATE TABLE %1$I.yelp_program_changes (
+				run_id bigint NOT NULL,
+				changed_at timestamptz NOT NULL,
+				username text COLLATE "C" NOT NULL,
+				program_id text COLLATE "C" NOT NULL,
+				action text NOT NULL,
+				changed text[],
+				old jsonb,
+				new jsonb,
+				PRIMARY KEY (run_id, program_id)
+			);
+
+			CREATE INDEX ON %1$I.yelp_program_changes (username, program_id, run_id);
+
+			COMMENT ON TABLE %1$I.yelp_program_changes IS
+			'what syncs changed in yelp_programs, where the server''s option record_changes is on';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.run_id IS 'the sync, in yelp_sync_runs';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.changed_at IS 'when it changed the row';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.username IS 'account that the program belongs to';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.program_id IS 'Yelp''s id of the program';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.action IS 'added, updated or deleted';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.changed IS 'columns that an update changed';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.old IS
+			'these columns as they were, or the whole program that was deleted';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.new IS
+			'these columns as they are, or the whole program that was added';
 		$ddl$, schema);
 	END IF;
 END

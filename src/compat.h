@@ -8,6 +8,8 @@
 #ifndef YELP_SYNC_COMPAT_H
 #define YELP_SYNC_COMPAT_H
 
+#include "access/table.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
@@ -66,6 +68,21 @@ compat_schema_create(Oid schema, Oid roleid)
 						   ACL_CREATE) == ACLCHECK_OK;
 #else
 	return pg_namespace_aclcheck(schema, roleid, ACL_CREATE) == ACLCHECK_OK;
+#endif
+}
+
+/* The sequence of an identity column, or InvalidOid where it is none. */
+static inline Oid
+compat_identity_sequence(Oid relid, AttrNumber column)
+{
+#if PG_VERSION_NUM >= 170000
+	Relation	relation = table_open(relid, AccessShareLock);
+	Oid			sequence = getIdentitySequence(relation, column, true);
+
+	table_close(relation, NoLock);
+	return sequence;
+#else
+	return getIdentitySequence(relid, column, true);
 #endif
 }
 

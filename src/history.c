@@ -7,10 +7,14 @@
 #include "history.h"
 
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
+
+#include "compat.h"
 
 /* A column of the only row, or -1. */
 static int64
@@ -44,6 +48,21 @@ history_last_run(const char *schema, const char *username, const char *server)
 		last.total = number_of(2);
 	}
 	return last;
+}
+
+int64
+history_next_run(Oid runs)
+{
+	Oid			sequence = compat_identity_sequence(runs, get_attnum(runs, "run_id"));
+
+	if (!OidIsValid(sequence))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no identity column \"run_id\"",
+						get_rel_name(runs)),
+				 errdetail("The server's option record_changes needs the numbers of runs."),
+				 errhint("Make it one again: ALTER TABLE ... ALTER COLUMN run_id ADD GENERATED ALWAYS AS IDENTITY;")));
+	return nextval_internal(sequence, false);
 }
 
 static Datum
@@ -111,6 +130,8 @@ begin_row(RunRow *row, const SyncRun *run, const char *status)
 	row->count = 0;
 	initStringInfo(&row->names);
 	initStringInfo(&row->parameters);
+	if (run->run_id > 0)
+		set_number(row, "run_id", run->run_id);
 	set_text(row, "username", run->username);
 	set_text(row, "synced_by", GetUserNameFromId(GetUserId(), false));
 	set_time(row, "started_at", run->started_at);
@@ -128,7 +149,8 @@ begin_row(RunRow *row, const SyncRun *run, const char *status)
 static void
 insert_row(const char *schema, const RunRow *row)
 {
-	char	   *sql = psprintf("INSERT INTO %s.yelp_sync_runs (%s) VALUES (%s)",
+	char	   *sql = psprintf("INSERT INTO %s.yelp_sync_runs (%s)"
+							   " OVERRIDING SYSTEM VALUE VALUES (%s)",
 							   schema, row->names.data, row->parameters.data);
 	int			result = SPI_execute_with_args(sql, row->count, (Oid *) row->types,
 											   (Datum *) row->values, NULL, false, 0);

@@ -14,6 +14,7 @@
 /* A sync that is done. */
 typedef struct SyncRun
 {
+	int64		run_id;			/* 0: the table numbers it */
 	const char *username;
 	const char *server;			/* NULL: it was not found */
 	const char *program_status; /* the filter; NULL likewise */
@@ -33,6 +34,13 @@ typedef struct LastRun
 /* Needs an SPI connection; the schema is quoted. */
 extern LastRun history_last_run(const char *schema, const char *username,
 								const char *server);
+
+/*
+ * The number of the run that is to be added, where it must be known before; the
+ * right to INSERT is all that takes.  Raises 55000 where run_id is no identity
+ * column.
+ */
+extern int64 history_next_run(Oid runs);
 
 /* Adds a row.  Needs an SPI connection. */
 extern void history_add(const char *schema, const SyncRun *run, const Fetched *fetched,

@@ -83,18 +83,21 @@
 	"(SELECT %1$s.yelp_sync_document(f.document, " id ", f.page_offset) AS data," \
 	"  pg_catalog.string_to_array(f.problems, ',') AS problems OFFSET 0)"
 
-/* Programs that are proved to be gone */
-#define DELETED_CTE \
+/*
+ * Programs that are proved to be gone.  Of this and of what follows, "also" is
+ * what is returned in addition where changes are recorded.
+ */
+#define DELETED_CTE(also) \
 	"deleted AS (" \
 	" DELETE FROM " STORED " t USING " MISSING " m" \
 	" WHERE $2 AND t.username " EQ " $1 AND t.program_id " EQ " m.program_id" \
-	" RETURNING t.program_id" \
+	" RETURNING t.program_id" also \
 	")"
 
 /* Stored programs of another text, with the columns that changed */
-#define ALTERED_CTE \
+#define ALTERED_CTE(also) \
 	"altered AS MATERIALIZED (" \
-	" SELECT f.program_id, f.fingerprint, m.data, a.*, c.changed" \
+	" SELECT f.program_id, f.fingerprint, m.data, a.*, c.changed" also \
 	" FROM %2$s f" \
 	" CROSS JOIN LATERAL (SELECT p.program_id, p.data," \
 	"   ROW(%5$s)::%1$s.yelp_sync_values AS columns" \
@@ -109,7 +112,7 @@
 	")"
 
 /* These programs updated, as far as a condition on "a", an altered one, holds */
-#define UPDATED_CTE(name, condition) \
+#define UPDATED_CTE(name, condition, also) \
 	name " AS (" \
 	" UPDATE " STORED " t" \
 	" SET (%4$s, data, fingerprint, updated_at) =" \
@@ -117,7 +120,7 @@
 	"   CASE WHEN pg_catalog.cardinality(a.changed) " EQ " 0 THEN t.updated_at ELSE $3 END)" \
 	" FROM altered a" \
 	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.program_id AND " IS_WRITTEN " AND " condition \
-	" RETURNING t.program_id, a.changed" \
+	" RETURNING t.program_id, a.changed" also \
 	")"
 
 #define IS_WRITTEN \
@@ -127,7 +130,7 @@
 #define IS_ACTIVE "COALESCE(a.program_status " EQ " 'ACTIVE', false)"
 
 /* Programs that were not stored */
-#define ADDED_CTE \
+#define ADDED_CTE(also) \
 	"added AS (" \
 	" INSERT INTO %1$s.yelp_programs AS t" \
 	"  (username, program_id, %4$s, data, fingerprint, created_at, updated_at)" \
@@ -137,8 +140,35 @@
 	" WHERE f.document IS NOT NULL AND NOT (" ANY_STORED " AND EXISTS" \
 	"  (SELECT FROM " STORED " p" \
 	"   WHERE p.username " EQ " $1 AND p.program_id " EQ " f.program_id OFFSET 0))" \
-	" RETURNING t.program_id" \
+	" RETURNING t.program_id" also \
 	")"
+
+/*
+ * What changed, into yelp_program_changes: $7 is the number of the run.  A program
+ * that is merely spelt in another way has not changed.
+ */
+#define CHANGES_OF(name, action, changed, old, new) \
+	"SELECT program_id::pg_catalog.text, " action "::pg_catalog.text, " \
+	changed "::pg_catalog.text[], " old "::pg_catalog.jsonb, " new "::pg_catalog.jsonb" \
+	" FROM " name
+#define UPDATES_OF(name) \
+	CHANGES_OF(name, "'updated'", "changed", "old", "new") \
+	" WHERE NOT pg_catalog.cardinality(changed) " EQ " 0"
+#define RECORDED_CTE \
+	"recorded AS (" \
+	" INSERT INTO %1$s.yelp_program_changes" \
+	"  (run_id, changed_at, username, program_id, action, changed, old, new)" \
+	" SELECT $7, $3, $1, c.* FROM (" \
+	CHANGES_OF("deleted", "'deleted'", "NULL", "data", "NULL") \
+	" UNION ALL " UPDATES_OF("ended") \
+	" UNION ALL " UPDATES_OF("updated") \
+	" UNION ALL " CHANGES_OF("added", "'added'", "NULL", "NULL", "data") ") c" \
+	")"
+
+/* Of an altered program, the values of the columns that changed */
+#define OLD_AND_NEW \
+	", %1$s.yelp_sync_picked(s.columns, s.data, c.changed) AS old" \
+	", %1$s.yelp_sync_picked(ROW(%6$s)::%1$s.yelp_sync_values, m.data, c.changed) AS new"
 
 #define UPDATED_ROWS(name) \
 	"SELECT CASE WHEN pg_catalog.cardinality(changed) " EQ " 0 THEN 'respelled' ELSE 'updated' END," \
@@ -149,10 +179,11 @@
  * order the rows are written: what makes room before what takes it, so that a
  * unique index of the user's is met by a program that succeeds another one.
  */
-#define MERGE_STATEMENT \
-	"WITH " DELETED_CTE ", " ALTERED_CTE ", " \
-	UPDATED_CTE("ended", "NOT " IS_ACTIVE) ", " UPDATED_CTE("updated", IS_ACTIVE) ", " \
-	ADDED_CTE \
+#define STATEMENT(data, values, picked, recorded) \
+	"WITH " DELETED_CTE(data) ", " ALTERED_CTE(values) ", " \
+	UPDATED_CTE("ended", "NOT " IS_ACTIVE, picked) ", " \
+	UPDATED_CTE("updated", IS_ACTIVE, picked) ", " \
+	ADDED_CTE(data) recorded \
 	" SELECT 'deleted'::pg_catalog.text, program_id::pg_catalog.text," \
 	" NULL::pg_catalog.text[] FROM deleted" \
 	" UNION ALL " UPDATED_ROWS("ended") \
@@ -160,6 +191,10 @@
 	" UNION ALL SELECT 'added', program_id::pg_catalog.text, NULL FROM added" \
 	" UNION ALL SELECT 'missing', program_id::pg_catalog.text, NULL FROM " MISSING \
 	" WHERE NOT $2"
+
+#define MERGE_STATEMENT STATEMENT("", "", "", "")
+#define RECORDING_STATEMENT \
+	STATEMENT(", t.data", OLD_AND_NEW, ", a.old, a.new", ", " RECORDED_CTE)
 
 /* Where so many rows arrive, one in so many is written for its spelling. */
 #define MANY_ROWS 1000
@@ -391,14 +426,17 @@ filled_columns(const Merge *merge, const char *prefix)
 static void
 execute_merge(Merge *merge, const Fetched *fetched)
 {
-	Oid			types[] = {TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID};
+	Oid			types[] = {
+		TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID, INT8OID
+	};
 	ActionReceiver receiver = {
 		.pub = *None_Receiver,
 		.merge = merge,
 	};
 	SPIExecuteOptions options = {.dest = &receiver.pub};
 	ParamListInfo params = makeParamList(lengthof(types));
-	char	   *sql = psprintf(MERGE_STATEMENT, merge->schema,
+	char	   *sql = psprintf(merge->record ? RECORDING_STATEMENT : MERGE_STATEMENT,
+							   merge->schema,
 							   source_of(fetched), only_clause(merge),
 							   filled_columns(merge, ""),
 							   filled_columns(merge, "p."),
@@ -410,6 +448,7 @@ execute_merge(Merge *merge, const Fetched *fetched)
 		Int32GetDatum(fetched->first_pass),
 		Int64GetDatum(fetched->staging.count > MANY_ROWS ? RESPELLED_SHARE : 1),
 		Int64GetDatum((int64) pg_prng_uint64(&pg_global_prng_state)),
+		Int64GetDatum(merge->run_id),
 	};
 
 	receiver.pub.receiveSlot = receive_action;

@@ -24,6 +24,8 @@ typedef struct Merge
 	const char *status;			/* of the sync: synced or partial */
 	bool		show_missing;	/* return what is stored and not listed */
 	TimestampTz at;				/* for created_at and updated_at */
+	bool		record;			/* what changed, in yelp_program_changes */
+	int64		run_id;			/* if so, for that */
 
 	/* Where the rows (action, program_id, changed) go */
 	Tuplestorestate *result;

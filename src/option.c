@@ -195,6 +195,7 @@ static const OptionRule rules[] =
 	{ON_SERVER(trust_total), BOOLEAN, .initial = "on"},
 	{ON_SERVER(max_deleted), .type = OPTION_PERCENT, .min = 0, .max = 100,
 		.range = "0% to 100%", .initial = "50%"},
+	{ON_SERVER(record_changes), BOOLEAN, .initial = "off"},
 	{ON_MAPPING(username), TEXT(MAX_USERNAME_LENGTH, check_username)},
 	{ON_MAPPING(password), TEXT(MAX_PASSWORD_LENGTH, check_not_empty)},
 };

@@ -41,6 +41,9 @@ typedef struct Account
 	bool		trust_total;
 	double		max_deleted;	/* percent of the stored programs */
 	bool		max_deleted_given;	/* it is not the default */
+
+	/* What to keep of what changed */
+	bool		record_changes;
 } Account;
 
 /* Sets every option that has a default. */

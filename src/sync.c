@@ -321,13 +321,15 @@ sync_end(Sync *sync)
 }
 
 static void
-prepare_tables(Sync *sync)
+prepare_tables(Sync *sync, bool changes)
 {
-	Tables		tables = tables_prepare(sync->schema);
+	Tables		tables = tables_prepare(sync->schema, changes);
 
 	sync->merge.schema = tables.schema;
 	sync->merge.partitioned = tables.partitioned;
 	sync->merge.filled = tables.filled;
+	sync->merge.record = changes;
+	sync->runs = tables.runs;
 }
 
 static void
@@ -351,7 +353,7 @@ sync_prepare(Sync *sync)
 	sync->run.server = sync->account->server;
 	sync->run.program_status = sync->account->program_status;
 	lock_account(sync);
-	prepare_tables(sync);
+	prepare_tables(sync, sync->account->record_changes);
 	progress_start(&sync->progress, sync->username, sync->account->server);
 	read_known(sync);
 }
@@ -396,12 +398,14 @@ sync_store(Sync *sync, Tuplestorestate *result)
 	if (sync->session)
 	{
 		AcceptInvalidationMessages();
-		prepare_tables(sync);
+		prepare_tables(sync, sync->account->record_changes);
 		check_stored(sync);
 	}
 	merge->result = result;
 	decide_deletion(sync->account, sync->fetched, merge);
 	merge->at = GetCurrentTimestamp();
+	if (merge->record)
+		merge->run_id = sync->run.run_id = history_next_run(sync->runs);
 	merge_programs(merge, sync->fetched);
 	warn_problems(sync->account, &sync->fetched->staging);
 	warn_lost_fields(merge);
@@ -417,7 +421,7 @@ sync_store(Sync *sync, Tuplestorestate *result)
 void
 sync_record_failure(Sync *sync)
 {
-	prepare_tables(sync);
+	prepare_tables(sync, false);
 	sync->run.finished_at = GetCurrentTimestamp();
 	sync->run.warnings = sync->progress.warnings;
 	history_add_failure(sync->merge.schema, &sync->run, sync->error);

@@ -42,10 +42,11 @@
 typedef enum TableName
 {
 	PROGRAMS,
-	RUNS
+	RUNS,
+	CHANGES
 } TableName;
 
-#define TABLE_COUNT (RUNS + 1)
+#define TABLE_COUNT (CHANGES + 1)
 
 typedef struct TableRule
 {
@@ -57,6 +58,7 @@ static const TableRule rules[] =
 {
 	[PROGRAMS] = {"yelp_programs", ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE},
 	[RUNS] = {"yelp_sync_runs", ACL_SELECT | ACL_INSERT},
+	[CHANGES] = {"yelp_program_changes", ACL_INSERT},
 };
 
 StaticAssertDecl(lengthof(rules) == TABLE_COUNT, "each table has a rule");
@@ -219,11 +221,16 @@ tables_create(Oid schema, int partitions)
 
 /* ---- what a sync needs ---- */
 
-static void
-require_rights(Oid relid, AclMode mode)
+/* The table, if the current user has the rights to it. */
+static Oid
+prepare_table(Oid schema, TableName table)
 {
-	if (pg_class_aclmask(relid, GetUserId(), mode, ACLMASK_ALL) != mode)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relid));
+	Oid			relid = find_table(schema, table);
+	AclMode		rights = rules[table].rights;
+
+	if (pg_class_aclmask(relid, GetUserId(), rights, ACLMASK_ALL) != rights)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, rules[table].name);
+	return relid;
 }
 
 /* Functions that the merge calls with the rights of the current user */
@@ -233,7 +240,7 @@ require_functions(Oid schema)
 	static const char *const names[] = {
 		"yelp_sync_document", "yelp_sync_columns", "yelp_sync_changed",
 		"yelp_sync_differences", "yelp_sync_rest", "yelp_sync_texts",
-		"yelp_sync_readable"
+		"yelp_sync_readable", "yelp_sync_picked"
 	};
 
 	for (int i = 0; i < (int) lengthof(names); i++)
@@ -265,20 +272,20 @@ filled_columns(Oid schema)
 }
 
 Tables
-tables_prepare(Oid schema)
+tables_prepare(Oid schema, bool changes)
 {
 	Tables		tables = {.schema = quote_identifier(get_namespace_name(schema))};
 	Oid			programs;
-	Oid			runs;
 
-	if (is_missing(schema, PROGRAMS) || is_missing(schema, RUNS))
+	if (is_missing(schema, PROGRAMS) || is_missing(schema, RUNS) ||
+		(changes && is_missing(schema, CHANGES)))
 		tables_create(schema, 0);
-	programs = find_table(schema, PROGRAMS);
-	runs = find_table(schema, RUNS);
-	require_rights(programs, rules[PROGRAMS].rights);
-	require_rights(runs, rules[RUNS].rights);
-	require_functions(schema);
-	tables.filled = filled_columns(schema);
+	programs = prepare_table(schema, PROGRAMS);
 	tables.partitioned = get_rel_relkind(programs) == RELKIND_PARTITIONED_TABLE;
+	tables.filled = filled_columns(schema);
+	tables.runs = prepare_table(schema, RUNS);
+	if (changes)
+		prepare_table(schema, CHANGES);
+	require_functions(schema);
 	return tables;
 }

@@ -17,6 +17,7 @@ typedef struct Tables
 	const char *schema;			/* where they are, quoted */
 	bool		partitioned;	/* is yelp_programs? */
 	TupleDesc	filled;			/* its columns that a program's document fills */
+	Oid			runs;			/* yelp_sync_runs */
 } Tables;
 
 /*
@@ -30,10 +31,11 @@ typedef struct Tables
 extern void tables_create(Oid schema, int partitions);
 
 /*
- * The same for what a sync needs, and checks in addition that the current user
- * has the rights (42501) to do with the tables what a sync does, and to call the
- * functions that it calls.
+ * The same for what a sync needs, which is yelp_program_changes only where changes
+ * are recorded; and checks in addition that the current user has the rights
+ * (42501) to do with the tables what a sync does, and to call the functions that
+ * it calls.
  */
-extern Tables tables_prepare(Oid schema);
+extern Tables tables_prepare(Oid schema, bool changes);
 
 #endif							/* YELP_SYNC_TABLES_H */

@@ -52,7 +52,7 @@ is( value(
 is( value(
 		q{SELECT attrelid::regclass, attname FROM pg_attribute
 		WHERE attrelid IN ('ads.yelp_programs'::regclass, 'ads.yelp_sync_runs'::regclass,
-			'ads.yelp_accounts'::regclass)
+			'ads.yelp_program_changes'::regclass, 'ads.yelp_accounts'::regclass)
 		AND attnum > 0 AND NOT attisdropped AND col_description(attrelid, attnum) IS NULL}),
 	'',
 	'every column has a comment');
@@ -97,6 +97,12 @@ is( value(
 	  . ' unchanged bigint, deleted bigint, missing bigint, problems bigint, failed_pages bigint,'
 	  . ' fetch_time interval, merge_time interval, warnings text[], sqlstate text, error text',
 	'the columns of yelp_sync_runs');
+is( value(
+		q{SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
+		FROM pg_attribute WHERE attrelid = 'ads.yelp_program_changes'::regclass AND attnum > 0}),
+	'run_id bigint, changed_at timestamp with time zone, username text, program_id text, action text,'
+	  . ' changed text[], old jsonb, new jsonb',
+	'the columns of yelp_program_changes');
 
 note 'ways to call yelp_sync()';
 
@@ -387,7 +393,7 @@ is( value(
 		WHERE relnamespace = 'advertising'::regnamespace AND relkind <> 'i';
 		SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc
 		WHERE pronamespace = 'advertising'::regnamespace}),
-	"0\nyelp_programs yelp_sync_runs yelp_sync_runs_run_id_seq\nyelp_programs_edited",
+	"0\nyelp_program_changes yelp_programs yelp_sync_runs yelp_sync_runs_run_id_seq\nyelp_programs_edited",
 	'and nothing is left but the tables');
 YelpTest::table_is_listing($node, $api, 'acme', 'which have every row', schema => 'advertising');
 YelpTest::install($node, $api);

@@ -94,7 +94,7 @@ is(value(q{BEGIN; SELECT count(*) FROM ads.yelp_sync('account1'); ROLLBACK;
 	"45\nt", 'a sync that is rolled back leaves none');
 is_deeply(actions(sync('account1', role => 'regress_syncer')), { added => 45 }, 'with CREATE: a first sync');
 is(value(q{SELECT string_agg(DISTINCT relowner::regrole::text, ',') FROM pg_class
-	WHERE relnamespace = 'ads'::regnamespace AND relname ~ '^yelp_(programs|sync_runs)'}),
+	WHERE relnamespace = 'ads'::regnamespace AND relname ~ '^yelp_(programs|sync_runs|program_changes)'}),
 	'regress_syncer', 'they belong to the role that synced');
 is(value(q{SELECT count(*) FROM ads.yelp_programs}, role => 'regress_syncer'), 45, 'which can read them');
 is(sync('account1')->{sqlstate}, '42501', 'a superuser does not sync into them');    # should fail
@@ -118,7 +118,7 @@ is(value('SELECT username, count(*) FROM ads.yelp_programs GROUP BY 1 ORDER BY 1
 
 # Within another extension's script, to which an event trigger leads
 value(q{
-	DROP TABLE ads.yelp_programs, ads.yelp_sync_runs;
+	DROP TABLE ads.yelp_programs, ads.yelp_sync_runs, ads.yelp_program_changes;
 	DROP FUNCTION ads.yelp_programs_edited;
 	CREATE FUNCTION make_tables() RETURNS event_trigger LANGUAGE plpgsql AS $$
 	BEGIN

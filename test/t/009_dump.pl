@@ -9,7 +9,10 @@ use Test::More;
 use YelpApi;
 use YelpTest;
 
-my ($node, $api) = YelpTest::start(schema => 'ads', conf => "autovacuum = off\n");
+my ($node, $api) = YelpTest::start(
+	schema => 'ads',
+	server => { record_changes => 'on' },
+	conf => "autovacuum = off\n");
 my $dump = $node->basedir . '/yelp.dump';
 
 sub query
@@ -53,7 +56,7 @@ sub content
 {
 	my ($database) = @_;
 	return { map { $_ => query("SELECT count(*), sum(hashtextextended(t::text, 0)) FROM $_ AS t", $database) }
-		  qw(ads.yelp_programs ads.yelp_sync_runs ads.leads) };
+		  qw(ads.yelp_programs ads.yelp_sync_runs ads.yelp_program_changes ads.leads) };
 }
 
 # The database as a script; what is dumped and restored must be dumped alike
