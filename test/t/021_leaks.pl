@@ -30,10 +30,11 @@ my $session = YelpBackend->new($node, 'yelp_sync.progress' => 'off');
 
 $api->config(accounts => {
 	map { $_ => { password => 's3cret', count => 18 } }
-	  qw(acme refused html missing reset cut held stalled dripping) });
+	  qw(acme refused denied html missing reset cut held stalled dripping) });
 $api->faults(
+	{ match => { account => 'refused' }, action => { respond => { status => 401 } } },
 	{
-		match => { account => 'refused', offset => 10 },
+		match => { account => 'denied', offset => 10 },
 		action => { respond => { status => 401 } }
 	},
 	{
@@ -63,7 +64,7 @@ sub add_account
 	return;
 }
 
-add_account($_) foreach qw(refused html missing reset cut held stalled dripping);
+add_account($_) foreach qw(refused denied html missing reset cut held stalled dripping);
 add_account('untrusted', endpoint => $api->url('untrusted'), ca_file => $api->ca_file);
 add_account('unwelcome',
 	endpoint => 'http://127.0.0.1:' . PostgreSQL::Test::Cluster::get_free_port() . '/v1');
@@ -117,8 +118,8 @@ sub test_syncs
 # ---- syncs that fail ----
 
 my %failing = (
-	refused => 'HV000', html => '22032', missing => 'HV021', reset => '08006', cut => '08006',
-	untrusted => '08001', unwelcome => '08001');
+	refused => '28000', denied => 'HV000', html => '22032', missing => 'HV021', reset => '08006',
+	cut => '08006', untrusted => '08001', unwelcome => '08001');
 
 $session->value(q{
 	CREATE FUNCTION fail(accounts text[], n integer) RETURNS TABLE (account text, state text, times bigint)
