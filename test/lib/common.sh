@@ -170,12 +170,16 @@ install_missing() {
 
 # Runs a command as the unprivileged user, in an environment that leads
 # nowhere but to the private copy: a client that names no server finds none.
+# What single tests may be told (YELP_SYNC_TEST_SEED, say) is passed on.
 as_user() {
-	local switch=()
+	local switch=() told=() name
 	[ "$(id -u)" -ne 0 ] || switch=(runuser -u "$user" --)
+	for name in "${!YELP_SYNC_TEST_@}"; do
+		told+=("$name=${!name}")
+	done
 	(cd "$work" && exec "${switch[@]}" env -i HOME="$work" LANG=C.UTF-8 \
 		PATH="$bindir:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
-		TMPDIR="$work/tmp" PGHOST="$work/tmp" "$@")
+		TMPDIR="$work/tmp" PGHOST="$work/tmp" "${told[@]}" "$@")
 }
 
 # make in the copy of the tree
