@@ -7,6 +7,7 @@
 use strict;
 use warnings;
 
+use Digest::MD5 ();
 use Encode ();
 use Test::More;
 
@@ -108,6 +109,12 @@ sub same
 	return "@$got" eq "@$expected" ? () : "$what: (@$got) instead of (@$expected)";
 }
 
+sub place_of
+{
+	my ($stored, $id) = @_;
+	return $stored->{$id} ? $stored->{$id}{place} : 'none';
+}
+
 # A sync that fails leaves all as it was
 sub check_failure
 {
@@ -118,7 +125,7 @@ sub check_failure
 		$state->may_fail ? () : "error: $result->{error}",
 		same('SQLSTATE', [ $result->{sqlstate} ], ['HV000']),
 		none('written by a sync that failed',
-			grep { ($before->{$_}{place} // '') ne ($after->{$_}{place} // '') }
+			grep { place_of($before, $_) ne place_of($after, $_) }
 			  sort keys %{ { %$before, %$after } }));
 }
 
@@ -128,19 +135,26 @@ sub readings
 	return scalar grep { $_->{offset} == 0 && $_->{status} == 200 } $api->log;
 }
 
+sub stored_otherwise
+{
+	my ($stored, $listed) = @_;
+	return grep { $stored->{$_} && $stored->{$_}{columns} ne $listed->{$_}{columns} }
+	  sort keys %$listed;
+}
+
 # No listed program is deleted; where all is synced each is stored, and no other is
 sub check_stored
 {
 	my ($state, $result, $before) = @_;
 	my ($after, $listed) = ($result->{stored}, $state->listed);
 	my @deleted = without($before, $after);
-	my @other = grep { $after->{$_} && $after->{$_}{columns} ne $listed->{$_}{columns} }
-	  sort keys %$listed;
+	my @other = stored_otherwise($after, $listed);
 	my @broken;
 
 	push @broken, none('deleted and listed', grep { $listed->{$_} } @deleted);
 	push @broken, none('deleted without proof', @deleted) unless $state->can_prove;
-	push @broken, none('deleted after a single reading', @deleted) if @deleted && readings() < 2;
+	push @broken, none('deleted after a single reading', @deleted)
+	  if @deleted && readings() < 2;
 	push @broken, none('stored and never listed', without($after, { %$before, %$listed }));
 	# A page that is not had leaves its programs as they were
 	@other = grep { !$before->{$_} || $before->{$_}{place} ne $after->{$_}{place} } @other
@@ -157,15 +171,17 @@ sub check_status
 	my @doubts = grep { !/with fields that could not be read/ } @{ $result->{warnings} };
 
 	return ("$status, without a WARNING") if $status ne 'synced' && !@doubts;
-	return ("$status, though all can be proved: @doubts") if $status ne 'synced' && $state->must_prove;
-	return () if $status ne 'synced';
+	return ("$status, though all can be proved: @doubts")
+	  if $status ne 'synced' && $state->must_prove;
+	return () if $status eq 'partial';
 	return (
 		none('synced, with a WARNING', @doubts),
 		none('synced, listed and not stored', without($listed, $after)),
 		none('synced, stored and not listed', without($after, $listed)),
-		none('synced, stored otherwise than listed',
-			grep { $after->{$_} && $after->{$_}{columns} ne $listed->{$_}{columns} } sort keys %$listed),
-		$state->unusable ? 'synced, and a program was skipped' : ());
+		none('synced, stored otherwise than listed', stored_otherwise($after, $listed)),
+		$state->is_broken ? 'synced, and a page was never had' : (),
+		$state->unusable ? 'synced, and a program was skipped' : (),
+		$status ne 'synced' ? "the status is $status" : ());
 }
 
 # An update that was returned: the columns that differ, and "data" for what else does
@@ -193,8 +209,10 @@ sub check_returned
 	my @broken;
 
 	push @broken, none('returned twice', $result->{twice} // ());
-	push @broken, same('added', [ sort keys %{ $result->{added} } ], [ without($after, $before) ]);
-	push @broken, same('deleted', [ sort keys %{ $result->{deleted} } ], [ without($before, $after) ]);
+	push @broken,
+	  same('added', [ sort keys %{ $result->{added} } ], [ without($after, $before) ]);
+	push @broken,
+	  same('deleted', [ sort keys %{ $result->{deleted} } ], [ without($before, $after) ]);
 	push @broken, same('updated', [ sort keys %$updated ], \@changed);
 	push @broken, $state->can_tell_missing
 	  ? same('missing', [ sort keys %$missing ], [ grep { !$listed->{$_} } @kept ])
@@ -203,7 +221,8 @@ sub check_returned
 	push @broken, none('unchanged and written',
 		grep { $before->{$_}{place} ne $after->{$_}{place}
 			&& (!$listed->{$_} || $listed->{$_}{text} eq $spelt->{$_}) } @same);
-	push @broken, none('created_at', grep { $before->{$_}{created} ne $after->{$_}{created} } @kept);
+	push @broken,
+	  none('created_at', grep { $before->{$_}{created} ne $after->{$_}{created} } @kept);
 	push @broken, none('updated_at of the unchanged',
 		grep { $before->{$_}{updated} ne $after->{$_}{updated} } @same);
 	push @broken, none('updated_at of the updated',
@@ -243,7 +262,9 @@ sub check_problems
 	my $warnings = grep { /with fields that could not be read/ } @{ $result->{warnings} };
 
 	return (
-		$least - $twice <= $count && $count <= $most + $twice ? () : "problems: $count, not $least to $most",
+		$count < $least - $twice || $count > $most + $twice
+		? "problems: $count, not $least to $most"
+		: (),
 		same('warnings of problems', [$warnings], [ $count > 0 ? 1 : 0 ]));
 }
 
@@ -265,8 +286,8 @@ sub describe_result
 	my %run = %{ $result->{run} };
 	my @returned = map { "$_ (" . join(' ', sort keys %{ $result->{$_} }) . ')' }
 	  grep { %{ $result->{$_} } } qw(added updated deleted missing);
-	return join("\n\t", join(' ', map { "$_=" . ($run{$_} // '') } sort keys %run),
-		@returned, map { "$_->{level}: $_->{message}: " . ($_->{detail} // '') } @{ $result->{messages} });
+	return join "\n\t", join(' ', map { "$_=" . ($run{$_} // '') } sort keys %run), @returned,
+	  map { "$_->{level}: $_->{message}: " . ($_->{detail} // '') } @{ $result->{messages} };
 }
 
 sub begin_world
@@ -279,8 +300,24 @@ sub begin_world
 	$api->faults({ match => { probability => 0.3, seed => $world->{number} },
 		action => { delay_ms => 4 } }) if $first->{delays};
 	$session->options(%{ $first->{server} });
-	$session->run("ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET username '$account')");
+	$session->run(
+		"ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET username '$account')");
 	return;
+}
+
+# What is stored of each account when its world is over
+my %left;
+
+sub digest
+{
+	my ($stored) = @_;
+	return Digest::MD5::md5_hex(join ',', map { "$_ $stored->{$_}{place}" } sort keys %$stored);
+}
+
+sub digests_query
+{
+	return q{SELECT username, md5(string_agg(program_id || ' ' || xmin || ' ' || ctid, ','
+		ORDER BY program_id)) FROM yelp_programs GROUP BY username};
 }
 
 # Returns what went wrong in it, as lines
@@ -299,17 +336,18 @@ sub run_world
 		my $result = sync($account);
 		my @broken =
 		    $result->{error} ? check_failure($state, $result, $before)
-		  : $result->{run}{run_id} eq $run_id ? 'no history'
+		  : ($result->{run}{run_id} // '') eq $run_id ? 'no history'
 		  : (check_stored($state, $result, $before), check_status($state, $result),
 			check_returned($state, $result, $before, \%spelt), check_history($state, $result));
 
 		count_ends($result);
 		return (@broken, describe_result($result), $world->describe($state)) if @broken;
-		($before, $run_id) = ($result->{stored}, $result->{run}{run_id});
+		($before, $run_id) = ($result->{stored}, $result->{run}{run_id} // '');
 		# A page that is not had may hold another spelling than the one stored
 		my $listed = $state->listed;
 		$spelt{$_} = $listed->{$_}{text} foreach grep { $state->can_read_all } keys %$listed;
 	}
+	$left{$account} = digest($before) if %$before;
 	return;
 }
 
@@ -323,6 +361,8 @@ foreach my $number (defined $only ? $only : (1 .. $rounds))
 }
 note(join ', ', map { "$_: $seen{$_}" } sort keys %seen);
 is($faulty, 0, 'each sync of each world does what is promised');
+my %found = map { split /\|/ } split /\n/, $session->value(digests_query());
+is_deeply({ map { $_ => $found{$_} } keys %left }, \%left, 'and touches no other account');
 cmp_ok($seen{$_} // 0, '>', 0, "there was something $_")
   foreach defined $only ? () : qw(synced partial HV000 added updated deleted missing);
 

@@ -80,7 +80,9 @@ my %prefix = (businesses => 'businesses[0].', program_metrics => 'program_metric
 
 # What each kind takes, as pairs of JSON and of what the column shows, and what it does not
 my %right = (
-	text => [ '"CPC"' => 'CPC', '"USD"' => 'USD', '"A b"' => 'A b', '"caf\u00e9"' => 'café', '""' => '' ],
+	text => [
+		'"CPC"' => 'CPC', '"USD"' => 'USD', '"A b"' => 'A b', '"caf\u00e9"' => 'café', '""' => ''
+	],
 	date => [
 		'"2026-03-23"' => '2026-03-23', '"2024-02-29"' => '2024-02-29',
 		'"9999-12-31"' => '9999-12-31', '"0001-01-01"' => '0001-01-01'
@@ -90,7 +92,9 @@ my %right = (
 		'99999999999999' => '999999999999.99', '1e2' => '1.00', '1.0E+2' => '1.00'
 	],
 	boolean => [ 'true' => 't', 'false' => 'f' ],
-	count => [ '0' => '0', '17' => '17', '9223372036854775807' => '9223372036854775807', '1e2' => '100' ],
+	count => [
+		'0' => '0', '17' => '17', '1e2' => '100', '9223372036854775807' => '9223372036854775807'
+	],
 	list => [ '[]' => '{}', '["A"]' => '{A}', '["A","B_C"]' => '{A,B_C}' ]);
 my %wrong = (
 	text => [ '17', 'true', '[]' ],
@@ -387,7 +391,8 @@ sub choose_total
 	my ($self, $page_end) = @_;
 	my $size = $self->{server}{page_size};
 	my $off = pick(1, 1, 2, $size, 1 + roll(60), pick(1 + roll(60), 5000));
-	my $cap = $page_end != $size && chance(50) ? $page_end : pick($size, 2 * $size, roll($most_programs));
+	my $cap =
+	  $page_end != $size && chance(50) ? $page_end : pick($size, 2 * $size, roll($most_programs));
 	my $counts = $self->{counts};
 
 	@$self{qw(total_is total)} = @{ pick(
@@ -415,6 +420,16 @@ sub first_count
 
 # ---- states ----
 
+# Where nothing is said of the size of pages, and these get smaller, one may end where the
+# listing did last time
+sub seems_unchanged
+{
+	my ($self, $total) = @_;
+	my ($api, $counts) = @$self{qw(api counts)};
+	return @$counts > 1 && $total == $counts->[-2] && $api->{serve_from_offset} > 0
+	  && grep { $_ eq 'limit' } @{ $api->{omit} };
+}
+
 # What the API and the account are for one sync
 sub next_state
 {
@@ -423,13 +438,15 @@ sub next_state
 	my $count = @$programs;
 
 	push @{ $self->{counts} }, $count;
+	my $total = $self->{total}->($count);
+	$total = $count if $self->seems_unchanged($total);
 	return bless {
 		programs => $programs,
 		server => $self->{server},
 		delays => $self->{delays},
 		api => {
 			%{ $self->{api} },
-			total => $self->{total}->($count),
+			total => $total,
 			broken_position => $count && chance($self->{broken}) ? roll($count) : undef,
 		},
 	}, 'YelpWorld::State';
@@ -693,8 +710,9 @@ sub describe
 			push @runs, { text => "p$number", from => $number, to => $number };
 		}
 	}
-	my $broken = $self->is_broken ? ", none to be had with position $self->{api}{broken_position}" : '';
-	return scalar(@{ $self->{programs} }) . " programs, total $self->{api}{total}$broken: "
+	my ($total, $broken) = @{ $self->{api} }{qw(total broken_position)};
+	my $no_page = defined $broken ? ", no page with position $broken" : '';
+	return scalar(@{ $self->{programs} }) . " programs, total $total$no_page: "
 	  . join(' ', map { $_->{text} } @runs);
 }
 
