@@ -12,15 +12,16 @@
  * The total is a hint for what to ask for: it may be cached, capped or
  * miscounted.  Where the listing ends is looked at.  The end is seen
  *
- * - behind a page that is shorter than the API says its pages are, where the
- *	 total agrees, or
+ * - behind a page that is shorter than the API says its pages are, or behind
+ *	 as many programs as last time, where the total agrees, or
  * - where a look behind the last program brought nothing new: an empty page,
  *	 an answer that there is no such page, or two pages of programs that came
  *	 before.
  *
- * Where the total is a multiple of the page size, where all programs fit on one
- * page, whose size shows nothing, and where the API does not say how long its
- * pages are, the look goes out together with the other pages.  Otherwise it follows when all else has arrived and the end has not
+ * Where the total is a multiple of the page size, and where all programs fit on
+ * one page, whose size shows nothing, the look goes out together with the other
+ * pages; where the API does not say how long its pages are, when it says the
+ * total.  Otherwise it follows when all else has arrived and the end has not
  * been seen; and where more and more programs lie behind the total, more and
  * more pages are asked for at once.
  *
@@ -94,6 +95,7 @@ listing_init(Listing *listing, int page_size, int64 expected, bool strict)
 	listing->closed_at = listing->repeat_at = listing->short_end =
 		listing->first_empty = -1;
 	listing->strict = strict;
+	listing->expected = expected;
 	listing->look_at = -1;
 	if (strict || expected < page_size)
 		look_behind(listing, expected);
@@ -105,18 +107,28 @@ listing_init(Listing *listing, int page_size, int64 expected, bool strict)
 }
 
 /*
+ * Is there room for more on the short page, by what the API says?  One that says
+ * nothing is believed where the listing ended last time.
+ */
+static bool
+has_room(const Listing *listing)
+{
+	if (listing->short_limit < 0)
+		return listing->short_end == listing->expected;
+	return listing->short_count < listing->short_limit;
+}
+
+/*
  * Is the page behind which the programs end shorter than the API's are?  Some
  * APIs serve smaller pages from some offset on, so that alone shows nothing: it
- * has to be the only one, the API has to say that there might be more on it, and
- * the total has to agree.
+ * has to be the only one and to have room for more, and the total has to agree.
  */
 static bool
 ends_with_short_page(const Listing *listing)
 {
 	return !listing->strict && listing->short_end == listing->last_end &&
 		listing->short_end == listing->total && listing->nshort == 1 &&
-		listing->short_count < listing->max_count &&
-		listing->short_count < listing->short_limit;
+		listing->short_count < listing->max_count && has_room(listing);
 }
 
 bool
@@ -404,7 +416,8 @@ listing_add_page(Listing *listing, const ListingPage *page)
 
 	listing->outstanding--;
 	listing->pages += !nothing_new || page->offset == 0;
-	if (!listing->total_known && page->limit < 0)
+	if (!listing->total_known && page->limit < 0 &&
+		page->total != listing->expected)
 		look_behind(listing, page->total);
 	follow_total(listing, page->total);
 	if (page->count == 0 && page->asked >= listing->stride)

@@ -47,6 +47,7 @@ typedef struct Listing
 	int64		short_limit;	/* that it might have, says the API, or -1 */
 	int			nshort;			/* pages that were short */
 	bool		strict;			/* a short page does not show the end */
+	int64		expected;		/* where it ended last time, or 0 */
 	int			max_count;		/* programs on the longest page */
 	int			last_short;		/* programs on the latest short page */
 	int			empty_tail;		/* pages behind last_end without programs */
