@@ -16,7 +16,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 
 #include "account.h"
@@ -34,7 +33,6 @@ PG_FUNCTION_INFO_V1(yelp_sync);
 PG_FUNCTION_INFO_V1(yelp_sync_accounts);
 PG_FUNCTION_INFO_V1(yelp_sync_all);
 PG_FUNCTION_INFO_V1(yelp_sync_create_tables);
-PG_FUNCTION_INFO_V1(yelp_sync_document);
 PG_FUNCTION_INFO_V1(yelp_sync_validator);
 
 void		_PG_init(void);
@@ -211,59 +209,6 @@ yelp_sync_validator(PG_FUNCTION_ARGS)
 {
 	option_validate(untransformRelOptions(PG_GETARG_DATUM(0)), PG_GETARG_OID(1));
 	PG_RETURN_VOID();
-}
-
-/*
- * Errors that are about the document's content, not about the server's state;
- * an escape that the server's encoding has no character for is "not supported".
- */
-static bool
-is_about_content(int sqlstate)
-{
-	int			category = ERRCODE_TO_CATEGORY(sqlstate);
-
-	return category == ERRCODE_DATA_EXCEPTION ||
-		category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
-		category == ERRCODE_FEATURE_NOT_SUPPORTED;
-}
-
-/*
- * yelp_sync_document(document text, program_id text, page_offset bigint) returns jsonb
- *
- * What PostgreSQL's own JSON input cannot hold is an error of the API's.  It is
- * raised anew at once, so no subtransaction is needed.
- */
-Datum
-yelp_sync_document(PG_FUNCTION_ARGS)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	char	   *document = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	Datum		data = (Datum) 0;
-
-	PG_TRY();
-	{
-		data = DirectFunctionCall1(jsonb_in, CStringGetDatum(document));
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		if (!is_about_content(error->sqlerrcode))
-			PG_RE_THROW();
-		FlushErrorState();
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION),
-				 errmsg("could not store program \"%s\" from the page at offset " INT64_FORMAT
-						": %s",
-						text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_INT64(2),
-						error->message),
-				 error->detail ? errdetail_internal("%s", error->detail) : 0));
-	}
-	PG_END_TRY();
-	pfree(document);
-	return data;
 }
 
 /* yelp_sync_create_tables(partitions integer) returns void */

@@ -59,5 +59,171 @@ $api->config(total_offset => 0);
 is($node->safe_psql('postgres', 'SELECT count(*) FROM yelp_programs'), $programs - $tenth,
 	'all are stored');
 
+# ---- the worst pages ----
+
+my $megabyte = 1024 * 1024;
+my $page_bytes = 4 * $megabyte;		# the default of max_page_bytes
+my $most_page_kb = 128 * 1024;
+
+# A text around as many copies of an item as it may have bytes, with commas
+# between them; %d in an item is its number.
+sub filled
+{
+	my ($bytes, $before, $item, $after) = @_;
+	my $room = $bytes - length($before . $after) + 1;
+	my $copies = '';
+
+	return $before . substr("$item," x ($room / length("$item,")), 0, -1) . $after
+	  if $item !~ /%d/;
+	for (my $number = 1;; $number++)
+	{
+		my $copy = sprintf "$item,", $number;
+		last if length($copies) + length($copy) > $room;
+		$copies .= $copy;
+	}
+	return $before . substr($copies, 0, -1) . $after;
+}
+
+sub page_of
+{
+	my ($item, $bytes) = @_;
+	return filled($bytes // $page_bytes, '{"total":1,"payment_programs":[', $item, ']}');
+}
+
+# One program whose member "a" is filled
+sub program_of
+{
+	my ($before, $item, $after) = @_;
+	return filled($page_bytes, qq({"total":1,"payment_programs":[{"program_id":"worst","a":$before),
+		$item, "$after}]}");
+}
+
+# One program with a single long string
+sub program_with
+{
+	my ($character) = @_;
+	my ($before, $after) =
+	  ('{"total":1,"payment_programs":[{"program_id":"worst","a":"', '"}]}');
+	return $before . $character x ($page_bytes - length($before . $after)) . $after;
+}
+
+# The account's page at offset 0 from now on; what is behind it is empty.
+sub answer_with
+{
+	my ($body, $status) = @_;
+	IO::Compress::Gzip::gzip(\$body => \my $zipped) or die 'gzip failed';
+	$api->faults({
+		match => { offset => 0 },
+		action => { respond => { status => $status // 200, base64 => encode_base64($zipped, ''),
+			headers => { 'Content-Encoding' => 'gzip' } } } });
+	return;
+}
+
+sub worst_stored
+{
+	return $node->safe_psql('postgres',
+		q{SELECT count(*) FROM yelp_programs WHERE username = 'worst'});
+}
+
+# The result is the SQLSTATE of an error, or how many programs are stored then.
+sub test_page
+{
+	my ($name, $result, $body, $status) = @_;
+	my $session = YelpBackend->new($node);
+	my $idle = $session->memory('VmRSS');
+
+	answer_with($body, $status);
+	$session->reset_peak;
+	my $ended = $session->run(q{SELECT count(*) FROM yelp_sync('worst')});
+	my $peak = $session->memory('VmHWM') - $idle;
+	is($ended->{sqlstate} // worst_stored(), $result, "$name: the result");
+	cmp_ok($peak, '<=', $most_page_kb, "$name: kB more than when idle");
+	note("$name: $peak kB more than $idle kB");
+	$session->end;
+	return;
+}
+
+# The same where the account has nothing stored before
+sub test_first_page
+{
+	$node->safe_psql('postgres', q{DELETE FROM yelp_programs WHERE username = 'worst';
+		DELETE FROM yelp_sync_runs WHERE username = 'worst'});
+	test_page(@_);
+	return;
+}
+
+$node->safe_psql('postgres',
+	'CREATE SERVER worst FOREIGN DATA WRAPPER yelp_sync '
+	  . YelpTest::options(endpoint => $api->url, attempts => 1, timeout => '5min')
+	  . '; CREATE USER MAPPING FOR CURRENT_USER SERVER worst '
+	  . YelpTest::options(username => 'worst', password => 's3cret'));
+$api->config(accounts => { worst => { count => 0 } });
+
+my $tiny = page_of('{"program_id":"%d"}');
+my $odd = page_of('{"program_id":"%d","program_metrics":{"budget":"","currency":1,"is_autobid":"",'
+	  . '"max_bid":"","ad_cost":"","billed_impressions":"","billed_clicks":"","fee_period":1},'
+	  . '"businesses":1,"start_date":1,"end_date":1,"active_features":1,"program_type":1}');
+
+test_first_page('elements that are no programs', 0, page_of('{}'));
+test_first_page('elements that are no objects', 0, page_of('1'));
+test_first_page('a member without a name', 0, page_of('{"":[]}'));
+test_first_page('tiny programs', scalar(() = $tiny =~ /program_id/g), $tiny);
+test_page('tiny programs once more', scalar(() = $tiny =~ /program_id/g), $tiny);
+test_first_page('fields that cannot be read', scalar(() = $odd =~ /program_id/g), $odd);
+test_first_page('a program of numbers', 0, program_of('[', '1', ']'));
+test_first_page('a program of lists', 0, program_of('[', '[]', ']'));
+test_first_page('a program of members', 0, program_of('{', '"":1', '}'));
+test_first_page('a program of strings', 1, program_of('[', '"' . 'x' x 64 . '"', ']'));
+test_page('other strings', 1, program_of('[', '"' . 'y' x 64 . '"', ']'));
+test_first_page('a program with a long string', 1, program_with('x'));
+test_page('another string', 1, program_with('y'));
+test_first_page('numbers outside of programs', 0,
+	filled($page_bytes, '{"total":0,"payment_programs":[],"a":[', '1', ']}'));
+test_first_page('members outside of programs', '54000',
+	filled($page_bytes, '{"total":0,"payment_programs":[],', '"":1', '}'));
+test_first_page('numbers that are no page', 'HV021', filled($page_bytes, '[', '1', ']'));
+test_first_page('numbers that break off', '22032', filled($page_bytes, '[', '1', ','));
+test_first_page('numbers in an error', 'HV000', filled($page_bytes, '{"error":[', '1', ']}'), 500);
+
+# ---- a cancel while a page is read ----
+
+# CPU time of a process in milliseconds: what it takes does not depend on who else runs
+sub cpu_ms
+{
+	my ($session) = @_;
+	my ($nanoseconds) = split / /, slurp_file('/proc/' . $session->pid . '/schedstat');
+	return $nanoseconds / 1e6;
+}
+
+# The page takes seconds to read, and far less to receive; a cancel is looked for
+# when it has begun.
+sub test_cancel
+{
+	my ($name, $item) = @_;
+	my $observer = YelpBackend->new($node);
+	my $session = YelpBackend->new($node);
+	my $begun_ms = 500;
+	my $most_ms = 500;				# what is aimed at is 100
+
+	answer_with(page_of($item, 64 * $megabyte));
+	my $before = cpu_ms($session);
+	$session->begin(q{SELECT count(*) FROM yelp_sync('worst')});
+	YelpBackend::poll_until(
+		sub { cpu_ms($session) > $before + $begun_ms || !$session->is_running },
+		'the page to be read');
+	my $cancelled = cpu_ms($session);
+	$observer->value('SELECT pg_cancel_backend(' . $session->pid . ')');
+	is($session->result->{sqlstate}, '57014', "$name: cancelled");
+	my $took = cpu_ms($session) - $cancelled;
+	cmp_ok($took, '<', $most_ms, "$name: ms of CPU time until then");
+	note("$name: $took ms");
+	$_->end for $session, $observer;
+	return;
+}
+
+$node->safe_psql('postgres', q{ALTER SERVER worst OPTIONS (ADD max_page_bytes '64MB')});
+test_cancel('elements that are no programs', '{}');
+test_cancel('programs', '{"program_id":"a","b":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15]}');
+
 $node->stop;
 done_testing();

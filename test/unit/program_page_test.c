@@ -791,7 +791,7 @@ test_many_values(void)
 	ProgramPage page;
 
 	text = psprintf(PROGRAM(",\"a\":[%s]"), numbers);
-	skipped(text, strlen(text), "field \"payment_programs[0]\" holds more than 262144 values");
+	skipped(text, strlen(text), "field \"payment_programs[0]\" holds more than 65536 values");
 	numbers[2 * (JSON_MAX_TOKENS - 6)] = '\0';
 	text = psprintf(PROGRAM(",\"a\":[%s1]"), numbers);
 	if (read_fine(&page, text, strlen(text), "as many values as are read"))
@@ -800,7 +800,7 @@ test_many_values(void)
 					numbers, numbers);
 	fine(text, strlen(text), "values outside of programs");
 	refused(members, strlen(members), PAGE_IMPLAUSIBLE, NULL,
-			"body of more than 262144 values is too long");
+			"body of more than 65536 values is too long");
 	text = repeated("{\"total\":1,\"payment_programs\":[{}", ",{}", 999999, "]}");
 	if (read_fine(&page, text, strlen(text), "elements that are no programs"))
 		tap_is_int(page.skipped, 1000000, "are counted");
