@@ -103,38 +103,47 @@ check_text(const char *url, Authority authority)
 
 /* ---- its parts ---- */
 
+typedef struct Url
+{
+	CURLU	   *parts;			/* as libcurl sees them */
+	Authority	authority;
+	bool		out_of_memory;
+} Url;
+
 /* One part of the URL in buf; an empty string where it has none. */
 static void
-url_part(CURLU *url, CURLUPart what, char *buf, size_t size)
+url_part(Url *url, CURLUPart what, char *buf, size_t size)
 {
 	char	   *part = NULL;
+	CURLUcode	code = curl_url_get(url->parts, what, &part, 0);
 
 	buf[0] = '\0';
-	if (curl_url_get(url, what, &part, 0) == CURLUE_OK)
+	if (code == CURLUE_OK)
 		strlcpy(buf, part, size);
+	url->out_of_memory |= code == CURLUE_OUT_OF_MEMORY;
 	curl_free(part);
 }
 
 /* A colon promises a port; where there is none, or port 0, it is a mistake. */
 static bool
-has_bad_port(CURLU *url, Authority authority)
+has_bad_port(Url *url)
 {
 	char		port[16];
 
 	url_part(url, CURLUPART_PORT, port, sizeof(port));
-	if (authority.start[authority.length - 1] == ':')
+	if (url->authority.start[url->authority.length - 1] == ':')
 		return true;
 	return port[0] != '\0' && strspn(port, "0") == strlen(port);
 }
 
 static const char *
-check_endpoint(CURLU *url, Authority authority)
+check_endpoint(Url *url)
 {
 	char		scheme[16];
 	char		host[256];
 
 	url_part(url, CURLUPART_SCHEME, scheme, sizeof(scheme));
-	copy_host(authority, host, sizeof(host));
+	copy_host(url->authority, host, sizeof(host));
 	if (strcmp(scheme, "https") == 0)
 		return NULL;
 	if (strcmp(scheme, "http") == 0 && is_loopback(host))
@@ -143,10 +152,10 @@ check_endpoint(CURLU *url, Authority authority)
 }
 
 static const char *
-check_proxy(CURLU *url, Authority authority)
+check_proxy(Url *url)
 {
 	char		scheme[16];
-	const char *path = authority.start + authority.length;
+	const char *path = url->authority.start + url->authority.length;
 
 	url_part(url, CURLUPART_SCHEME, scheme, sizeof(scheme));
 	/* libcurl takes socks5h://localhost/path for a Unix-domain socket */
@@ -159,25 +168,43 @@ check_proxy(CURLU *url, Authority authority)
 }
 
 static const char *
-check_url(const char *text, const char *(*check) (CURLU *url, Authority authority))
+check_parts(Url *url, const char *text, const char *(*check) (Url *url))
 {
-	Authority	authority = find_authority(text);
-	const char *problem = check_text(text, authority);
-	CURLU	   *url;
+	CURLUcode	code = curl_url_set(url->parts, CURLUPART_URL, text,
+									CURLU_NON_SUPPORT_SCHEME);
+
+	url->out_of_memory = code == CURLUE_OUT_OF_MEMORY;
+	if (code != CURLUE_OK)
+		return "must be an absolute URL";
+	if (has_bad_port(url))
+		return "must have a port from 1 to 65535 after the colon";
+	return check(url);
+}
+
+static void
+reject_memory(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("out of memory"),
+			 errdetail("Failed while a URL was checked.")));
+}
+
+static const char *
+check_url(const char *text, const char *(*check) (Url *url))
+{
+	Url			url = {.authority = find_authority(text)};
+	const char *problem = check_text(text, url.authority);
 
 	if (problem)
 		return problem;
-	url = curl_url();
-	if (url == NULL)
-		return "could not be checked: out of memory";
-	if (curl_url_set(url, CURLUPART_URL, text,
-					 CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
-		problem = "must be an absolute URL";
-	else if (has_bad_port(url, authority))
-		problem = "must have a port from 1 to 65535 after the colon";
-	else
-		problem = check(url, authority);
-	curl_url_cleanup(url);
+	url.parts = curl_url();
+	if (url.parts == NULL)
+		reject_memory();
+	problem = check_parts(&url, text, check);
+	curl_url_cleanup(url.parts);
+	if (url.out_of_memory)
+		reject_memory();
 	return problem;
 }
 
