@@ -244,7 +244,7 @@ http_socket_watch(HttpSockets *sockets, int fd, int events)
 		return true;
 	}
 	sockets->table[fd].wanted = events;
-	return note_change(sockets, fd);
+	return events == 0 || note_change(sockets, fd);
 }
 
 static void
@@ -267,6 +267,18 @@ count_wanted(HttpSockets *sockets)
 	return count;
 }
 
+/* A set takes a descriptor: PostgreSQL's own error would be an internal one. */
+static void
+require_descriptor(void)
+{
+	if (!AcquireExternalFD())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("server has no file descriptor to spare"),
+				 errhint("Raise the setting max_files_per_process.")));
+	ReleaseExternalFD();
+}
+
 static void
 make_set(HttpSockets *sockets)
 {
@@ -275,6 +287,7 @@ make_set(HttpSockets *sockets)
 	sockets->set = NULL;
 	sockets->capacity = Max(2 * (count_wanted(sockets) + FIXED_EVENTS),
 							MIN_CAPACITY);
+	require_descriptor();
 	sockets->set = compat_create_wait_event_set(sockets->capacity);
 	sockets->used = FIXED_EVENTS;
 	sockets->stale = false;
