@@ -9,7 +9,10 @@
 
 #include <curl/curl.h>
 
-/* What libcurl 8.6 and later call too many or too long headers */
+/*
+ * What libcurl calls too many or too long headers: before 8.6 it does not tell
+ * them from a lack of memory.
+ */
 #if LIBCURL_VERSION_NUM >= 0x080600
 #define COMPAT_CURLE_TOO_LARGE CURLE_TOO_LARGE
 #else

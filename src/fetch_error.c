@@ -184,6 +184,10 @@ static const Transport transports[] = {
 		FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
 		"response headers are larger than 256 kB", false, NULL
 	},
+	[HTTP_NO_ROOM] = {
+		FETCH_ERROR_RETRY, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+		"response has a header that is too large, or there is no memory for it", false, NULL
+	},
 	[HTTP_BAD_CODING] = {
 		FETCH_ERROR_FINAL, ERRCODE_CONNECTION_FAILURE,
 		"response has an unsupported Content-Encoding or Transfer-Encoding", false, NULL

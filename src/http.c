@@ -152,10 +152,7 @@ forget_last(HttpClient *client)
 static void
 run_request(HttpRequest *request)
 {
-	CURLMcode	code = curl_multi_add_handle(http_pool.multi, request->easy);
-
-	if (code != CURLM_OK)
-		elog(ERROR, "libcurl refused a request: %s", curl_multi_strerror(code));
+	http_pool_check(curl_multi_add_handle(http_pool.multi, request->easy));
 	request->state = REQUEST_RUNNING;
 }
 
@@ -274,10 +271,21 @@ received_bytes(CURL *easy)
 		received : 0;
 }
 
+static HttpRequest *
+request_of(CURL *easy)
+{
+	HttpRequest *request = NULL;
+
+	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &request) != CURLE_OK ||
+		request == NULL)
+		elog(ERROR, "libcurl does not know whose request ended");
+	return request;
+}
+
 bool
 http_next(HttpClient *client, HttpResponse *response)
 {
-	HttpRequest *request = NULL;
+	HttpRequest *request;
 	CURLMsg    *message;
 	int			left;
 
@@ -291,7 +299,7 @@ http_next(HttpClient *client, HttpResponse *response)
 	if (message == NULL)
 		return false;
 
-	curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &request);
+	request = request_of(message->easy_handle);
 	client->received_bytes += received_bytes(request->easy);
 	http_request_describe(request, message->data.result, response);
 	curl_multi_remove_handle(http_pool.multi, request->easy);

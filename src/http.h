@@ -32,6 +32,7 @@ typedef enum HttpError
 	HTTP_BROKEN,				/* time-out, reset, cut answer */
 	HTTP_LARGE_BODY,			/* over the limit that was set */
 	HTTP_LARGE_HEADERS,			/* they exceed a fixed limit */
+	HTTP_NO_ROOM,				/* for a header: too long, or no memory */
 	HTTP_BAD_CODING,			/* several codings, or an unknown one */
 	HTTP_UNDECODABLE,			/* the body is not in the coding that it names */
 	HTTP_NO_SOCKET,				/* the server has no file descriptor to spare */

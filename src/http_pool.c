@@ -48,17 +48,38 @@ http_pool_reject_memory(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_OUT_OF_MEMORY),
 			 errmsg("out of memory"),
-			 errdetail("libcurl could not make a handle.")));
+			 errdetail("Failed while pages were fetched from the API.")));
+}
+
+void
+http_pool_check(CURLMcode code)
+{
+	if (code == CURLM_OUT_OF_MEMORY)
+		http_pool_reject_memory();
+	if (code != CURLM_OK)
+		elog(ERROR, "libcurl failed: %s", curl_multi_strerror(code));
 }
 
 /* What is not set here would block a backend or wait for nothing. */
 static void
-check_multi(CURLMcode code)
+check_option(CURLMcode code)
 {
-	if (code == CURLM_OK)
-		return;
-	http_pool_destroy();
-	elog(ERROR, "libcurl refused an option: %s", curl_multi_strerror(code));
+	if (code != CURLM_OK)
+		http_pool_destroy();
+	http_pool_check(code);
+}
+
+/* False when there is no memory. */
+static bool
+make_handles(const char *endpoint)
+{
+	http_pool.endpoint = strdup(endpoint);
+	http_pool.sockets = http_socket_create();
+	http_pool.share = curl_share_init();
+	http_pool.multi = curl_multi_init();
+	return http_pool.endpoint && http_pool.sockets && http_pool.share && http_pool.multi &&
+		curl_share_setopt(http_pool.share, CURLSHOPT_SHARE,
+						  CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_NOMEM;
 }
 
 static void
@@ -72,17 +93,12 @@ create_pool(const char *endpoint)
 		http_pool_reject_memory();
 	initialized = true;
 
-	http_pool.endpoint = strdup(endpoint);
-	http_pool.sockets = http_socket_create();
-	http_pool.share = curl_share_init();
-	http_pool.multi = curl_multi_init();
-	if (!http_pool.endpoint || !http_pool.sockets || !http_pool.share || !http_pool.multi)
+	if (!make_handles(endpoint))
 	{
 		http_pool_destroy();
 		http_pool_reject_memory();
 	}
-	curl_share_setopt(http_pool.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
-	check_multi(compat_multi_quick_exit(http_pool.multi));
+	check_option(compat_multi_quick_exit(http_pool.multi));
 }
 
 /*
@@ -97,10 +113,10 @@ http_pool_prepare(const char *endpoint, int max_connections,
 		http_pool_destroy();
 	if (http_pool.multi == NULL)
 		create_pool(endpoint);
-	check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_SOCKETFUNCTION,
-								  watch_socket));
-	check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_MAXCONNECTS,
-								  (long) max_connections));
+	check_option(curl_multi_setopt(http_pool.multi, CURLMOPT_SOCKETFUNCTION,
+								   watch_socket));
+	check_option(curl_multi_setopt(http_pool.multi, CURLMOPT_MAXCONNECTS,
+								   (long) max_connections));
 }
 
 /* Milliseconds until libcurl wants to be called, or -1. */
@@ -109,7 +125,7 @@ curl_timer(void)
 {
 	long		timeout = -1;
 
-	curl_multi_timeout(http_pool.multi, &timeout);
+	http_pool_check(curl_multi_timeout(http_pool.multi, &timeout));
 	return timeout;
 }
 
@@ -182,8 +198,7 @@ pump_events(const HttpSocketEvent *events, int nevents)
 
 	if (http_pool.out_of_memory)
 		http_pool_reject_memory();
-	if (code != CURLM_OK)
-		elog(ERROR, "libcurl failed: %s", curl_multi_strerror(code));
+	http_pool_check(code);
 }
 
 void

@@ -50,7 +50,10 @@ extern void http_pool_pump(void);
  */
 extern bool http_pool_is_interrupted(void);
 
-/* Raises 53200 for libcurl. */
+/* Raises what a code of libcurl's means, 53200 where it ran out of memory. */
+extern void http_pool_check(CURLMcode code);
+
+/* Raises 53200. */
 COMPAT_NORETURN extern void http_pool_reject_memory(void);
 
 #endif							/* YELP_SYNC_HTTP_POOL_H */

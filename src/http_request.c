@@ -307,10 +307,10 @@ classify(CURLcode code, HttpStage stage, bool chain_trusted)
 		return HTTP_ANSWERED;
 	if (code == CURLE_SSL_CACERT_BADFILE)
 		return HTTP_BAD_CA_FILE;
-	/* So libcurl calls a header that is longer than it takes */
-	if (stage == HTTP_RECEIVE &&
-		(code == CURLE_OUT_OF_MEMORY || code == COMPAT_CURLE_TOO_LARGE))
-		return HTTP_LARGE_HEADERS;
+	if (stage == HTTP_RECEIVE && code == COMPAT_CURLE_TOO_LARGE)
+		return code == CURLE_OUT_OF_MEMORY ? HTTP_NO_ROOM : HTTP_LARGE_HEADERS;
+	if (code == CURLE_OUT_OF_MEMORY)
+		http_pool_reject_memory();
 	if (code == CURLE_BAD_CONTENT_ENCODING)
 		return HTTP_UNDECODABLE;
 	/* A hand-shake may fail because the connection does */
