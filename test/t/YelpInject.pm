@@ -1,0 +1,157 @@
+=pod
+
+=head1 NAME
+
+YelpInject - calls that fail in a backend, for TAP tests
+
+=head1 SYNOPSIS
+
+  my $inject = YelpInject->new;
+  my ($node, $api) = $inject->preload(sub { YelpTest::start() });
+  my $session = YelpBackend->new($node);
+  $inject->arm($session, "libcurl's memory", first => 17);
+  my $result = $session->sync('acme');
+  $inject->disarm;
+  is($inject->failed, 1, 'the seventeenth allocation has failed');
+
+What may fail is in F<inject.c>, which is preloaded into the server: the names of libcurl's
+functions and of the system's, where the extension calls them, and C<extension's memory>,
+C<libcurl's memory>, C<server's memory>, C<write> (of rows that spill to disk).  C<descriptors>
+lets the server open so many sockets at most instead.
+
+=cut
+
+package YelpInject;
+
+use strict;
+use warnings;
+
+use File::Basename ();
+use File::Spec;
+
+use PostgreSQL::Test::Utils ();
+
+my $source = File::Spec->rel2abs(File::Basename::dirname(__FILE__) . '/inject.c');
+
+# struct Orders: what is told, and what is answered
+my $orders = 'l4Z32l2';
+my $answer = 'l3';
+my $answer_at = length(pack('l4Z32', 0, 0, 0, 0, ''));
+
+=pod
+
+=head1 METHODS
+
+=over
+
+=item YelpInject->new
+
+Builds the library.
+
+=item $inject->preload(sub { ... })
+
+Calls the sub, whatever it starts with the library, and returns what it does.
+
+=cut
+
+sub new
+{
+	my ($class) = @_;
+	my $directory = PostgreSQL::Test::Utils::tempdir('yelp_inject');
+	my $self = bless {
+		library => "$directory/inject.so",
+		path => "$directory/orders",
+		pid => 0,
+	}, $class;
+	my @flags = split ' ', `curl-config --cflags`;
+
+	PostgreSQL::Test::Utils::system_or_bail('cc', '-O1', '-shared', '-fPIC', @flags,
+		'-o', $self->{library}, $source, '-ldl');
+	open($self->{file}, '+>', $self->{path}) or die "$self->{path}: $!\n";
+	$self->_write(0, pack("$orders l", (0) x 4, '', (0) x 3));
+	return $self;
+}
+
+sub preload
+{
+	my ($self, $start) = @_;
+	local $ENV{LD_PRELOAD} = $self->{library};
+	local $ENV{YELP_SYNC_TEST_INJECT} = $self->{path};
+	return $start->();
+}
+
+sub _write
+{
+	my ($self, $at, $bytes) = @_;
+	sysseek($self->{file}, $at, 0);
+	syswrite($self->{file}, $bytes) == length($bytes) or die "$self->{path}: $!\n";
+	return;
+}
+
+sub _answer
+{
+	my ($self) = @_;
+	sysseek($self->{file}, $answer_at, 0);
+	sysread($self->{file}, my $bytes, 12) == 12 or die "$self->{path}: $!\n";
+	return unpack($answer, $bytes);
+}
+
+=pod
+
+=item $inject->arm($session, $call, %options)
+
+From now on calls of this name fail in the session's process: the one of number C<first> and
+those that follow, C<count> of them (1).  C<code>: with this errno or code of libcurl's.
+
+=item $inject->disarm
+
+They no longer do.
+
+=item $inject->calls, $inject->failed
+
+How many calls there have been since it was armed, and how many of them have failed.
+
+=item $inject->blocks
+
+How many blocks of memory from malloc() the extension and libcurl hold in that process, where
+there has been one more or one less since it was armed.
+
+=back
+
+=cut
+
+sub arm
+{
+	my ($self, $session, $call, %options) = @_;
+	$self->{pid} = $session->pid;
+	$self->_write(0, pack($orders, $self->{pid}, $options{first}, $options{count} // 1,
+			$options{code} // 0, $call, 0, 0));
+	return;
+}
+
+sub disarm
+{
+	my ($self) = @_;
+	$self->_write(0, pack('l4Z32', $self->{pid}, (0) x 3, ''));
+	return;
+}
+
+sub calls
+{
+	my ($self) = @_;
+	return ($self->_answer)[0];
+}
+
+sub failed
+{
+	my ($self) = @_;
+	return ($self->_answer)[1];
+}
+
+sub blocks
+{
+	my ($self) = @_;
+	return ($self->_answer)[2];
+}
+
+1;

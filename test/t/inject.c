@@ -1,0 +1,550 @@
+/*
+ * inject.c
+ *	  A library to preload, which lets calls fail: see YelpInject.pm.
+ *
+ * Calls of libcurl and malloc() count only where the extension makes them, and
+ * those of malloc() also where libcurl does, which is given functions of ours.
+ * For one process at a time: that one whose id is in the orders.
+ */
+#define _GNU_SOURCE
+#include <curl/curl.h>
+#undef curl_easy_getinfo
+#undef curl_easy_setopt
+#undef curl_multi_setopt
+#undef curl_share_setopt
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A file in common with the test; its layout is known to YelpInject.pm */
+typedef struct Orders
+{
+	int32_t		pid;			/* whose calls fail */
+	int32_t		first;			/* the first call that does, from 1 */
+	int32_t		count;			/* how many do from there on */
+	int32_t		code;			/* errno, or what libcurl returns */
+	char		call[32];
+
+	/* What the process tells */
+	int32_t		calls;			/* how many there were */
+	int32_t		failed;
+	int32_t		blocks;			/* that the extension and libcurl hold of malloc() */
+} Orders;
+
+typedef struct Range
+{
+	uintptr_t	start;
+	uintptr_t	end;
+} Range;
+
+static Orders *orders;
+static int32_t blocks;
+static Range extension;
+static Range server;
+static int	normal_files;		/* max_safe_fds as it was, 0 as long as it is */
+static __thread bool saving_session;	/* in libcurl's callback of OpenSSL's */
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *block, size_t size);
+extern void __libc_free(void *block);
+
+/* The limit to the server's open files, where the process is a server */
+extern int	max_safe_fds __attribute__((weak));
+
+static void __attribute__((constructor))
+read_orders(void)
+{
+	const char *path = getenv("YELP_SYNC_TEST_INJECT");
+	int			fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+
+	if (fd < 0)
+		return;
+	orders = mmap(NULL, sizeof(Orders), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (orders == MAP_FAILED)
+		orders = NULL;
+	close(fd);
+}
+
+/* ---- who calls ---- */
+
+/* Where the object is that holds an address */
+typedef struct Search
+{
+	uintptr_t	address;
+	Range	   *range;
+} Search;
+
+static int
+compare_object(struct dl_phdr_info *object, size_t size, void *arg)
+{
+	Search	   *search = arg;
+	Range		range = {UINTPTR_MAX, 0};
+
+	(void) size;
+	for (int i = 0; i < object->dlpi_phnum; i++)
+	{
+		uintptr_t	start = object->dlpi_addr + object->dlpi_phdr[i].p_vaddr;
+		uintptr_t	end = start + object->dlpi_phdr[i].p_memsz;
+
+		if (object->dlpi_phdr[i].p_type != PT_LOAD)
+			continue;
+		range.start = start < range.start ? start : range.start;
+		range.end = end > range.end ? end : range.end;
+	}
+	if (search->address < range.start || search->address >= range.end)
+		return 0;
+	*search->range = range;
+	return 1;
+}
+
+static void
+find_object(const void *address, Range *range)
+{
+	Search		search = {(uintptr_t) address, range};
+
+	dl_iterate_phdr(compare_object, &search);
+}
+
+static bool
+is_in(const void *address, const Range *range)
+{
+	return (uintptr_t) address >= range->start && (uintptr_t) address < range->end;
+}
+
+#define CALLER __builtin_return_address(0)
+#define BY_EXTENSION is_in(CALLER, &extension)
+
+static bool
+is_ours(void)
+{
+	return orders && __atomic_load_n(&orders->pid, __ATOMIC_ACQUIRE) == getpid();
+}
+
+/* One call of this name: is it to fail? */
+static bool
+fails(const char *call)
+{
+	int32_t		number;
+
+	if (!is_ours() || strcmp(orders->call, call) != 0 || saving_session)
+		return false;
+	number = __atomic_add_fetch(&orders->calls, 1, __ATOMIC_SEQ_CST);
+	if (number < orders->first || number - orders->first >= orders->count)
+		return false;
+	__atomic_add_fetch(&orders->failed, 1, __ATOMIC_SEQ_CST);
+	return true;
+}
+
+static void *
+original(const char *name)
+{
+	void	   *function = dlsym(RTLD_NEXT, name);
+
+	if (function == NULL)
+		abort();
+	return function;
+}
+
+#define ORIGINAL(function) ((typeof(&(function))) original(#function))
+
+/* ---- memory ---- */
+
+static void
+count_blocks(int32_t change)
+{
+	int32_t		now = __atomic_add_fetch(&blocks, change, __ATOMIC_SEQ_CST);
+
+	if (is_ours())
+		orders->blocks = now;
+}
+
+static void *
+no_memory(void)
+{
+	errno = ENOMEM;
+	return NULL;
+}
+
+static char *
+copy_text(char *copy, const char *text)
+{
+	return copy ? strcpy(copy, text) : NULL;
+}
+
+/*
+ * What the extension allocates.  It is not the only one that seems to call
+ * free(): pfree() may end with a jump there.
+ */
+
+static void *held[4096];
+static int	nheld;
+
+static void *
+hold(void *block)
+{
+	if (block && nheld < (int) (sizeof(held) / sizeof(held[0])))
+	{
+		held[nheld++] = block;
+		count_blocks(1);
+	}
+	return block;
+}
+
+static void
+release(void *block)
+{
+	for (int i = 0; i < nheld; i++)
+	{
+		if (held[i] != block)
+			continue;
+		held[i] = held[--nheld];
+		count_blocks(-1);
+		return;
+	}
+}
+
+#define EXTENSION_FAILS (BY_EXTENSION && fails("extension's memory"))
+#define SERVER_FAILS (is_in(CALLER, &server) && fails("server's memory"))
+
+void *
+malloc(size_t size)
+{
+	void	   *block;
+
+	if (EXTENSION_FAILS || SERVER_FAILS)
+		return no_memory();
+	block = __libc_malloc(size);
+	return BY_EXTENSION ? hold(block) : block;
+}
+
+void *
+calloc(size_t count, size_t size)
+{
+	void	   *block;
+
+	if (EXTENSION_FAILS)
+		return no_memory();
+	block = __libc_calloc(count, size);
+	return BY_EXTENSION ? hold(block) : block;
+}
+
+void *
+realloc(void *block, size_t size)
+{
+	void	   *more;
+
+	if (EXTENSION_FAILS || SERVER_FAILS)
+		return no_memory();
+	more = __libc_realloc(block, size);
+	if (!BY_EXTENSION || more == NULL)
+		return more;
+	release(block);
+	return hold(more);
+}
+
+char *
+strdup(const char *text)
+{
+	void	   *block;
+
+	if (EXTENSION_FAILS)
+		return no_memory();
+	block = __libc_malloc(strlen(text) + 1);
+	return copy_text(BY_EXTENSION ? hold(block) : block, text);
+}
+
+void
+free(void *block)
+{
+	if (BY_EXTENSION)
+		release(block);
+	__libc_free(block);
+}
+
+/* What libcurl allocates */
+
+static void *
+curl_malloc(size_t size)
+{
+	void	   *block = fails("libcurl's memory") ? no_memory() : __libc_malloc(size);
+
+	count_blocks(block != NULL);
+	return block;
+}
+
+static void *
+curl_calloc(size_t count, size_t size)
+{
+	void	   *block = fails("libcurl's memory") ? no_memory() : __libc_calloc(count, size);
+
+	count_blocks(block != NULL);
+	return block;
+}
+
+static void *
+curl_realloc(void *block, size_t size)
+{
+	void	   *more = fails("libcurl's memory") ? no_memory() : __libc_realloc(block, size);
+
+	count_blocks(block == NULL && more != NULL);
+	return more;
+}
+
+static char *
+curl_strdup(const char *text)
+{
+	return copy_text(curl_malloc(strlen(text) + 1), text);
+}
+
+static void
+curl_release(void *block)
+{
+	count_blocks(-(block != NULL));
+	__libc_free(block);
+}
+
+/* ---- libcurl ---- */
+
+/* The extension's first call */
+CURLcode
+curl_global_init(long flags)
+{
+	find_object(CALLER, &extension);
+	if (&max_safe_fds)
+		find_object(&max_safe_fds, &server);
+	if (fails("curl_global_init"))
+		return orders->code;
+	return ORIGINAL(curl_global_init_mem) (flags, curl_malloc, curl_release, curl_realloc,
+										   curl_strdup, curl_calloc);
+}
+
+CURL *
+curl_easy_init(void)
+{
+	if (BY_EXTENSION && fails("curl_easy_init"))
+		return NULL;
+	return ORIGINAL(curl_easy_init) ();
+}
+
+CURLM *
+curl_multi_init(void)
+{
+	if (BY_EXTENSION && fails("curl_multi_init"))
+		return NULL;
+	return ORIGINAL(curl_multi_init) ();
+}
+
+CURLSH *
+curl_share_init(void)
+{
+	if (BY_EXTENSION && fails("curl_share_init"))
+		return NULL;
+	return ORIGINAL(curl_share_init) ();
+}
+
+/* The only argument of these is as large as a pointer. */
+#define PASS_ON(function, handle, option) \
+	do { \
+		va_list		arguments; \
+		void	   *argument; \
+\
+		va_start(arguments, option); \
+		argument = va_arg(arguments, void *); \
+		va_end(arguments); \
+		if (BY_EXTENSION && fails(#function)) \
+			return orders->code; \
+		return ORIGINAL(function) (handle, option, argument); \
+	} while (0)
+
+CURLcode
+curl_easy_setopt(CURL *easy, CURLoption option,...)
+{
+	PASS_ON(curl_easy_setopt, easy, option);
+}
+
+CURLcode
+curl_easy_getinfo(CURL *easy, CURLINFO option,...)
+{
+	PASS_ON(curl_easy_getinfo, easy, option);
+}
+
+CURLSHcode
+curl_share_setopt(CURLSH *share, CURLSHoption option,...)
+{
+	PASS_ON(curl_share_setopt, share, option);
+}
+
+/*
+ * A sync begins with it, so that here, for one, the number of files is limited
+ * that the server may open: a third of them may be sockets.
+ */
+CURLMcode
+curl_multi_setopt(CURLM *multi, CURLMoption option,...)
+{
+	bool		limited = is_ours() && strcmp(orders->call, "descriptors") == 0;
+
+	if (normal_files == 0)
+		normal_files = max_safe_fds;
+	max_safe_fds = limited ? 3 * orders->first : normal_files;
+	PASS_ON(curl_multi_setopt, multi, option);
+}
+
+CURLMcode
+curl_multi_add_handle(CURLM *multi, CURL *easy)
+{
+	if (BY_EXTENSION && fails("curl_multi_add_handle"))
+		return orders->code;
+	return ORIGINAL(curl_multi_add_handle) (multi, easy);
+}
+
+CURLMcode
+curl_multi_remove_handle(CURLM *multi, CURL *easy)
+{
+	if (BY_EXTENSION && fails("curl_multi_remove_handle"))
+		return orders->code;
+	return ORIGINAL(curl_multi_remove_handle) (multi, easy);
+}
+
+CURLMcode
+curl_multi_socket_action(CURLM *multi, curl_socket_t fd, int what, int *running)
+{
+	if (BY_EXTENSION && fails("curl_multi_socket_action"))
+		return orders->code;
+	return ORIGINAL(curl_multi_socket_action) (multi, fd, what, running);
+}
+
+CURLMcode
+curl_multi_timeout(CURLM *multi, long *milliseconds)
+{
+	if (BY_EXTENSION && fails("curl_multi_timeout"))
+		return orders->code;
+	return ORIGINAL(curl_multi_timeout) (multi, milliseconds);
+}
+
+/*
+ * Nothing fails while libcurl stores a TLS session: 7.88 frees what it has of it
+ * twice when there is no memory for the rest.
+ */
+static int	(*store_session) (void *ssl, void *session);
+
+static int
+store_session_whole(void *ssl, void *session)
+{
+	int			taken;
+
+	saving_session = true;
+	taken = store_session(ssl, session);
+	saving_session = false;
+	return taken;
+}
+
+void
+SSL_CTX_sess_set_new_cb(void *context, int (*callback) (void *ssl, void *session))
+{
+	store_session = callback;
+	ORIGINAL(SSL_CTX_sess_set_new_cb) (context, store_session_whole);
+}
+
+/* ---- the system ---- */
+
+static bool
+system_fails(const char *call)
+{
+	if (!fails(call))
+		return false;
+	errno = orders->code;
+	return true;
+}
+
+int
+socket(int domain, int type, int protocol)
+{
+	if (BY_EXTENSION && system_fails("socket"))
+		return -1;
+	return ORIGINAL(socket) (domain, type, protocol);
+}
+
+int
+connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+	return system_fails("connect") ? -1 : ORIGINAL(connect) (fd, address, length);
+}
+
+int
+epoll_create1(int flags)
+{
+	return system_fails("epoll_create1") ? -1 : ORIGINAL(epoll_create1) (flags);
+}
+
+int
+epoll_ctl(int set, int what, int fd, struct epoll_event *event)
+{
+	return system_fails("epoll_ctl") ? -1 : ORIGINAL(epoll_ctl) (set, what, fd, event);
+}
+
+/* A name that leads to the stand-in, so that libcurl looks it up in a thread */
+int
+getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+			struct addrinfo **result)
+{
+	if (fails("getaddrinfo"))
+		return orders->code;
+	if (node && strcmp(node, "elsewhere.example") == 0)
+		node = "127.0.0.1";
+	return ORIGINAL(getaddrinfo) (node, service, hints, result);
+}
+
+int
+pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+			   void *(*function) (void *), void *argument)
+{
+	if (fails("pthread_create"))
+		return orders->code;
+	return ORIGINAL(pthread_create) (thread, attributes, function, argument);
+}
+
+/* Is it a file of rows that spilled? */
+static bool
+is_temporary(int fd)
+{
+	char		link[64];
+	char		path[1024];
+	ssize_t		length;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, path, sizeof(path) - 1);
+	if (length < 0)
+		return false;
+	path[length] = '\0';
+	return strstr(path, "/pgsql_tmp/") != NULL;
+}
+
+/* The server's writes, by whichever name it calls them */
+#define WRITE_FAILS(fd) (is_ours() && is_temporary(fd) && system_fails("write"))
+
+ssize_t
+pwrite(int fd, const void *bytes, size_t count, off_t offset)
+{
+	return WRITE_FAILS(fd) ? -1 : ORIGINAL(pwrite) (fd, bytes, count, offset);
+}
+
+ssize_t
+pwrite64(int fd, const void *bytes, size_t count, off64_t offset)
+{
+	return WRITE_FAILS(fd) ? -1 : ORIGINAL(pwrite64) (fd, bytes, count, offset);
+}
