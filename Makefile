@@ -17,7 +17,7 @@ PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -D_GNU_SOURCE -fvisibility=hidden -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell curl-config --cflags 2>/dev/null)
 SHLIB_LINK = -lcurl
-EXTRA_CLEAN = test/unit/*_test
+EXTRA_CLEAN = test/unit/*_test $(addprefix test/fuzz/,*_fuzz *_replay *_cover *.so)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
@@ -32,8 +32,9 @@ UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
 	$(addsuffix /lib$(lib).a,$(pkglibdir) $(libdir))))) -lm
 
 # A unit is linked with the module that it tests and with those below it
-test/unit/program_page_test test/unit/known_program_test: src/program_page.c \
-	src/program_fields.c src/json.c src/json_scan.c src/fingerprint.c src/sanitize.c
+page_modules = $(addprefix src/,program_page.c program_fields.c json.c json_scan.c \
+	fingerprint.c sanitize.c)
+test/unit/program_page_test test/unit/known_program_test: $(page_modules)
 test/unit/throttle_test: src/throttle.c
 test/unit/api_error_test: src/api_error.c src/json.c src/json_scan.c src/sanitize.c
 test/unit/sanitize_test: src/sanitize.c
@@ -43,16 +44,69 @@ test/unit/listing_test: src/listing.c
 test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
 	$(CC) $(CFLAGS) $(CPPFLAGS) -Isrc -Itest/unit $(filter %.c,$^) $(UNIT_LIBS) -o $@
 
-.PHONY: unit test indent demo bench soak
-unit: $(UNIT_TESTS)
+# A fuzz target is linked with the module that it is for, and with those below
+# it.  Those of the second kind run in a server.
+FUZZ_TARGETS = program_page known endpoint retry_after sanitize
+FUZZ_SERVER_TARGETS = option columns
+
+fuzz_program_page = $(page_modules) src/api_error.c test/fuzz/json_oracle.c
+fuzz_known = $(page_modules)
+fuzz_endpoint = src/endpoint.c
+fuzz_retry_after = src/throttle.c
+fuzz_sanitize = src/sanitize.c
+fuzz_option = src/option.c src/endpoint.c src/sanitize.c
+fuzz_columns = $(page_modules)
+fuzz_headers = $(wildcard src/*.h test/fuzz/*.h) test/unit/tap.h
+fuzz_libs = $(UNIT_LIBS) $(if $(filter endpoint,$*),-lcurl)
+fuzz_compile = $(CPPFLAGS) -Isrc -Itest/unit $(filter %.c,$^)
+
+# With libFuzzer, by test/fuzz/run
+CLANG = clang -g -O1 -fno-omit-frame-pointer -Wno-ignored-attributes
+libfuzzer = $(shell clang -print-runtime-dir)/libclang_rt.fuzzer_no_main-$(shell uname -m).a
+
+.SECONDEXPANSION:
+
+test/fuzz/%_fuzz: test/fuzz/%_fuzz.c test/fuzz/memory.c $$(fuzz_$$*) $(fuzz_headers)
+	$(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+		$(fuzz_compile) $(fuzz_libs) -o $@
+
+test/fuzz/%_fuzz.so: test/fuzz/%_fuzz.c test/fuzz/in_server.c $$(fuzz_$$*) $(fuzz_headers)
+	$(CLANG) -fsanitize=fuzzer-no-link,undefined -fsanitize-trap=undefined \
+		-DWITH_LIBFUZZER -shared -fPIC $(fuzz_compile) $(libfuzzer) -lstdc++ -lcurl -lm -o $@
+
+# Without it: runs what is in the corpus, with any compiler
+test/fuzz/%_replay: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(fuzz_$$*) \
+		$(fuzz_headers)
+	$(CC) $(CFLAGS) $(fuzz_compile) $(fuzz_libs) -o $@
+
+test/fuzz/%_replay.so: test/fuzz/%_fuzz.c test/fuzz/in_server.c $$(fuzz_$$*) $(fuzz_headers)
+	$(CC) $(CFLAGS) -shared -fPIC $(fuzz_compile) -lcurl -lm -o $@
+
+# With what is executed counted, for test/fuzz/run --coverage
+test/fuzz/%_cover: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(fuzz_$$*) \
+		$(fuzz_headers)
+	$(CLANG) -fprofile-instr-generate -fcoverage-mapping $(fuzz_compile) $(fuzz_libs) -o $@
+
+.PHONY: unit replay fuzz test indent demo bench soak
+unit: $(UNIT_TESTS) replay
 	@for program in $(UNIT_TESTS); do echo "# $$program"; $$program || exit 1; done
+
+replay: $(FUZZ_TARGETS:%=test/fuzz/%_replay)
+	@for target in $(FUZZ_TARGETS); do \
+		test/fuzz/$${target}_replay test/fuzz/corpus/$$target || exit 1; done
+
+# For test/t/030_corpus.pl
+installcheck: $(FUZZ_SERVER_TARGETS:%=test/fuzz/%_replay.so)
+
+fuzz:
+	test/fuzz/run
 
 test:
 	test/run
 
 # PostgreSQL's own flags
 indent:
-	@for file in src/*.[ch] test/unit/*.[ch] test/fuzz/*.c; do \
+	@for file in src/*.[ch] test/unit/*.[ch] test/fuzz/*.[ch]; do \
 		pg_bsd_indent -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79 -lp -lpl \
 			-nip -npro -sac -tpg -ts4 -Utypedefs.list $$file && rm -f $$(basename $$file).BAK *.BAK; done
 

@@ -1,0 +1,212 @@
+/*
+ * json_oracle.c
+ *	  What PostgreSQL's own JSON parser finds in a text.
+ *
+ * The parser that json_in() and jsonb_in() use is in libpgcommon as well, built
+ * for programs outside of the server.
+ */
+#include "postgres_fe.h"
+
+#include "common/jsonapi.h"
+#include "mb/pg_wchar.h"
+
+#include "json_oracle.h"
+
+/* From PostgreSQL 16 on the actions may report errors */
+#if PG_VERSION_NUM >= 160000
+#define ACTION static JsonParseErrorType
+#define ACTION_DONE return JSON_SUCCESS
+#else
+#define ACTION static void
+#define ACTION_DONE return
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define make_lexer(text, length, escapes) \
+	makeJsonLexContextCstringLen(NULL, text, length, PG_UTF8, escapes)
+#else
+#define make_lexer(text, length, escapes) \
+	makeJsonLexContextCstringLen((char *) (text), length, PG_UTF8, escapes)
+#endif
+
+/* What numeric surely holds: longer ones json.c calls odd */
+#define MAX_NUMBER_BYTES	1000
+#define MAX_EXPONENT_DIGITS 4
+
+typedef struct Walk
+{
+	JsonLexContext *lexer;
+	OraclePage *page;
+	int			depth;			/* of objects and arrays that are open */
+	bool		in_object;		/* the outermost value is an object */
+	bool		in_list;		/* within the member payment_programs */
+	bool		at_total;
+	bool		at_id;
+	int			max_count;
+} Walk;
+
+static OracleProgram *
+current_program(Walk *walk)
+{
+	return walk->in_list && walk->page->has_list && walk->page->count > 0 ?
+		&walk->page->programs[walk->page->count - 1] : NULL;
+}
+
+ACTION
+enter_object(void *state)
+{
+	Walk	   *walk = state;
+
+	if (walk->depth == 0)
+		walk->in_object = true;
+	if (walk->depth == 2 && current_program(walk))
+		current_program(walk)->is_object = true;
+	walk->depth++;
+	ACTION_DONE;
+}
+
+ACTION
+enter_array(void *state)
+{
+	Walk	   *walk = state;
+
+	if (walk->depth == 1 && walk->in_object && walk->in_list)
+		walk->page->has_list = true;
+	walk->depth++;
+	ACTION_DONE;
+}
+
+ACTION
+leave(void *state)
+{
+	((Walk *) state)->depth--;
+	ACTION_DONE;
+}
+
+/* The last of several members of one name counts. */
+ACTION
+enter_member(void *state, char *name, bool isnull pg_attribute_unused())
+{
+	Walk	   *walk = state;
+
+	if (walk->depth == 1)
+	{
+		walk->in_list = strcmp(name, "payment_programs") == 0;
+		walk->at_total = strcmp(name, "total") == 0;
+		if (walk->in_list)
+		{
+			walk->page->has_list = false;
+			walk->page->count = 0;
+		}
+		if (walk->at_total)
+			walk->page->total = NULL;
+	}
+	else if (walk->depth == 3 && current_program(walk))
+	{
+		walk->at_id = current_program(walk)->is_object &&
+			strcmp(name, "program_id") == 0;
+		if (walk->at_id)
+			current_program(walk)->id = NULL;
+	}
+	ACTION_DONE;
+}
+
+ACTION
+leave_member(void *state, char *name pg_attribute_unused(),
+			 bool isnull pg_attribute_unused())
+{
+	Walk	   *walk = state;
+
+	if (walk->depth == 1)
+		walk->in_list = walk->at_total = false;
+	else if (walk->depth == 3)
+		walk->at_id = false;
+	ACTION_DONE;
+}
+
+ACTION
+enter_element(void *state, bool isnull pg_attribute_unused())
+{
+	Walk	   *walk = state;
+	OraclePage *page = walk->page;
+
+	if (walk->depth != 2 || !walk->in_list || !page->has_list)
+		ACTION_DONE;
+	if (page->count == walk->max_count)
+	{
+		walk->max_count *= 2;
+		page->programs = repalloc(page->programs,
+								  walk->max_count * sizeof(OracleProgram));
+	}
+	memset(&page->programs[page->count], 0, sizeof(OracleProgram));
+	page->programs[page->count++].text = walk->lexer->token_start;
+	ACTION_DONE;
+}
+
+static bool
+is_odd_number(const char *number)
+{
+	const char *exponent = strpbrk(number, "eE");
+
+	if (strlen(number) > MAX_NUMBER_BYTES)
+		return true;
+	return exponent &&
+		strlen(exponent + strspn(exponent, "eE+-")) > MAX_EXPONENT_DIGITS;
+}
+
+ACTION
+take_scalar(void *state, char *token, JsonTokenType type)
+{
+	Walk	   *walk = state;
+	OracleProgram *program = current_program(walk);
+
+	if (walk->depth == 1 && walk->at_total && type == JSON_TOKEN_NUMBER)
+		walk->page->total = token;
+	if (program && walk->depth == 3 && walk->at_id && type == JSON_TOKEN_STRING)
+		program->id = token;
+	if (program && type == JSON_TOKEN_NUMBER && is_odd_number(token))
+		program->odd_number = true;
+	ACTION_DONE;
+}
+
+static bool
+is_utf8(const char *text, size_t length)
+{
+	return pg_encoding_verifymbstr(PG_UTF8, text, length) == (int) length;
+}
+
+bool
+oracle_is_json(const char *text, size_t length)
+{
+	JsonSemAction nothing = {0};
+	char	   *masked = palloc(length + 1);
+
+	for (size_t i = 0; i < length; i++)
+		masked[i] = IS_HIGHBIT_SET(text[i]) ? 'x' : text[i];
+
+	masked[length] = '\0';
+	return pg_parse_json(make_lexer(masked, length, false), &nothing) == JSON_SUCCESS;
+}
+
+bool
+oracle_read_page(const char *text, size_t length, OraclePage *page)
+{
+	Walk		walk = {.page = page,.max_count = 16};
+	JsonSemAction actions = {
+		.semstate = &walk,
+		.object_start = enter_object,
+		.object_end = leave,
+		.array_start = enter_array,
+		.array_end = leave,
+		.object_field_start = enter_member,
+		.object_field_end = leave_member,
+		.array_element_start = enter_element,
+		.scalar = take_scalar
+	};
+
+	memset(page, 0, sizeof(OraclePage));
+	page->programs = palloc(walk.max_count * sizeof(OracleProgram));
+	walk.lexer = make_lexer(text, length, true);
+	return is_utf8(text, length) &&
+		pg_parse_json(walk.lexer, &actions) == JSON_SUCCESS;
+}

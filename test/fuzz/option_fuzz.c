@@ -1,0 +1,185 @@
+/*
+ * option_fuzz.c
+ *	  Any value at all for each option.
+ *
+ * The first byte of an input says which option, the rest is its value.  Runs in
+ * a server (see in_server.c), since its functions parse numbers.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_user_mapping.h"
+#include "mb/pg_wchar.h"
+#include "nodes/makefuncs.h"
+#include "utils/memutils.h"
+
+#include "option.h"
+#include "sanitize.h"
+
+#include "fuzz.h"
+
+/* An option, and where a number goes with the bounds that the README gives */
+typedef struct FuzzOption
+{
+	const char *name;
+	Oid			catalog;
+	size_t		field;
+	double		min;
+	double		max;
+	bool		is_real;
+	const char *unit;			/* what a number without one is taken for */
+} FuzzOption;
+
+#define INTEGER(name, min, max, unit) \
+	{#name, ForeignServerRelationId, offsetof(Account, name), min, max, false, unit}
+#define REAL(name, min, max, unit) \
+	{#name, ForeignServerRelationId, offsetof(Account, name), min, max, true, unit}
+#define TEXT(name, catalog) {#name, catalog, 0, 0, 0, false, NULL}
+
+#define HOUR 3600000
+
+static const FuzzOption options[] = {
+	INTEGER(page_size, 1, 100, NULL),
+	INTEGER(concurrency, 1, 1000, NULL),
+	INTEGER(attempts, 1, 10, NULL),
+	INTEGER(max_page_bytes, 1024, 268435456, "B"),
+	INTEGER(connect_timeout, 1, HOUR, "s"),
+	INTEGER(timeout, 1, HOUR, "s"),
+	INTEGER(retry_delay, 1, HOUR, "s"),
+	INTEGER(retry_max_delay, 1, HOUR, "s"),
+	INTEGER(max_retry_after, 0, 24 * HOUR, "s"),
+	REAL(retry_factor, 1, 100, NULL),
+	REAL(max_deleted, 0, 100, "%"),
+	TEXT(endpoint, ForeignServerRelationId),
+	TEXT(proxy, ForeignServerRelationId),
+	TEXT(program_status, ForeignServerRelationId),
+	TEXT(http_version, ForeignServerRelationId),
+	TEXT(ca_file, ForeignServerRelationId),
+	TEXT(partial, ForeignServerRelationId),
+	TEXT(trust_total, ForeignServerRelationId),
+	TEXT(username, UserMappingRelationId),
+	TEXT(password, UserMappingRelationId)
+};
+
+static List *
+list_of(const char *name, const char *value)
+{
+	return list_make1(makeDefElem((char *) name, (Node *) makeString((char *) value), -1));
+}
+
+/* Both options that a user mapping must have, one of them with the value. */
+static List *
+with_the_other(const FuzzOption *option, const char *value)
+{
+	List	   *list = list_of(option->name, value);
+
+	if (option->catalog != UserMappingRelationId)
+		return list;
+	if (strcmp(option->name, "username") == 0)
+		return list_concat(list, list_of("password", "s3cret"));
+	return list_concat(list, list_of("username", "acme"));
+}
+
+static void
+check_message(const char *message)
+{
+	int			length = message ? strlen(message) : 0;
+
+	fuzz_check(length > 0, "an error says something");
+	fuzz_check(pg_verify_mbstr(PG_UTF8, message, length, true), "an error is UTF-8");
+	fuzz_check(!text_has_controls(message, length), "an error has no control characters");
+}
+
+static void
+check_error(const FuzzOption *option, const char *value, const ErrorData *error)
+{
+	char	   *quoted = psprintf("\"%s\"", option->name);
+
+	fuzz_check(error->sqlerrcode == ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
+			   "a wrong value has the SQLSTATE of one");
+	check_message(error->message);
+	fuzz_check(strstr(error->message, quoted) != NULL, "an error names the option");
+	if (error->detail)
+		check_message(error->detail);
+	if (error->hint)
+		check_message(error->hint);
+	/* A short one may be part of any word */
+	if (strcmp(option->name, "password") == 0 && strlen(value) > 40)
+		fuzz_check(strstr(error->message, value) == NULL, "a password is not shown");
+}
+
+/* Does the validator accept the value? */
+static bool
+is_valid(const FuzzOption *option, const char *value)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool valid = true;
+
+	PG_TRY();
+	{
+		option_validate(with_the_other(option, value), option->catalog);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		check_error(option, value, error);
+		valid = false;
+	}
+	PG_END_TRY();
+	return valid;
+}
+
+/* The number that a value which is valid sets. */
+static double
+number_of(const FuzzOption *option, const char *value)
+{
+	Account		account = {0};
+	char	   *field = (char *) &account + option->field;
+
+	option_set_stored(&account, list_of(option->name, value), option->catalog);
+	return option->is_real ? *(double *) field : *(int *) field;
+}
+
+static void
+check_same(const FuzzOption *option, const char *value, double number)
+{
+	fuzz_check(is_valid(option, value) && number_of(option, value) == number,
+			   "another spelling sets the same number");
+}
+
+static void
+check_number(const FuzzOption *option, const char *value)
+{
+	double		number = number_of(option, value);
+	bool		is_bare = strspn(value, "0123456789.") == strlen(value);
+
+	fuzz_check(number >= option->min && number <= option->max,
+			   "a number is within its bounds");
+	/* No room for more; and ".5MB" must not begin with a blank */
+	if (strlen(value) > 60 || !isdigit((unsigned char) value[0]))
+		return;
+	check_same(option, psprintf(" %s", value), number);
+	if (option->unit && is_bare)
+		check_same(option, psprintf("%s%s", value, option->unit), number);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
+{
+	const FuzzOption *option;
+	char	   *value;
+
+	if (size == 0)
+		return 0;
+	option = &options[data[0] % lengthof(options)];
+	value = fuzz_text(data + 1, size - 1);
+	if (!pg_verify_mbstr(PG_UTF8, value, strlen(value), true))
+		return 0;
+	if (is_valid(option, value) && option->max > 0)
+		check_number(option, value);
+	return 0;
+}
