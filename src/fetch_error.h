@@ -43,7 +43,7 @@ typedef struct FetchErrorPlace
 } FetchErrorPlace;
 
 /* UTF-8 from outside in the server's encoding; what it lacks becomes "?". */
-extern char *fetch_error_text(const char *utf8);
+extern char *fetch_error_text(const char *text);
 
 /*
  * True when the response is no page's text; says why.  Where the credentials

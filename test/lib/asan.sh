@@ -5,17 +5,20 @@
 # The sanitizer's library must be the first one in a process, so the private
 # copy's postgres becomes a script that preloads it.  A report ends the process,
 # and is found in the server's log.
+#
+# The variables of common.sh are used, and set for it.
+# shellcheck disable=SC2034,SC2154
 
 # Without -fwrapv, an overflow of signed integers is found, too
-asan_flags="-g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-wrapv"
+asan_flags=(-g -O1 -fno-omit-frame-pointer '-fsanitize=address,undefined' -fno-wrapv)
 asan_reports='ERROR: AddressSanitizer|ERROR: LeakSanitizer|runtime error: '
 
 # While it starts, libasan looks for swift_demangle() among all libraries, and a
 # constructor of libgpg-error, which Debian's postgres is linked with, waits for
 # ever for the lock of that search.  So the function is there.
 make_demangler() {
-	echo 'char *swift_demangle(void) { return 0; }' |
-		as_user cc -shared -fPIC -x c - -o "$work/demangler.so"
+	as_user cc -shared -fPIC -x c - -o "$work/demangler.so" \
+		<<<'char *swift_demangle(void) { return 0; }'
 }
 
 # postgres takes the name that it was called by for its own, so that whoever
@@ -40,13 +43,13 @@ use_asan() {
 	say "with AddressSanitizer and UndefinedBehaviorSanitizer"
 	make_demangler
 	wrap_postgres
-	make_options=(with_llvm=no COPT="$asan_flags")
+	make_options=(with_llvm=no COPT="${asan_flags[*]}")
 }
 
 # The reports in the logs of servers, if there are any
 show_asan_reports() {
-	find "$work/src/tmp_check/log" "$work/src/log" -name '*.log' 2>/dev/null |
-		xargs -r grep -hE -A 30 "$asan_reports" -- /dev/null || true
+	grep -rhE -A 30 --include='*.log' "$asan_reports" \
+		"$work/src/tmp_check/log" "$work/src/log" 2>/dev/null || true
 }
 
 # Is an overrun in a library that a server loads reported, and found in its log?
@@ -55,7 +58,7 @@ check_asan() {
 	local log=$work/src/tmp_check/log/planted.log
 	as_user mkdir -p "${log%/*}"
 	as_user initdb -D "$work/asan" -A trust -N >/dev/null
-	as_user cc $asan_flags -shared -fPIC -I"$("$pg_config" --includedir-server)" \
+	as_user cc "${asan_flags[@]}" -shared -fPIC -I"$("$pg_config" --includedir-server)" \
 		-x c - -o "$work/planted.so" <<-'END_OF_C'
 		#include "postgres.h"
 		#include "fmgr.h"

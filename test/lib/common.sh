@@ -24,6 +24,8 @@ work=							# the private directory
 user=							# who builds and runs: never root
 make_options=()					# to build with
 extras=()						# what else to install: see missing_extras
+tools=()						# more that is needed: PACKAGE:PROGRAM, or PACKAGE
+								# where the program has its name
 
 say() {
 	printf '== %s\n' "$*"
@@ -77,7 +79,10 @@ choose_postgres() {
 # The packages that are missing, one a line: what is there already, from
 # wherever it came, is left alone.
 missing_packages() {
-	local package check
+	local package check tool
+	for tool in "${tools[@]}"; do
+		have "${tool#*:}" || echo "${tool%:*}"
+	done
 	while read -r package check; do
 		eval "$check" >/dev/null 2>&1 || echo "$package"
 	done <<-'END'
