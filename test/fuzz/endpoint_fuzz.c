@@ -57,7 +57,8 @@ check_port(CURLU *url)
 	char	   *port = get_part(url, CURLUPART_PORT);
 
 	if (port)
-		fuzz_check(atoi(port) >= 1 && atoi(port) <= 65535, "a port is one");
+		fuzz_check(strtol(port, NULL, 10) >= 1 && strtol(port, NULL, 10) <= 65535,
+				   "a port is one");
 }
 
 static CURLU *

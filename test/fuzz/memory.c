@@ -39,6 +39,7 @@ unlink_block(void *pointer)
 {
 	FuzzBlock  *block = (FuzzBlock *) pointer - 1;
 
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): what is in the list is not freed */
 	block->previous->next = block->next;
 	block->next->previous = block->previous;
 	return block;
@@ -82,18 +83,18 @@ pfree(void *pointer)
 }
 
 char	   *
-pnstrdup(const char *text, Size size)
+pnstrdup(const char *in, Size size)
 {
-	size_t		length = strnlen(text, size);
+	size_t		length = strnlen(in, size);
 	char	   *copy = palloc(length + 1);
 
-	memcpy(copy, text, length);
+	memcpy(copy, in, length);
 	copy[length] = '\0';
 	return copy;
 }
 
 char	   *
-pstrdup(const char *text)
+pstrdup(const char *in)
 {
-	return pnstrdup(text, strlen(text));
+	return pnstrdup(in, strlen(in));
 }
