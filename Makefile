@@ -87,7 +87,7 @@ test/fuzz/%_cover: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(f
 		$(fuzz_headers)
 	$(CLANG) -fprofile-instr-generate -fcoverage-mapping $(fuzz_compile) $(fuzz_libs) -o $@
 
-.PHONY: unit replay fuzz test test-asan coverage lint indent demo bench soak
+.PHONY: unit replay fuzz test test-asan coverage lint valgrind indent demo bench soak
 # What a unit pallocs is freed by the context that it runs in: it has none here
 unit: $(UNIT_TESTS) replay
 	@for program in $(UNIT_TESTS); do \
@@ -114,6 +114,9 @@ coverage:
 
 lint:
 	test/lint
+
+valgrind:
+	test/memcheck/run
 
 # PostgreSQL's own flags
 indent:

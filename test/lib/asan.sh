@@ -31,7 +31,7 @@ wrap_postgres() {
 	cat >"$bindir/postgres" <<-END
 		#!/bin/bash
 		export LD_PRELOAD=$libasan:$work/demangler.so
-		export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_abort=0:use_sigaltstack=0:quarantine_size_mb=8
+		export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_abort=0:use_sigaltstack=0:quarantine_size_mb=1
 		export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:abort_on_error=1
 		exec -a "\$0" "\$0.real" "\$@"
 	END
@@ -43,7 +43,8 @@ use_asan() {
 	say "with AddressSanitizer and UndefinedBehaviorSanitizer"
 	make_demangler
 	wrap_postgres
-	make_options=(with_llvm=no COPT="${asan_flags[*]}")
+	make_options=(with_llvm=no COPT="${asan_flags[*]}"
+		YELP_SYNC_TEST_SLACK=5 PG_TEST_TIMEOUT_DEFAULT=600)
 }
 
 # The reports in the logs of servers, if there are any

@@ -20,7 +20,7 @@ my $files = 64;					# so that sockets counted and forgotten are soon too many
 
 # What the heap of malloc() may grow by, being cut into pieces otherwise.  A
 # leak of 2 kB a sync is more.
-my $tolerated_kb = 2048;
+my $tolerated_kb = 2048 * $YelpApi::slack;
 
 my ($node, $api) = YelpTest::start(
 	server => { attempts => 1, page_size => 5 },

@@ -19,7 +19,7 @@ use YelpBackend;
 use YelpTest;
 
 my $programs = 0 + ($ENV{YELP_SYNC_TEST_PROGRAMS} // 200_000);
-my $most_kb = 64 * 1024;
+my $most_kb = 64 * 1024 * $YelpApi::slack;
 
 my ($node, $api) = YelpTest::start(
 	server => { page_size => 100, timeout => '5min' },

@@ -41,6 +41,10 @@ my $server = File::Spec->rel2abs(
 my $json = JSON::PP->new->utf8->allow_nonref;
 my $poll_interval_s = 0.01;
 
+# How many times more time and memory than usual a server may take, and how many
+# times longer the API's latencies are: for a server that was made slow
+our $slack = $ENV{YELP_SYNC_TEST_SLACK} // 1;
+
 # Those that run, by process id, for END
 my %running;
 
@@ -246,6 +250,7 @@ sub reset
 sub config
 {
 	my ($self, %settings) = @_;
+	$settings{latency_ms} *= $slack if defined $settings{latency_ms};
 	return $self->_order('config', \%settings);
 }
 
