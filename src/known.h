@@ -39,7 +39,7 @@ extern void known_free(Known *known);
 extern ProgramSet known_set(const Known *known);
 
 /* The fingerprint of a stored program: see KnownPrograms. */
-extern const uint64 *known_fingerprint(const void *known, uint64 id_hash);
+extern const uint64 *known_fingerprint(const void *arg, uint64 id_hash);
 
 /* The mark of a stored program, NULL: it is not stored. */
 extern KnownMark *known_mark(Known *known, uint64 id_hash);
