@@ -436,7 +436,8 @@ sub trigger
 my $drop_trigger = 'DROP FUNCTION fault CASCADE';
 
 # What is set up and taken back by another session (before, then, after) and by the one that syncs
-# (session, reset).  Those with "block" leave it in a transaction block, where the procedure cannot be called.
+# (session, reset).  Those with "block" leave it in a transaction block, where the procedure cannot be
+# called.
 my @errors = (
 	(map {
 		{

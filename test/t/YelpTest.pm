@@ -332,11 +332,15 @@ sub finish
 
 =pod
 
+=item my @differences = YelpTest::differences($node, $api, $account, %options)
+
+What C<yelp_programs> holds of this account otherwise than the API lists it, as lines of text: programs
+too many or too few, and columns with another value than the listing has for them.  C<database> and
+C<schema>: where.
+
 =item YelpTest::table_is_listing($node, $api, $account, $name, %options)
 
-A test: C<yelp_programs> holds of this account what the API lists, no more and no less, and
-each column of each row has the value that the listing has for it.  C<database> and C<schema>:
-where.
+A test: there are none.
 
 =back
 
@@ -371,9 +375,9 @@ my $columns = 'program_id, program_type, program_status, program_pause_status, s
 	fee_period, is_autobid, billed_impressions, billed_clicks, active_features,
 	available_features, data';
 
-sub table_is_listing
+sub differences
 {
-	my ($node, $api, $account, $name, %options) = @_;
+	my ($node, $api, $account, %options) = @_;
 	my $table = ($options{schema} // 'public') . '.yelp_programs';
 	my $listing = Encode::decode('UTF-8', $api->programs_json($account));
 	my $sql = qq{
@@ -393,14 +397,21 @@ sub table_is_listing
 	my $result = run($node, $sql, database => $options{database} // 'postgres');
 	my ($counts, @differences) = split /\n/, $result->{stdout};
 	my ($listed, $stored) = split /\|/, $counts // '-1|-2';
-	my $equal = !$result->{error} && $listed == $stored && !@differences;
+
+	return $result->{stderr} if $result->{error};
+	return $listed == $stored && !@differences ? ()
+	  : ("listed $listed, stored $stored", @differences);
+}
+
+sub table_is_listing
+{
+	my ($node, $api, $account, $name, %options) = @_;
+	my @differences = differences($node, $api, $account, %options);
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	ok($equal, $name // "$account: the table holds what the API lists")
-	  or diag(
-		Encode::encode('UTF-8', join "\n", "listed $listed, stored $stored", @differences,
-			$result->{error} ? $result->{stderr} : ()));
-	return $equal;
+	ok(!@differences, $name // "$account: the table holds what the API lists")
+	  or diag(Encode::encode('UTF-8', join "\n", @differences));
+	return !@differences;
 }
 
 1;
