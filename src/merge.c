@@ -44,7 +44,8 @@
 /*
  * Names in a statement: %1$s is the extension's schema, %2$s the fetched rows,
  * %3$s "ONLY " unless the table is partitioned; %4$s are the columns that
- * yelp_sync_columns() fills, %5$s the same of "p" and %6$s of "a".
+ * yelp_sync_columns() fills, %5$s the same of "p" and %6$s of "a"; %7$s is
+ * KEPT_ROWS, or nothing where row-level security does not apply.
  */
 #define EQ "OPERATOR(pg_catalog.=)"
 
@@ -174,6 +175,15 @@
 	"SELECT CASE WHEN pg_catalog.cardinality(changed) " EQ " 0 THEN 'respelled' ELSE 'updated' END," \
 	" program_id::pg_catalog.text, changed FROM " name
 
+/* What was to be updated or deleted, and was not */
+#define KEPT_ROWS \
+	" UNION ALL SELECT 'kept', program_id::pg_catalog.text, NULL FROM (" \
+	"  SELECT program_id FROM altered WHERE NOT pg_catalog.cardinality(changed) " EQ " 0" \
+	"  UNION ALL SELECT program_id FROM " MISSING " WHERE $2) w" \
+	" WHERE NOT EXISTS (SELECT FROM (SELECT program_id FROM deleted" \
+	"  UNION ALL SELECT program_id FROM ended UNION ALL SELECT program_id FROM updated) d" \
+	"  WHERE d.program_id " EQ " w.program_id)"
+
 /*
  * The last query reads one result after the other, and so decides in which
  * order the rows are written: what makes room before what takes it, so that a
@@ -190,7 +200,7 @@
 	" UNION ALL " UPDATED_ROWS("updated") \
 	" UNION ALL SELECT 'added', program_id::pg_catalog.text, NULL FROM added" \
 	" UNION ALL SELECT 'missing', program_id::pg_catalog.text, NULL FROM " MISSING \
-	" WHERE NOT $2"
+	" WHERE NOT $2%7$s"
 
 #define MERGE_STATEMENT STATEMENT("", "", "", "")
 #define RECORDING_STATEMENT \
@@ -236,7 +246,10 @@ count_action(Merge *merge, Datum action)
 		return merge->show_missing;
 	}
 	else
+	{
+		merge->kept += text_is(action, "kept");
 		return false;
+	}
 	return true;
 }
 
@@ -440,7 +453,8 @@ execute_merge(Merge *merge, const Fetched *fetched)
 							   source_of(fetched), only_clause(merge),
 							   filled_columns(merge, ""),
 							   filled_columns(merge, "p."),
-							   filled_columns(merge, "a."));
+							   filled_columns(merge, "a."),
+							   merge->row_security ? KEPT_ROWS : "");
 	Datum		values[] = {
 		CStringGetTextDatum(merge->username),
 		BoolGetDatum(merge->delete_gone),

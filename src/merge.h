@@ -17,6 +17,7 @@ typedef struct Merge
 	const char *schema;			/* where the extension's tables are, quoted */
 	const char *username;
 	bool		partitioned;	/* is yelp_programs? */
+	bool		row_security;	/* may policies keep rows from being written? */
 	TupleDesc	filled;			/* its columns that a program's document fills */
 	Known	   *known;			/* what is stored; NULL when it is merged */
 	ProgramSet	stored;			/* the same, as a set */
@@ -36,6 +37,7 @@ typedef struct Merge
 	int64		unchanged;
 	int64		deleted;
 	int64		unlisted;		/* not listed and still stored */
+	int64		kept;			/* by policies, against what was to be done */
 	int64		programs;		/* fetched, each counted once */
 	LostFields	lost;			/* the columns that changed */
 } Merge;

@@ -24,6 +24,7 @@
 #include "fingerprint.h"
 #include "http.h"
 #include "known.h"
+#include "row_security.h"
 #include "server_encoding.h"
 #include "tables.h"
 
@@ -215,6 +216,20 @@ warn_problems(const Account *account, const Staging *staging)
 						 "Their columns are NULL; the column problems names them.");
 }
 
+/* What a policy lets one see, but not update or delete, stays as it is. */
+static void
+warn_kept(Merge *merge)
+{
+	if (merge->kept == 0)
+		return;
+	merge->status = "partial";
+	progress_warning(ERRCODE_WARNING,
+					 psprintf(INT64_FORMAT " program%s of account \"%s\" could not be changed",
+							  merge->kept, merge->kept == 1 ? "" : "s", merge->username),
+					 "Row-level security policies or triggers of yelp_programs kept what was to be updated or deleted.",
+					 row_security_hint());
+}
+
 static void
 warn_lost_fields(const Merge *merge)
 {
@@ -328,7 +343,9 @@ prepare_tables(Sync *sync, bool changes)
 	sync->merge.schema = tables.schema;
 	sync->merge.partitioned = tables.partitioned;
 	sync->merge.filled = tables.filled;
+	sync->merge.row_security = tables.row_security;
 	sync->merge.record = changes;
+	sync->programs = tables.programs;
 	sync->runs = tables.runs;
 }
 
@@ -344,6 +361,8 @@ read_known(Sync *sync)
 	merge->known = known_read(merge->schema, merge->partitioned, sync->username,
 							  expected_rows(sync->last));
 	merge->stored = known_set(merge->known);
+	if (merge->row_security)
+		row_security_check_seen(sync->programs, sync->username, merge->stored.count);
 }
 
 void
@@ -408,6 +427,7 @@ sync_store(Sync *sync, Tuplestorestate *result)
 		merge->run_id = sync->run.run_id = history_next_run(sync->runs);
 	merge_programs(merge, sync->fetched);
 	warn_problems(sync->account, &sync->fetched->staging);
+	warn_kept(merge);
 	warn_lost_fields(merge);
 
 	sync->run.finished_at = GetCurrentTimestamp();

@@ -38,6 +38,7 @@
 
 #include "account.h"
 #include "compat.h"
+#include "row_security.h"
 
 typedef enum TableName
 {
@@ -221,15 +222,19 @@ tables_create(Oid schema, int partitions)
 
 /* ---- what a sync needs ---- */
 
-/* The table, if the current user has the rights to it. */
+/*
+ * The table, if the current user has the rights to it.  Tells whether row-level
+ * security applies.
+ */
 static Oid
-prepare_table(Oid schema, TableName table)
+prepare_table(Oid schema, TableName table, bool *row_security)
 {
 	Oid			relid = find_table(schema, table);
 	AclMode		rights = rules[table].rights;
 
 	if (pg_class_aclmask(relid, GetUserId(), rights, ACLMASK_ALL) != rights)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, rules[table].name);
+	*row_security = row_security_applies(relid, rights);
 	return relid;
 }
 
@@ -275,17 +280,17 @@ Tables
 tables_prepare(Oid schema, bool changes)
 {
 	Tables		tables = {.schema = quote_identifier(get_namespace_name(schema))};
-	Oid			programs;
+	bool		row_security;
 
 	if (is_missing(schema, PROGRAMS) || is_missing(schema, RUNS) ||
 		(changes && is_missing(schema, CHANGES)))
 		tables_create(schema, 0);
-	programs = prepare_table(schema, PROGRAMS);
-	tables.partitioned = get_rel_relkind(programs) == RELKIND_PARTITIONED_TABLE;
+	tables.programs = prepare_table(schema, PROGRAMS, &tables.row_security);
+	tables.partitioned = get_rel_relkind(tables.programs) == RELKIND_PARTITIONED_TABLE;
 	tables.filled = filled_columns(schema);
-	tables.runs = prepare_table(schema, RUNS);
+	tables.runs = prepare_table(schema, RUNS, &row_security);
 	if (changes)
-		prepare_table(schema, CHANGES);
+		prepare_table(schema, CHANGES, &row_security);
 	require_functions(schema);
 	return tables;
 }

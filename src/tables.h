@@ -16,7 +16,9 @@ typedef struct Tables
 {
 	const char *schema;			/* where they are, quoted */
 	bool		partitioned;	/* is yelp_programs? */
+	bool		row_security;	/* does it apply there to the current user? */
 	TupleDesc	filled;			/* its columns that a program's document fills */
+	Oid			programs;		/* yelp_programs */
 	Oid			runs;			/* yelp_sync_runs */
 } Tables;
 
@@ -33,8 +35,8 @@ extern void tables_create(Oid schema, int partitions);
 /*
  * The same for what a sync needs, which is yelp_program_changes only where changes
  * are recorded; and checks in addition that the current user has the rights
- * (42501) to do with the tables what a sync does, and to call the functions that
- * it calls.
+ * (42501) to do with the tables what a sync does, row-level security included, and
+ * to call the functions that it calls.
  */
 extern Tables tables_prepare(Oid schema, bool changes);
 

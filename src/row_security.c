@@ -1,0 +1,163 @@
+/*
+ * row_security.c
+ *	  What row-level security lets the current user see and write of a table.
+ *
+ * That there is a policy for each command is looked at before anything is
+ * fetched, and so is whether the policies show all rows of the account.  Rows
+ * that one may see, but not update or delete, are found by the merge.
+ */
+#include "postgres.h"
+
+#include "row_security.h"
+
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "rewrite/rowsecurity.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+
+typedef struct Command
+{
+	AclMode		right;
+	char		policy;			/* pg_policy.polcmd */
+	const char *name;
+} Command;
+
+static const Command commands[] =
+{
+	{ACL_SELECT, ACL_SELECT_CHR, "SELECT"},
+	{ACL_INSERT, ACL_INSERT_CHR, "INSERT"},
+	{ACL_UPDATE, ACL_UPDATE_CHR, "UPDATE"},
+	{ACL_DELETE, ACL_DELETE_CHR, "DELETE"},
+};
+
+#define ALL_COMMANDS '*'
+
+/* ---- policies ---- */
+
+static bool
+is_for_user(const RowSecurityPolicy *policy)
+{
+	const Oid  *roles = (const Oid *) ARR_DATA_PTR(policy->roles);
+
+	for (int i = 0; i < ARR_DIMS(policy->roles)[0]; i++)
+	{
+		if (roles[i] == ACL_ID_PUBLIC || has_privs_of_role(GetUserId(), roles[i]))
+			return true;
+	}
+	return false;
+}
+
+/* Without a permissive policy for it, a command finds no row. */
+static bool
+allows(const RowSecurityDesc *security, char command)
+{
+	ListCell   *cell;
+
+	foreach(cell, security->policies)
+	{
+		const RowSecurityPolicy *policy = lfirst(cell);
+
+		if (policy->permissive && is_for_user(policy) &&
+			(policy->polcmd == command || policy->polcmd == ALL_COMMANDS))
+			return true;
+	}
+	return false;
+}
+
+const char *
+row_security_hint(void)
+{
+	return "Create a policy for all commands on the account's rows, or let the table's owner sync, for example by a SECURITY DEFINER function.";
+}
+
+static void
+require_policies(Relation table, AclMode rights)
+{
+	for (int i = 0; i < (int) lengthof(commands); i++)
+	{
+		if ((rights & commands[i].right) == 0 ||
+			allows(table->rd_rsdesc, commands[i].policy))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row-level security policies of table \"%s\" do not let role \"%s\" %s",
+						RelationGetRelationName(table),
+						GetUserNameFromId(GetUserId(), false), commands[i].name),
+				 errhint("%s", row_security_hint())));
+	}
+}
+
+bool
+row_security_applies(Oid relid, AclMode rights)
+{
+	Relation	table;
+
+	if (check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED)
+		return false;
+	table = table_open(relid, AccessShareLock);
+	require_policies(table, rights);
+	table_close(table, NoLock);
+	return true;
+}
+
+/* ---- rows ---- */
+
+/* As the table's owner, whose queries the policies do not filter. */
+static int64
+count_rows(Oid table, const char *username)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(username)};
+	const char *only = get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ";
+	char	   *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+												  get_rel_name(table));
+	char	   *sql = psprintf("SELECT pg_catalog.count(*) FROM %s%s"
+							   " WHERE username OPERATOR(pg_catalog.=) $1", only, name);
+	bool		isnull;
+
+	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+									   1, &isnull));
+}
+
+static Oid
+owner_of(Oid relid)
+{
+	Relation	table = table_open(relid, AccessShareLock);
+	Oid			owner = table->rd_rel->relowner;
+
+	table_close(table, NoLock);
+	return owner;
+}
+
+void
+row_security_check_seen(Oid table, const char *username, int64 seen)
+{
+	Oid			user;
+	int			context;
+	int64		count;
+
+	/* An error ends the transaction, and with it this */
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(owner_of(table),
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	count = count_rows(table, username);
+	SetUserIdAndSecContext(user, context);
+	if (count > seen)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row-level security hides " INT64_FORMAT " of " INT64_FORMAT
+						" programs of account \"%s\" from role \"%s\"",
+						count - seen, count, username, GetUserNameFromId(user, false)),
+				 errdetail("A sync has to see all of them, or it would not notice what is gone."),
+				 errhint("%s", row_security_hint())));
+}
