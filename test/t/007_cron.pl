@@ -1,6 +1,7 @@
-# pg_cron runs syncs on a schedule.
+# pg_cron runs syncs on a schedule, in both of its modes: in background workers, and
+# over connections of its own.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -9,28 +10,96 @@ use Test::More;
 use YelpApi;
 use YelpTest;
 
+my @shards = qw(shard1 shard2 shard3);
 my ($node, $api) = YelpTest::start(
 	conf => q{
 		shared_preload_libraries = 'pg_cron'
 		cron.database_name = 'postgres'
-		cron.use_background_workers = on
 		max_worker_processes = 20
 	});
 
-YelpTest::must_run($node, q{CREATE EXTENSION pg_cron;
-	SELECT cron.schedule('yelp', '* * * * *', $$SELECT yelp_sync('acme')$$)});
-ok( $node->poll_query_until('postgres', q{SELECT count(*) >= 1 FROM cron.job_run_details
-		WHERE status IN ('succeeded', 'failed')}),
-	'the job has run');
-is( YelpTest::must_run($node, 'SELECT status FROM cron.job_run_details ORDER BY runid LIMIT 1')->{stdout},
-	"succeeded\n",
-	'and succeeded')
-  or diag(YelpTest::must_run($node, 'SELECT return_message FROM cron.job_run_details')->{stdout});
-YelpTest::table_is_listing($node, $api, 'acme', 'the programs are there');
-is(YelpTest::must_run($node, 'SELECT added FROM yelp_sync_runs ORDER BY run_id LIMIT 1')->{stdout},
-	"1913\n", 'the history tells of it');
-ok($node->log_contains(qr/yelp_sync: account "acme" on server "yelp": complete: \+1913 added/),
-	'as does the log');
-YelpTest::must_run($node, q{SELECT cron.unschedule('yelp')});
+sub value
+{
+	my ($sql) = @_;
+	return YelpTest::must_run($node, $sql)->{stdout} =~ s/\n\z//r;
+}
 
+sub add_account
+{
+	my ($account, $password) = @_;
+	value("CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
+		  . YelpTest::options(endpoint => $api->url)
+		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
+		  . YelpTest::options(username => $account, password => $password));
+	return;
+}
+
+# The jobs run once: status and message of each by its name
+sub run_jobs
+{
+	my %ended;
+
+	value('TRUNCATE cron.job_run_details');
+	value(q{SELECT cron.schedule('all', '* * * * *', 'CALL yelp_sync_all(''{acme,badpass}'')')});
+	value(q{SELECT cron.schedule('yelp ' || username, '* * * * *',
+			format('SELECT yelp_sync(%L)', username))
+		FROM yelp_accounts WHERE username NOT IN ('acme', 'badpass')});
+	ok( $node->poll_query_until('postgres', q{
+			SELECT count(DISTINCT jobid) = (SELECT count(*) FROM cron.job)
+			FROM cron.job_run_details WHERE status IN ('succeeded', 'failed')}),
+		'all jobs have run');
+	foreach (split /\n/, value(q{SELECT DISTINCT ON (jobid) jobname, d.status, replace(return_message, E'\n', ' ')
+		FROM cron.job_run_details d JOIN cron.job USING (jobid) WHERE d.status IN ('succeeded', 'failed')
+		ORDER BY jobid, runid}))
+	{
+		my ($job, $status, $message) = split /\|/, $_, 3;
+		$ended{$job} = { status => $status, message => $message };
+		note("$job: $status, $message");
+	}
+	value('SELECT cron.unschedule(jobid) FROM cron.job');
+	ok( $node->poll_query_until('postgres',
+			q{SELECT count(*) = 0 FROM cron.job_run_details WHERE status NOT IN ('succeeded', 'failed')}),
+		'and none runs any more');
+	return \%ended;
+}
+
+sub test_mode
+{
+	my ($mode) = @_;
+
+	value('TRUNCATE yelp_programs, yelp_sync_runs');
+	my $ended = run_jobs();
+	foreach my $account (@shards)
+	{
+		is($ended->{"yelp $account"}{status}, 'succeeded', "$mode: $account on its own succeeded");
+		YelpTest::table_is_listing($node, $api, $account, "$mode: its programs are there");
+	}
+	is($ended->{'yelp closed'}{status}, 'failed', "$mode: an account without a password that is right failed");
+	like($ended->{"yelp closed"}{message}, qr/account "closed": API refused the credentials/, "$mode: and its message says why");
+	is($ended->{all}{status}, 'failed', "$mode: all accounts, one of which fails: the job has failed");
+	like($ended->{all}{message}, qr/1 of 2 accounts.*badpass/, "$mode: and its message names the account");
+	YelpTest::table_is_listing($node, $api, 'acme', "$mode: the other one is synced");
+	is(value(q{SELECT string_agg(DISTINCT username || ' ' || status, ', ' ORDER BY username || ' ' || status)
+		FROM yelp_sync_runs}),
+		join(', ', 'acme synced', 'badpass failed', map { "$_ synced" } @shards), "$mode: the history");
+	return;
+}
+
+$api->config(accounts => { map { $_ => { password => 's3cret', count => 100 } } 'acme', 'badpass', 'closed', @shards });
+add_account($_, 's3cret') foreach @shards;
+add_account($_, 'wrong') foreach qw(badpass closed);
+value(q{CREATE EXTENSION pg_cron; ALTER ROLE CURRENT_USER SET yelp_sync.progress = off});
+
+$node->append_conf('postgresql.conf', "cron.use_background_workers = on\n");
+$node->restart;
+test_mode('background workers');
+ok($node->log_contains(qr/yelp_sync: account "acme" on server "yelp": complete: \+100 added/),
+	'the log tells of it');
+
+$node->append_conf('postgresql.conf',
+	"cron.use_background_workers = off\ncron.host = '" . $node->host . "'\n");
+$node->restart;
+test_mode('connections');
+
+$node->stop;
 done_testing();
