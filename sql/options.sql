@@ -158,7 +158,10 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (password 's3cret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username '', password 's3cret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password '');
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme:x', password 's3cret');
-
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password 's3cret', proxy_user 'carol');
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password 's3cret', proxy_password 'pr0xy');
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password 's3cret', proxy_user 'carol:x', proxy_password 'pr0xy');
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password 's3cret', proxy_user 'carol', proxy_password '');
 
 -- should fail: usernames that look like another, or alter a terminal, and values without bound
 DO $$

@@ -22,6 +22,10 @@
 	"The server's option ca_file must name a file of certificates in PEM format that PostgreSQL's server can read."
 #define HINT_HOST \
 	"Check the host in the server's option endpoint."
+#define HINT_PROXY \
+	"Check the host in the server's option proxy."
+#define HINT_PROXY_USER \
+	"Check proxy_user and proxy_password of the user mapping."
 #define HINT_CONNECT \
 	"Check that the API is up, and the server's options endpoint and proxy."
 #define HINT_TLS \
@@ -171,6 +175,18 @@ static const Transport transports[] = {
 	[HTTP_WRONG_HOST] = {
 		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 		"API's certificate is for another host", true, HINT_HOST
+	},
+	[HTTP_UNTRUSTED_PROXY] = {
+		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+		"proxy's certificate is not trusted", true, HINT_CERTIFICATE
+	},
+	[HTTP_WRONG_PROXY] = {
+		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+		"proxy's certificate is for another host", true, HINT_PROXY
+	},
+	[HTTP_DENIED_BY_PROXY] = {
+		FETCH_ERROR_FATAL, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+		"proxy refused the credentials", true, HINT_PROXY_USER
 	},
 	[HTTP_BROKEN] = {
 		FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE,

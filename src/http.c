@@ -104,6 +104,17 @@ check_ca_file(const char *path)
 				 errhint("The server's option ca_file must name a file of certificates in PEM format.")));
 }
 
+/* What connections may be shared for: the same route is the same text. */
+static char *
+route_of(const HttpSettings *settings)
+{
+	if (settings->proxy == NULL)
+		return pstrdup(settings->endpoint);
+	return psprintf("%s %s %s:%s", settings->endpoint, settings->proxy,
+					settings->proxy_user ? settings->proxy_user : "",
+					settings->proxy_password ? settings->proxy_password : "");
+}
+
 HttpClient *
 http_open(const HttpSettings *settings)
 {
@@ -120,7 +131,7 @@ http_open(const HttpSettings *settings)
 	client->requests = palloc0(settings->concurrency * sizeof(HttpRequest));
 	client->cleanup.func = clean_up;
 	client->cleanup.arg = client;
-	http_pool_prepare(settings->endpoint, settings->concurrency,
+	http_pool_prepare(route_of(settings), settings->concurrency,
 					  http_request_watch_socket);
 	client->open = true;
 	open_client = client;

@@ -15,6 +15,8 @@ typedef struct HttpSettings
 	const char *password;
 	const char *ca_file;		/* NULL: the system's certificates */
 	const char *proxy;			/* NULL: none */
+	const char *proxy_user;		/* in UTF-8; NULL: it asks for none */
+	const char *proxy_password;
 	bool		http2;
 	int			concurrency;	/* requests in flight at most */
 	int			connect_timeout;	/* milliseconds */
@@ -29,6 +31,9 @@ typedef enum HttpError
 	HTTP_BAD_CA_FILE,			/* we know nobody */
 	HTTP_UNTRUSTED,				/* the certificate is by nobody we know */
 	HTTP_WRONG_HOST,			/* it is for another host */
+	HTTP_UNTRUSTED_PROXY,		/* the same of the proxy's certificate */
+	HTTP_WRONG_PROXY,
+	HTTP_DENIED_BY_PROXY,		/* it wants other credentials, or any */
 	HTTP_BROKEN,				/* time-out, reset, cut answer */
 	HTTP_LARGE_BODY,			/* over the limit that was set */
 	HTTP_LARGE_HEADERS,			/* they exceed a fixed limit */

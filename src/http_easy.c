@@ -45,6 +45,12 @@ set_connection(CURL *easy, const HttpSettings *settings)
 	/* Set even when there is none, or libcurl looks into the environment */
 	CURL_SET(easy, CURLOPT_PROXY, settings->proxy ? settings->proxy : "");
 	CURL_SET(easy, CURLOPT_NOPROXY, "");
+	CURL_SET(easy, CURLOPT_PROXYAUTH, (long) CURLAUTH_BASIC);
+	if (settings->proxy && settings->proxy_user)
+	{
+		CURL_SET(easy, CURLOPT_PROXYUSERNAME, settings->proxy_user);
+		CURL_SET(easy, CURLOPT_PROXYPASSWORD, settings->proxy_password);
+	}
 	CURL_SET(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	CURL_SET(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	CURL_SET(easy, CURLOPT_SSL_VERIFYHOST, 2L);

@@ -38,7 +38,7 @@ http_pool_destroy(void)
 		curl_share_cleanup(http_pool.share);
 	if (http_pool.sockets)
 		http_socket_free(http_pool.sockets);
-	free(http_pool.endpoint);
+	free(http_pool.route);
 	memset(&http_pool, 0, sizeof(http_pool));
 }
 
@@ -71,19 +71,19 @@ check_option(CURLMcode code)
 
 /* False when there is no memory. */
 static bool
-make_handles(const char *endpoint)
+make_handles(const char *route)
 {
-	http_pool.endpoint = strdup(endpoint);
+	http_pool.route = strdup(route);
 	http_pool.sockets = http_socket_create();
 	http_pool.share = curl_share_init();
 	http_pool.multi = curl_multi_init();
-	return http_pool.endpoint && http_pool.sockets && http_pool.share && http_pool.multi &&
+	return http_pool.route && http_pool.sockets && http_pool.share && http_pool.multi &&
 		curl_share_setopt(http_pool.share, CURLSHOPT_SHARE,
 						  CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_NOMEM;
 }
 
 static void
-create_pool(const char *endpoint)
+create_pool(const char *route)
 {
 	static bool initialized = false;
 
@@ -93,7 +93,7 @@ create_pool(const char *endpoint)
 		http_pool_reject_memory();
 	initialized = true;
 
-	if (!make_handles(endpoint))
+	if (!make_handles(route))
 	{
 		http_pool_destroy();
 		http_pool_reject_memory();
@@ -102,17 +102,18 @@ create_pool(const char *endpoint)
 }
 
 /*
- * Connections to another endpoint are not kept: they would count against the
- * sockets that this one may have.
+ * Connections over another route are not kept: they would count against the
+ * sockets that this one may have, and libcurl would use a proxy's tunnel again
+ * without looking whose credentials opened it.
  */
 void
-http_pool_prepare(const char *endpoint, int max_connections,
+http_pool_prepare(const char *route, int max_connections,
 				  curl_socket_callback watch_socket)
 {
-	if (http_pool.multi && strcmp(http_pool.endpoint, endpoint) != 0)
+	if (http_pool.multi && strcmp(http_pool.route, route) != 0)
 		http_pool_destroy();
 	if (http_pool.multi == NULL)
-		create_pool(endpoint);
+		create_pool(route);
 	check_option(curl_multi_setopt(http_pool.multi, CURLMOPT_SOCKETFUNCTION,
 								   watch_socket));
 	check_option(curl_multi_setopt(http_pool.multi, CURLMOPT_MAXCONNECTS,

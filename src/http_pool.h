@@ -17,18 +17,18 @@ typedef struct HttpPool
 	CURLM	   *multi;			/* NULL: there is none now */
 	CURLSH	   *share;
 	HttpSockets *sockets;
-	char	   *endpoint;		/* where the connections lead */
+	char	   *route;			/* where the connections lead, and through what */
 	bool		out_of_memory;	/* found by a callback */
 } HttpPool;
 
 extern HttpPool http_pool;
 
 /*
- * Makes the session fit for requests to an endpoint, of which so many
- * connections are kept.  libcurl tells watch_socket what to wait for.  Raises
+ * Makes the session fit for requests over a route, of which so many connections
+ * are kept: the endpoint, and a proxy with its credentials.  libcurl tells watch_socket what to wait for.  Raises
  * 53200 where there is no memory.
  */
-extern void http_pool_prepare(const char *endpoint, int max_connections,
+extern void http_pool_prepare(const char *route, int max_connections,
 							  curl_socket_callback watch_socket);
 
 /* Closes all connections; never raises. */

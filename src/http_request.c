@@ -21,6 +21,8 @@
 #define BODY_BYTES (16 * 1024)
 #define KEPT_BODY_BYTES (128 * 1024)
 
+#define PROXY_AUTHENTICATION_REQUIRED 407
+
 /* OpenSSL's results of the verification of a certificate */
 #define X509_FINE 0
 #define X509_NONE_YET 1
@@ -201,6 +203,8 @@ http_request_prepare(HttpRequest *request, const HttpSettings *settings,
 {
 	request->buffers = buffers;
 	request->proxied = settings->proxy != NULL;
+	request->https_proxy = request->proxied &&
+		pg_strncasecmp(settings->proxy, "https:", 6) == 0;
 	request->easy = curl_easy_init();
 	if (request->easy == NULL)
 		http_pool_reject_memory();
@@ -300,8 +304,17 @@ is_refused(CURLcode code, HttpStage stage)
 		 is_lost(code));
 }
 
+/* Whose certificate it is: before it has opened a tunnel, an https proxy's. */
 static HttpError
-classify(CURLcode code, HttpStage stage, bool chain_trusted)
+classify_certificate(bool at_proxy, bool chain_trusted)
+{
+	if (at_proxy)
+		return chain_trusted ? HTTP_WRONG_PROXY : HTTP_UNTRUSTED_PROXY;
+	return chain_trusted ? HTTP_WRONG_HOST : HTTP_UNTRUSTED;
+}
+
+static HttpError
+classify(CURLcode code, HttpStage stage, bool at_proxy, bool chain_trusted)
 {
 	if (code == CURLE_OK)
 		return HTTP_ANSWERED;
@@ -315,7 +328,7 @@ classify(CURLcode code, HttpStage stage, bool chain_trusted)
 		return HTTP_UNDECODABLE;
 	/* A hand-shake may fail because the connection does */
 	if (is_tls_error(code) && code != CURLE_SSL_CONNECT_ERROR)
-		return chain_trusted ? HTTP_WRONG_HOST : HTTP_UNTRUSTED;
+		return classify_certificate(at_proxy, chain_trusted);
 	return stage >= HTTP_SEND ? HTTP_BROKEN : HTTP_UNREACHABLE;
 }
 
@@ -423,13 +436,21 @@ describe_answer(HttpRequest *request, HttpResponse *response)
 static void
 describe_failure(HttpRequest *request, CURLcode code, HttpResponse *response)
 {
-	long		verified = long_info(request->easy, CURLINFO_SSL_VERIFYRESULT, -1);
+	long		tunnel = long_info(request->easy, CURLINFO_HTTP_CONNECTCODE, 0);
+	bool		at_proxy = request->https_proxy && tunnel == 0;
+	long		verified = long_info(request->easy, at_proxy ?
+									 CURLINFO_PROXY_SSL_VERIFYRESULT : CURLINFO_SSL_VERIFYRESULT, -1);
 	bool		kept = request->ready &&
 		long_info(request->easy, CURLINFO_NUM_CONNECTS, 1) == 0;
 
 	response->stage = is_tls_error(code) ? HTTP_TLS : http_request_stage(request);
-	response->failure = classify(code, response->stage,
+	response->failure = classify(code, response->stage, at_proxy,
 								 is_chain_trusted(code, verified));
+	if (tunnel == PROXY_AUTHENTICATION_REQUIRED)
+	{
+		response->stage = HTTP_CONNECT;
+		response->failure = HTTP_DENIED_BY_PROXY;
+	}
 	response->message = request->message[0] ? request->message :
 		curl_easy_strerror(code);
 	response->timed_out = code == CURLE_OPERATION_TIMEDOUT;

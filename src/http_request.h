@@ -49,6 +49,7 @@ typedef struct HttpRequest
 
 	/* How far it has come */
 	bool		proxied;
+	bool		https_proxy;
 	bool		resolved;		/* the name is known */
 	bool		connected;		/* there is a connection, perhaps without TLS */
 	bool		ready;			/* it can be used */

@@ -198,6 +198,8 @@ static const OptionRule rules[] =
 	{ON_SERVER(record_changes), BOOLEAN, .initial = "off"},
 	{ON_MAPPING(username), TEXT(MAX_USERNAME_LENGTH, check_username)},
 	{ON_MAPPING(password), TEXT(MAX_PASSWORD_LENGTH, check_not_empty)},
+	{ON_MAPPING(proxy_user), TEXT(MAX_USERNAME_LENGTH, check_username)},
+	{ON_MAPPING(proxy_password), TEXT(MAX_USERNAME_LENGTH, check_not_empty)},
 };
 /* *INDENT-ON* */
 
@@ -290,14 +292,31 @@ reject_unknown(const char *name, Oid catalog)
 }
 
 static void
-reject_incomplete(const char *missing)
+reject_incomplete(const char *missing, const char *where, const char *options)
 {
 	drop_context();
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-			 errmsg("option \"%s\" is required on a user mapping", missing),
-			 errhint("Use OPTIONS (username '...', password '...')."),
+			 errmsg("option \"%s\" is required %s", missing, where),
+			 errhint("Use OPTIONS (%s).", options),
 			 errhidestmt(true)));
+}
+
+static void
+require_credentials(const Account *account)
+{
+	static const char *const mapping = "on a user mapping";
+	static const char *const options = "username '...', password '...'";
+	static const char *const proxy_options = "proxy_user '...', proxy_password '...'";
+
+	if (account->username == NULL)
+		reject_incomplete("username", mapping, options);
+	if (account->password == NULL)
+		reject_incomplete("password", mapping, options);
+	if (account->proxy_user && account->proxy_password == NULL)
+		reject_incomplete("proxy_password", "with proxy_user", proxy_options);
+	if (account->proxy_password && account->proxy_user == NULL)
+		reject_incomplete("proxy_user", "with proxy_password", proxy_options);
 }
 
 static void
@@ -496,9 +515,7 @@ option_validate(List *options, Oid catalog)
 		pg_strncasecmp(account.endpoint, "http:", 5) == 0)
 		reject_value(find_rule("proxy", catalog),
 					 "cannot be used with an http endpoint, which is a loopback address");
-	if (catalog == UserMappingRelationId && account.username == NULL)
-		reject_incomplete("username");
-	if (catalog == UserMappingRelationId && account.password == NULL)
-		reject_incomplete("password");
+	if (catalog == UserMappingRelationId)
+		require_credentials(&account);
 	advise(&account);
 }

@@ -13,6 +13,8 @@ typedef struct Account
 	/* Whose programs */
 	char	   *username;
 	char	   *password;
+	char	   *proxy_user;		/* NULL: the proxy asks for none */
+	char	   *proxy_password;
 
 	/* Which of them, and from where */
 	char	   *server;			/* name of the foreign server */

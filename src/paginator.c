@@ -627,6 +627,8 @@ http_settings(const Account *account)
 		.password = to_utf8(account->password),
 		.ca_file = account->ca_file,
 		.proxy = account->proxy,
+		.proxy_user = account->proxy_user ? to_utf8(account->proxy_user) : NULL,
+		.proxy_password = account->proxy_password ? to_utf8(account->proxy_password) : NULL,
 		.http2 = strcmp(account->http_version, "2") == 0,
 		.concurrency = account->concurrency,
 		.connect_timeout = account->connect_timeout,

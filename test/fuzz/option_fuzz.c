@@ -57,8 +57,11 @@ static const FuzzOption options[] = {
 	TEXT(ca_file, ForeignServerRelationId),
 	TEXT(partial, ForeignServerRelationId),
 	TEXT(trust_total, ForeignServerRelationId),
+	TEXT(record_changes, ForeignServerRelationId),
 	TEXT(username, UserMappingRelationId),
-	TEXT(password, UserMappingRelationId)
+	TEXT(password, UserMappingRelationId),
+	TEXT(proxy_user, UserMappingRelationId),
+	TEXT(proxy_password, UserMappingRelationId)
 };
 
 static List *
@@ -67,17 +70,28 @@ list_of(const char *name, const char *value)
 	return list_make1(makeDefElem((char *) name, (Node *) makeString((char *) value), -1));
 }
 
-/* Both options that a user mapping must have, one of them with the value. */
+/* A user mapping with all of its options, one of them with the value. */
 static List *
-with_the_other(const FuzzOption *option, const char *value)
+mapping_with(const char *name, const char *value)
 {
-	List	   *list = list_of(option->name, value);
+	static const char *const usual[][2] = {
+		{"username", "acme"}, {"password", "s3cret"},
+		{"proxy_user", "carol"}, {"proxy_password", "pr0xy"}
+	};
+	List	   *list = NIL;
 
-	if (option->catalog != UserMappingRelationId)
-		return list;
-	if (strcmp(option->name, "username") == 0)
-		return list_concat(list, list_of("password", "s3cret"));
-	return list_concat(list, list_of("username", "acme"));
+	for (int i = 0; i < (int) lengthof(usual); i++)
+		list = list_concat(list, list_of(usual[i][0], strcmp(usual[i][0], name) == 0 ?
+										 value : usual[i][1]));
+	return list;
+}
+
+static List *
+options_with(const FuzzOption *option, const char *value)
+{
+	if (option->catalog == UserMappingRelationId)
+		return mapping_with(option->name, value);
+	return list_of(option->name, value);
 }
 
 static void
@@ -104,7 +118,7 @@ check_error(const FuzzOption *option, const char *value, const ErrorData *error)
 	if (error->hint)
 		check_message(error->hint);
 	/* A short one may be part of any word */
-	if (strcmp(option->name, "password") == 0 && strlen(value) > 40)
+	if (strstr(option->name, "password") && strlen(value) > 40)
 		fuzz_check(strstr(error->message, value) == NULL, "a password is not shown");
 }
 
@@ -117,7 +131,7 @@ is_valid(const FuzzOption *option, const char *value)
 
 	PG_TRY();
 	{
-		option_validate(with_the_other(option, value), option->catalog);
+		option_validate(options_with(option, value), option->catalog);
 	}
 	PG_CATCH();
 	{

@@ -3,9 +3,11 @@
 use strict;
 use warnings;
 
+use Encode ();
 use IO::Select;
 use IO::Socket::INET;
 use IPC::Run ();
+use MIME::Base64;
 use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -40,9 +42,11 @@ sub forget
 }
 
 # A proxy that connects, in a process of its own, and logs what it is asked;
-# returns its process id, its port and the log's name
+# returns its process id, its port and the log's name.  With a user, it asks for
+# credentials.
 sub start_proxy
 {
+	my ($credentials) = @_;
 	my $log = PostgreSQL::Test::Utils::tempdir('proxy') . '/log';
 	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 200) or die $!;
 	my $pid = fork();
@@ -52,7 +56,7 @@ sub start_proxy
 	while (my $client = $listener->accept)
 	{
 		next if fork();
-		relay($client, $log);
+		relay($client, $log, $credentials);
 		POSIX::_exit(0);
 	}
 	POSIX::_exit(0);
@@ -60,12 +64,17 @@ sub start_proxy
 
 sub relay
 {
-	my ($client, $log) = @_;
+	my ($client, $log, $credentials) = @_;
 	my $request = '';
 
 	$client->sysread($request, 1, length $request) or return until $request =~ /\r\n\r\n\z/;
 	append_to_file($log, $request);
 	my ($host, $port) = $request =~ /^CONNECT (\S+):(\d+) / or return;
+	if (defined $credentials && $request !~ /^Proxy-Authorization: Basic \Q$credentials\E\r$/m)
+	{
+		$client->syswrite("HTTP/1.1 407 Who?\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n");
+		return;
+	}
 	my $server = IO::Socket::INET->new(PeerAddr => $host, PeerPort => $port) or return;
 	$client->syswrite("HTTP/1.1 200 Connected\r\n\r\n");
 	my $both = IO::Select->new($client, $server);
@@ -93,13 +102,13 @@ sub sync_in_waves
 	my $session = YelpBackend->new($node);
 
 	$api->faults({ action => { hold => \1 } });
-	$session->begin(q{SELECT * FROM yelp_sync('acme')});
+	$session->begin_sync('acme');
 	foreach my $requests (@waves)
 	{
 		$api->poll_counter('held', $requests);
 		$api->release;
 	}
-	my $result = $session->result;
+	my $result = $session->sync_result;
 	$session->end;
 	$api->faults;
 	return $result;
@@ -287,9 +296,54 @@ my $https = $api->port('https');
 is(scalar(() = $through =~ /^CONNECT localhost:$https HTTP\/1\.1\r$/mg), $api->counters->{connections},
 	'each connection goes through it');
 unlike($through, qr/Authorization/i, 'and it learns no credentials');
-set_server(proxy => undef);
 kill 'TERM', $proxy;
 waitpid($proxy, 0);
+
+# A proxy that asks for credentials; in one session, so that connections are kept
+sub set_mapping
+{
+	return 'ALTER USER MAPPING FOR CURRENT_USER SERVER yelp ' . YelpTest::options(@_) =~ s/(proxy_\w+)/ADD $1/gr . ';';
+}
+
+my $secret = "pr\x{f6}xy";
+my $in_utf8 = encode_base64(Encode::encode('UTF-8', "carol:$secret"), '');
+($proxy, $proxy_port, $proxy_log) = start_proxy($in_utf8);
+forget();
+set_server(proxy => "http://127.0.0.1:$proxy_port");
+$sync = YelpTest::sync($node, 'acme');    # should fail
+is($sync->{sqlstate}, '28000', 'a proxy that wants credentials');
+like($sync->{error}, qr/proxy refused the credentials \(attempt 1 of 3, stage connect\)$/, 'is told from the API');
+is($sync->{hint}, 'Check proxy_user and proxy_password of the user mapping.', 'with a hint');
+is($api->counters->{requests}, 0, 'and nothing reaches the API');
+my $many = YelpTest::run($node, join "\n",
+	set_mapping(proxy_user => 'carol', proxy_password => $secret),
+	q{SELECT count(*) FROM yelp_sync('acme');},
+	'\set ON_ERROR_STOP 0',
+	q{ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET proxy_password 'other');},
+	q{SELECT count(*) FROM yelp_sync('acme');    -- should fail});
+is($many->{stdout}, "1913\n", 'with them, a sync goes through');
+is_deeply([ map { $_->{sqlstate} } grep { $_->{level} eq 'ERROR' } @{ $many->{messages} } ], ['28000'],
+	'and with others the connections that are open are not used');
+YelpTest::must_run($node, 'ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (DROP proxy_user, DROP proxy_password)');
+kill 'TERM', $proxy;
+waitpid($proxy, 0);
+
+# A proxy's own certificate; the stand-in is none, but speaks TLS
+foreach my $case (
+	[ untrusted => "proxy's certificate is not trusted", qr/ca_file/ ],
+	[ wrong_host => "proxy's certificate is for another host", qr/option proxy/ ])
+{
+	my ($name, $message, $hint) = @$case;
+	set_server(proxy => 'https://localhost:' . $api->port($name));
+	$sync = YelpTest::sync($node, 'acme');    # should fail
+	is($sync->{sqlstate}, '08001', "$name: the proxy's certificate");
+	like($sync->{error}, qr/: \Q$message\E \(attempt 1 of 3, stage TLS\)$/, "$name: is told from the API's");
+	like($sync->{hint}, $hint, "$name: with a hint");
+}
+set_server(proxy => $api->https_url =~ s{/programs.*}{}r, attempts => 1);
+$sync = YelpTest::sync($node, 'acme');    # should fail
+like($sync->{detail}, qr/CONNECT tunnel failed/, 'a proxy\'s certificate is checked by ca_file, and this one is fine');
+set_server(proxy => undef, attempts => undef);
 $node->restart;
 
 note 'redirects';

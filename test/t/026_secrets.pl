@@ -27,6 +27,9 @@ my %refused = (
 	'a wrong username' => [ 'HV024', "$mapping (username 'a:b', password '$secret')" ],
 	'a long password' => [ 'HV024', "$mapping (username 'a', password '" . $secret x 100 . q{')} ],
 	'an unknown option' => [ 'HV00D', "$mapping (user 'a', password '$secret')" ],
+	'a long password for the proxy' =>
+	  [ 'HV024', "$mapping (username 'a', password 'b', proxy_user 'c', proxy_password '" . $secret x 100 . q{')} ],
+	'no user for the proxy' => [ 'HV00J', "$mapping (username 'a', password 'b', proxy_password '$secret')" ],
 	'a missing option' => [ 'HV00J', "$mapping (password '$secret')" ],
 	'a password on a server' => [ 'HV00D', "ALTER SERVER second OPTIONS (password '$secret')" ],
 	'a password in a URL' =>
