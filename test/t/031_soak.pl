@@ -1,13 +1,16 @@
 # Everything at once, at random, for a while: accounts that change, an API that fails, memory and
-# sockets that run out, cancels, kills and restarts.  After each sync the table is compared with what
-# the API lists, or, where the sync failed, with what it was before.
+# sockets that run out, cancels, kills and restarts.  Accounts are synced by the function and by the
+# procedure.  After each sync the rows are compared with what the API lists, or, where the sync failed,
+# with what they were; the changes that are recorded, with the difference.
 #
 # YELP_SYNC_TEST_SECONDS is for how long, YELP_SYNC_TEST_SEED another run of it.
 
 use strict;
 use warnings;
 
+use Encode ();
 use Errno qw(EMFILE ENOSPC);
+use JSON::PP ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -16,13 +19,15 @@ use Time::HiRes ();
 use YelpApi;
 use YelpBackend;
 use YelpInject;
+use YelpOracle;
 use YelpTest;
 use YelpWorld;
 
 my $seconds = $ENV{YELP_SYNC_TEST_SECONDS} // 10;
-my $seed = $ENV{YELP_SYNC_TEST_SEED} // 30;
+my $seed = $ENV{YELP_SYNC_TEST_SEED} // 31;
 my $report_every = 30;			# seconds
 my $most_differences = 10;
+my $kept_rounds = 4;			# of an account, to tell with a difference
 
 my @accounts = map { "soak$_" } 1 .. 6;
 my @sizes = (0, 1, 7, 20, 60, 150, 400);
@@ -34,14 +39,19 @@ my $fitting = qr/^(?:08001|08006|22032|28000|53000|53100|53200|53400|54000|55P03
 note("seed $seed");
 srand($seed);
 
+my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 my $inject = YelpInject->new;
 my ($node, $api) = $inject->preload(sub {
 	YelpTest::start(conf => "shared_buffers = 16MB\nrestart_after_crash = on\nfsync = off\n"
 		  . "max_files_per_process = 150\nwork_mem = 64kB\nlog_statement = none\n");
 });
 my $observer = YelpBackend->new($node);
-my %count = map { $_ => 0 } qw(syncs done partial failed faults cancels kills restarts changes differences);
+my @counted = qw(syncs done partial failed unknown faults cancels kills restarts changes differences);
+my %count = map { $_ => 0 } @counted;
 my %ends;
+my %recorded;					# accounts whose server has record_changes on
+my %history;					# by account, what was done in the last rounds
+my $habits = '{}';
 
 sub pick
 {
@@ -53,32 +63,33 @@ sub chance
 	return YelpWorld::chance(@_);
 }
 
-# ---- the server, which may be down ----
-
-sub server_is_up
+sub say_of
 {
-	return $node->psql('postgres', 'SELECT 1', stdout => \my $one) == 0;
+	my ($account, @what) = @_;
+	push @{ $history{$account}[-1] }, @what;
+	return;
 }
 
-sub await_server
+# ---- the server, which may be down ----
+
+# A new session, when the server is there
+sub connect_session
 {
-	YelpBackend::poll_until(\&server_is_up, 'the server');
-	return;
+	my (%settings) = @_;
+	return YelpBackend::poll_until(sub { eval { YelpBackend->new($node, %settings) } }, 'the server');
 }
 
 # Once more where the session has ended with its server
 sub ask
 {
 	my ($sql) = @_;
-	my $result = $observer->run($sql);
+	my $result;
 
-	if ($result->{lost})
+	while (($result = $observer->run($sql))->{lost})
 	{
-		await_server();
-		$observer = YelpBackend->new($node);
-		$result = $observer->run($sql);
+		$observer = connect_session();
 	}
-	die "$sql: $result->{stderr}\n" if $result->{error} || $result->{lost};
+	die "$sql: $result->{stderr}\n" if $result->{error};
 	return $result->{stdout} =~ s/\n\z//r;
 }
 
@@ -123,8 +134,10 @@ sub set_server
 		timeout => '1s', connect_timeout => '1s', max_retry_after => '1s', max_page_bytes => '1MB',
 		page_size => pick(1 + int(rand(40)), 20, 40), concurrency => pick(1, 5, 100),
 		partial => pick('off', 'off', 'on'), trust_total => pick('on', 'on', 'off'),
-		max_deleted => pick('50%', '100%'), %server);
+		max_deleted => pick('50%', '100%'), record_changes => pick('off', 'on'), %server);
 
+	$recorded{$account} = $options{record_changes} eq 'on';
+	say_of($account, 'server: ' . YelpTest::options(%options));
 	ask("DROP SERVER IF EXISTS $account CASCADE; CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
 		  . YelpTest::options(%options)
 		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
@@ -136,18 +149,21 @@ sub set_server
 sub change
 {
 	my ($account) = @_;
-
-	$count{changes}++;
-	if (chance(10))
-	{
-		$api->config(accounts => { $account => { count => pick(@sizes), seed => int(rand(1e6)) } });
-		return;
-	}
-	my $listed = $api->programs($account);
-	$api->mutate(account => $account, seed => int(rand(1e6)),
+	my $listed = () = $api->programs_json($account) =~ /"program_id"/g;
+	my %how =
+	  chance(10)
+	  ? (count => pick(@sizes), seed => int(rand(1e6)))
+	  : (
+		seed => int(rand(1e6)),
 		remove => $listed > 60 ? pick(0, 1, 3, 30) : pick(0, $listed > 1 ? 1 : 0),
 		add => pick(0, 1, 3, 30),
 		$listed > 60 ? (alter => pick(0, 5, 20), respell => pick(0, 2)) : ());
+
+	$count{changes}++;
+	say_of($account, 'listing: ' . $json->encode(\%how));
+	defined $how{count}
+	  ? $api->config(accounts => { $account => \%how })
+	  : $api->mutate(account => $account, %how);
 	return;
 }
 
@@ -176,19 +192,20 @@ my @actions = (
 
 sub choose_faults
 {
-	$api->faults(map { {
+	my @rules = map { {
 		match => { account => pick(@accounts), probability => pick(0.05, 0.3, 1), seed => int(rand(1e6)) },
 		times => pick(1, 2, 5, 20),
 		action => pick(@actions),
-	} } 1 .. pick(0, 0, 1, 2, 4));
-	return;
+	} } 1 .. pick(0, 0, 1, 2, 4);
+
+	$api->faults(@rules);
+	return @rules;
 }
 
 # How the API is otherwise than usual
 sub choose_habits
 {
-	$api->reset('config');
-	$api->config(
+	my %habits = (
 		max_limit => 100,
 		latency_ms => pick(0, 0, 0, 10),
 		total_offset => pick((0) x 8, -1, 1, -20),
@@ -196,6 +213,10 @@ sub choose_habits
 		connection_close => pick(\0, \0, \0, \1),
 		beyond => pick(('empty') x 5, 'null', 400, 404, 500, 'last', 'first'),
 		echo_offset => pick(('asked') x 4, 'served'));
+
+	$api->reset('config');
+	$api->config(%habits);
+	$habits = $json->encode(\%habits);
 	return;
 }
 
@@ -206,24 +227,25 @@ sub choose_injection
 	my ($call, $code, $most) = @{ pick(
 		[ "libcurl's memory", 0, 300 ], [ "extension's memory", 0, 10 ], [ "server's memory", 0, 60 ],
 		[ 'socket', EMFILE, 5 ], [ 'write', ENOSPC, 20 ]) };
+	my %which = (first => 1 + int(rand($most)), count => pick(1, 1, 1000), code => $code);
 
-	$inject->arm($worker->{session}, $call, first => 1 + int(rand($most)), count => pick(1, 1, 1000),
-		code => $code);
+	$inject->arm($worker->{session}, $call, %which);
+	$worker->{injection} = "$call " . $json->encode(\%which);
 	return;
 }
 
 # What somebody does while syncs are under way
 my @events = (
-	(sub { }) x 6,
-	(sub { cancel($_[0]) }) x 3,
-	(sub { $api->disconnect(pick('close', 'reset')) }) x 2,
-	(sub { move($_[0]) }) x 2,
-	sub { edit($_[0]) },
-	sub { sync_twice($_[0]) },
-	sub { terminate($_[0]) },
-	sub { kill_backend($_[0]) if chance(30) },
-	sub { restart(pick('fast', 'immediate')) if chance(30) },
-	sub { kill_postmaster() if chance(20) });
+	([ 'nothing', sub { } ]) x 6,
+	([ 'cancel', \&cancel ]) x 3,
+	([ 'disconnect', sub { $api->disconnect(pick('close', 'reset')) } ]) x 2,
+	([ 'move', \&move ]) x 2,
+	[ 'edit', \&edit ],
+	[ 'sync twice', \&sync_twice ],
+	[ 'terminate', \&terminate ],
+	[ 'kill a backend', sub { kill_backend($_[0]) if chance(30) } ],
+	[ 'restart', sub { restart(pick('fast', 'immediate')) if chance(30) } ],
+	[ 'kill the postmaster', sub { kill_postmaster() if chance(20) } ]);
 
 sub cancel
 {
@@ -241,14 +263,17 @@ sub terminate
 	return;
 }
 
+# After which the server ends all sessions and starts anew
 sub kill_backend
 {
 	my ($worker) = @_;
+	return if $worker->{session}{lost};
 	$count{kills}++;
 	$count{restarts}++;
 	kill 'KILL', $worker->{session}->pid;
 	$worker->{session}->wait_until_gone;
-	await_server();
+	YelpBackend::poll_until(sub { $observer->run('SELECT 1')->{lost} }, 'the end of all sessions');
+	$observer = connect_session();
 	return;
 }
 
@@ -256,8 +281,10 @@ sub kill_backend
 sub move
 {
 	my ($worker) = @_;
-	$worker->{moved} = 1;
-	change($worker->{account});
+	my $sync = pick(@{ $worker->{syncs} });
+
+	change($sync->{account});
+	push @{ $sync->{listings} }, $api->programs_json($sync->{account});
 	return;
 }
 
@@ -265,106 +292,125 @@ sub move
 sub edit
 {
 	my ($worker) = @_;
-	$worker->{edited} = 1;
-	ask(qq{UPDATE yelp_programs SET budget = 17 WHERE username = '$worker->{account}'
-		AND program_id < 'I'});
+	my $sync = pick(@{ $worker->{syncs} });
+
+	$sync->{is_edited} = 1;
+	ask(YelpOracle::edit($sync->{account}));
 	return;
 }
 
+# One more of the same account: the first to get there, one that is refused, or one that comes later
 sub sync_twice
 {
 	my ($worker) = @_;
-	my $result = YelpTest::run($node, "SELECT FROM yelp_sync('$worker->{account}')");
+	my $sync = pick(@{ $worker->{syncs} });
+	my $session = connect_session('yelp_sync.progress' => 'off');
 
-	$count{syncs}++;
-	$ends{ $result->{sqlstate} // 'second' }++;
-	# It may have been the first to get there, or have come when the other one had ended
-	$worker->{edited} = 1 unless $result->{error};
-	differ($worker, "a second sync: $result->{stderr}")
-	  if $result->{error} && $result->{sqlstate} !~ $fitting;
+	$sync->{second} = $session->run("SELECT FROM yelp_sync('$sync->{account}')");
+	$session->end;
 	return;
 }
 
 # ---- what has to be ----
 
-sub differ
+# What is listed between syncs
+sub complain
 {
-	my ($worker, @what) = @_;
+	my ($sync, @what) = @_;
+	my ($before, @rounds) = @{ $history{ $sync->{account} } };
+	my @lines = ("sync $count{syncs} of \"$sync->{account}\": " . shift(@what), @what, 'this round and those before:',
+		map { @$_ } reverse($before, @rounds));
+
 	$count{differences}++;
-	diag("sync $count{syncs} of \"$worker->{account}\": " . join("\n", @what));
+	# A row may be long
+	diag(join "\n\t", map { Encode::encode('UTF-8', substr($_, 0, 3000)) } @lines);
 	return;
 }
 
-# A digest of the account's rows, and how many syncs are recorded
-sub state_of
+# How a sync ended: done, failed, or unknown where it may be either
+sub end_of
 {
-	my ($account) = @_;
-	return ask(qq{
-		SELECT md5(string_agg(p::text, ',' ORDER BY program_id)) FROM yelp_programs p WHERE username = '$account'
-		UNION ALL
-		SELECT count(*)::text FROM yelp_sync_runs WHERE username = '$account'});
+	my ($sync, $worker, $result) = @_;
+
+	return 'unknown' if $result->{lost};
+	return 'done' unless $result->{error};
+	return 'failed' unless $worker->{is_procedure};
+	# It goes on after an account that failed, and says so at the end
+	return 'unknown' unless $result->{error} =~ /^could not sync \d+ of \d+ account/;
+	return $result->{detail} =~ /^Account "\Q$sync->{account}\E": /m ? 'failed' : 'done';
 }
 
-sub status_of
+# Of an account that the procedure could not sync; memory may be short once more
+sub check_record
 {
-	my ($account) = @_;
-	return split /\|/, ask(qq{SELECT status, failed_pages, problems FROM yelp_sync_runs
-		WHERE username = '$account' ORDER BY run_id DESC LIMIT 1});
-}
+	my ($sync, $worker, $result, @failures) = @_;
+	my %warned = map { $_->{sqlstate} => 1 }
+	  grep { $_->{message} =~ /^could not sync account "\Q$sync->{account}\E": / } @{ $result->{messages} };
+	my $state = $sync->{is_edited} ? qr/$fitting|^40001$/ : $fitting;
 
-# Those that are listed and not stored
-sub unstored
-{
-	my ($account, @ids) = @_;
-	my %stored = map { $_ => 1 } split /\n/,
-	  ask("SELECT program_id FROM yelp_programs WHERE username = '$account'");
-	return grep { !$stored{$_} } @ids;
-}
-
-sub listed
-{
-	my ($account) = @_;
-	return map { $_->{program_id} } $api->programs($account);
-}
-
-# One that is done: "synced" stands for equal; else no listed program may be missing, unless its page
-# is or somebody meddled
-sub check_done
-{
-	my ($worker) = @_;
-	my $account = $worker->{account};
-	my ($status, $failed_pages) = status_of($account);
-	my %before = map { $_ => 1 } @{ $worker->{listed} };
-	my @throughout = grep { $before{$_} } listed($account);
-
-	$count{ $status eq 'synced' ? 'done' : 'partial' }++;
-	if ($status eq 'synced' && !$worker->{moved} && !$worker->{edited})
+	complain($sync, scalar(@failures) . ' failures are recorded')
+	  if @failures > 1 || !@failures && !$worker->{injection};
+	foreach my $failure (@failures)
 	{
-		my @differences = YelpTest::differences($node, $api, $account);
-		differ($worker, 'synced, but', @differences) if @differences;
-	}
-	else
-	{
-		my @lost = unstored($account, @throughout);
-		differ($worker, "$status, not stored: @lost") if @lost && $status eq 'synced';
-		# A program without an id, or on a page that failed, leaves the others where they were
-		@lost = grep { $worker->{stored}{$_} } @lost;
-		differ($worker, "$status, deleted: @lost") if @lost;
+		$ends{"recorded $failure->{sqlstate}"}++;
+		complain($sync, "recorded with $failure->{sqlstate}")
+		  if $failure->{sqlstate} !~ $state || !$warned{ $failure->{sqlstate} };
 	}
 	return;
 }
 
-# One that failed leaves all as it was.  One whose session was lost may have been committed.
-sub check_failed
+# How often it has to be done in all, at least and at most
+sub expected_runs
 {
-	my ($worker, $result) = @_;
-	my $account = $worker->{account};
+	my ($sync, $end) = @_;
+	my %least = (done => 1, failed => 0, unknown => 0);
+	my %most = (done => 1, failed => 0, unknown => 1);
+	my $second = $sync->{second};
 
-	$count{failed}++;
-	return if $worker->{edited} || state_of($account) eq $worker->{before};
-	return differ($worker, "failed, but the rows changed: $result->{stderr}") unless $result->{lost};
-	check_done($worker);
+	return ($least{$end}, $most{$end}) unless $second;
+	return ($least{$end}, $most{$end} + 1) if $second->{lost};
+	complain($sync, "a second sync: $second->{stderr}")
+	  if $second->{error} && $second->{sqlstate} !~ $fitting;
+	$ends{ 'second ' . ($second->{sqlstate} // 'done') }++;
+	return ($least{$end} + !$second->{error}, $most{$end} + !$second->{error});
+}
+
+sub check_sync
+{
+	my ($sync, $worker, $result) = @_;
+	my $account = $sync->{account};
+	my $end = end_of($sync, $worker, $result);
+	my @runs = YelpOracle::runs(ask(YelpOracle::runs_query($account)));
+	my @done = grep { $_->{status} ne 'failed' } @runs;
+	my @failures = grep { $_->{status} eq 'failed' } @runs;
+	my ($least, $most) = expected_runs($sync, $end);
+
+	say_of($account, "it is $end; runs:", map { $_->{told} } @runs);
+	$count{syncs}++;
+	$count{unknown}++ if $end eq 'unknown';
+	$count{failed}++ if $end eq 'failed';
+	$count{ $_->{status} eq 'synced' ? 'done' : 'partial' }++ foreach @done;
+	complain($sync, scalar(@done) . ' runs are recorded') if @done < $least || @done > $most;
+	complain($sync, 'failed and recorded') if @failures && !$worker->{is_procedure};
+	check_record($sync, $worker, $result, @failures) if $worker->{is_procedure} && $end eq 'failed';
+
+	my @wrong = split /\n/, @done ? wrong_rows($sync, @done)
+	  : ask(YelpOracle::touched($account, $sync->{is_edited}));
+	complain($sync, @done ? $done[-1]{status} : 'failed, but rows changed', @wrong) if @wrong;
 	return;
+}
+
+# The listing as it is now is the one that it was last
+sub wrong_rows
+{
+	my ($sync, @done) = @_;
+
+	ask(YelpOracle::load(@{ $sync->{listings} }));
+	return ask(YelpOracle::wrong($sync->{account},
+		is_synced => $done[-1]{status} eq 'synced',
+		is_partial => !(grep { $_->{status} eq 'synced' } @done),
+		is_edited => $sync->{is_edited},
+		is_recorded => $recorded{ $sync->{account} }));
 }
 
 sub check
@@ -372,76 +418,134 @@ sub check
 	my ($worker, $result) = @_;
 	my $end = $result->{lost} ? 'lost' : $result->{sqlstate} // 'done';
 
-	$count{syncs}++;
-	$ends{$end}++;
-	differ($worker, "failed with $result->{stderr}")
+	$ends{ ($worker->{is_procedure} ? 'procedure ' : '') . $end }++;
+	complain($worker->{syncs}[0], "failed with $result->{stderr}")
 	  if $result->{error} && !$result->{lost} && $end !~ $fitting;
-	$end eq 'done' ? check_done($worker) : check_failed($worker, $result);
+	check_sync($_, $worker, $result) foreach @{ $worker->{syncs} };
 	return;
 }
 
 # ---- rounds ----
 
-sub begin
+sub begin_sync
 {
-	my ($worker, $account) = @_;
+	my ($account, $round) = @_;
+	my $history = $history{$account} //= [];
 
-	if (!$worker->{session} || $worker->{session}{lost})
-	{
-		$worker->{session} = YelpBackend->new($node, 'yelp_sync.progress' => 'off');
-	}
-	@$worker{qw(account moved edited)} = ($account, 0, 0);
+	push @$history, ["round $round of seed $seed, API: $habits"];
+	shift @$history if @$history > $kept_rounds;
 	set_server($account) if chance(20);
 	change($account) if chance(70);
-	$worker->{listed} = [ listed($account) ];
-	$worker->{before} = state_of($account);
-	$worker->{stored} = { map { $_ => 1 } split /\n/,
-		ask("SELECT program_id FROM yelp_programs WHERE username = '$account'") };
-	$worker->{session}->run('SET statement_timeout = ' . pick(0, 0, 0, 0, 1 + int(rand(100))));
+	ask(YelpOracle::remember($account));
+	return { account => $account, listings => [ $api->programs_json($account) ] };
+}
+
+# A session, perhaps one that was used before, and what it is to sync
+sub begin
+{
+	my ($worker, $round, @its_accounts) = @_;
+
+	$worker->{session} = connect_session('yelp_sync.progress' => 'off')
+	  if !$worker->{session} || $worker->{session}{lost};
+	$worker->{injection} = '';
+	$worker->{is_procedure} = @its_accounts > 1 || chance(20);
+	$worker->{syncs} = [ map { begin_sync($_, $round) } @its_accounts ];
+	$worker->{timeout} = pick(0, 0, 0, 0, 1 + int(rand(100)));
+	$worker->{session}->run("SET statement_timeout = $worker->{timeout}");
+	return;
+}
+
+sub statement
+{
+	my ($worker) = @_;
+	my @names = map { $_->{account} } @{ $worker->{syncs} };
+
+	return "SELECT FROM yelp_sync('@names')" unless $worker->{is_procedure};
+	return 'CALL yelp_sync_all()' if @names == @accounts;
+	return 'CALL yelp_sync_all(ARRAY[' . join(', ', map { "'$_'" } @names) . '])';
+}
+
+# Some of the workers, with different accounts, or one of them with all
+sub begin_all
+{
+	my ($round) = @_;
+	my @all = map { [$_] } YelpWorld::shuffled(@accounts);
+	my @parts = chance(5) ? [@accounts] : @all[ 0 .. int(rand($workers)) ];
+	my @left = @all[ $workers .. $#all ];
+
+	# What the procedure is to sync beside the first one
+	push @{ $parts[0] }, map { $_->[0] } @left[ 0 .. int(rand(@left)) ] if @{ $parts[0] } == 1 && chance(20);
+	return map { my $part = $_; sub { begin($_[0], $round, @$part); return $_[0] } } @parts;
+}
+
+sub describe_round
+{
+	my ($worker, $result, $faults, $event, $its_worker) = @_;
+	foreach my $sync (@{ $worker->{syncs} })
+	{
+		my @listed = map { scalar(() = /"program_id"/g) } @{ $sync->{listings} };
+		say_of($sync->{account},
+			"process $worker->{session}{pid}: " . statement($worker) . ", time-out $worker->{timeout} ms, fails: $worker->{injection}",
+			"$event" . ($its_worker == $worker ? '' : ' in another session')
+			  . ($sync->{is_edited} ? ', rows edited' : '') . '; listed: ' . join(' then ', @listed),
+			(map { 'fault: ' . $json->encode($_) } grep { $_->{match}{account} eq $sync->{account} } @$faults),
+			($sync->{second} ? "second sync: $sync->{second}{stderr}" : ()),
+			($result->{lost} ? 'lost: ' : 'said: ') . $result->{stderr});
+	}
 	return;
 }
 
 sub run_round
 {
-	my ($all) = @_;
-	my @busy = @$all[ 0 .. int(rand(@$all)) ];
-	my @shuffled = YelpWorld::shuffled(@accounts);
+	my ($all, $round) = @_;
 
 	choose_habits() if chance(20);
-	choose_faults();
-	begin($_, shift @shuffled) foreach @busy;
+	my @faults = choose_faults();
+	my @begins = begin_all($round);
+	my @busy = map { $begins[$_]->($all->[$_]) } 0 .. $#begins;
 	choose_injection($busy[0]) if chance(30);
-	$_->{session}->begin("SELECT FROM yelp_sync('$_->{account}')") foreach @busy;
+	$_->{session}->begin(statement($_)) foreach @busy;
 	Time::HiRes::sleep(rand(0.05));
-	pick(@events)->(pick(@busy));
+	my ($event, $action) = @{ pick(@events) };
+	my $meddled = pick(@busy);
+	$action->($meddled);
 	my @results = map { $_->{session}->result } @busy;
 
-	$count{faults} += $_ foreach $api->faults_used;
-	$count{faults} += $inject->failed;
+	my @used = $api->faults_used;
+	$faults[$_]{used} = $used[$_] foreach 0 .. $#faults;
+	$count{faults} += $_ foreach @used, $inject->failed;
 	$inject->disarm;
 	$api->faults;
 	$api->release;
-	await_server() if grep { $_->{lost} } @results;
+	describe_round($busy[$_], $results[$_], \@faults, $event, $meddled) foreach 0 .. $#busy;
 	check($busy[$_], $results[$_]) foreach 0 .. $#busy;
 	return;
 }
 
 sub summary
 {
-	return join ', ', map { "$_ $count{$_}" }
-	  qw(syncs done partial failed faults cancels kills restarts changes differences);
+	return join ', ', map { "$_ $count{$_}" } @counted;
 }
 
 my @workers = map { {} } 1 .. $workers;
-$api->config(accounts => { map { $_ => { count => pick(@sizes) } } @accounts });
-set_server($_) foreach @accounts;
+ask('DROP SERVER yelp CASCADE');
+ask(YelpOracle::install());
+$api->config(max_limit => 100, accounts => { map { $_ => { count => pick(@sizes) } } @accounts });
+foreach my $account (@accounts)
+{
+	$history{$account} = [ [] ];
+	set_server($account);
+}
 $inject->arm($observer, 'nothing', first => 1);
 
+# Until the time is over, and longer where the machine was too slow for all to happen
+my @needed = qw(done partial failed faults changes);
 my $end = Time::HiRes::time() + $seconds;
 my $next_report = Time::HiRes::time() + $report_every;
-while (Time::HiRes::time() < $end && $count{differences} < $most_differences)
+for (my $round = 1; $count{differences} < $most_differences; $round++)
 {
-	run_round(\@workers);
+	last if Time::HiRes::time() >= $end && !grep { $count{$_} == 0 } @needed;
+	run_round(\@workers, $round);
 	next if Time::HiRes::time() < $next_report;
 	note(summary());
 	$next_report += $report_every;
@@ -449,10 +553,9 @@ while (Time::HiRes::time() < $end && $count{differences} < $most_differences)
 
 # ---- the end ----
 
-await_server();
 $api->reset('config');
 $api->config(max_limit => 100);
-my $last = YelpBackend->new($node, 'yelp_sync.progress' => 'off');
+my $last = connect_session('yelp_sync.progress' => 'off');
 foreach my $account (@accounts)
 {
 	set_server($account, attempts => 3, timeout => '30s', connect_timeout => '30s', partial => 'off',
@@ -461,7 +564,7 @@ foreach my $account (@accounts)
 	YelpTest::table_is_listing($node, $api, $account, "$account: and the table is the listing");
 }
 is($count{differences}, 0, 'the table never differed from what it had to be');
-cmp_ok($count{$_}, '>', 0, "there were $_") foreach qw(done failed faults changes);
+cmp_ok($count{$_}, '>', 0, "there were $_") foreach @needed;
 
 $_->{session} && $_->{session}->end foreach @workers;
 $last->end;

@@ -53,7 +53,8 @@ Whether what was begun has not come to its end yet.
 
 =item $session->result
 
-What C<YelpTest::run> returns, and C<lost>: true when the connection is.
+What C<YelpTest::run> returns, and C<lost>: true when the connection is.  What is begun in a
+session that is lost ends so, too; the process is gone then, and what it did is to be seen.
 
 =cut
 
@@ -62,7 +63,16 @@ sub new
 	my ($class, @arguments) = @_;
 	my $self = $class->SUPER::new(@arguments);
 	$self->{pid} = $self->value('SELECT pg_backend_pid()');
+	die "the session ended at once\n" if $self->{lost};
 	return $self;
+}
+
+# A psql that has ended would be started anew.
+sub begin
+{
+	my ($self, $sql) = @_;
+	$self->SUPER::begin($sql) unless $self->{lost};
+	return;
 }
 
 sub pid
@@ -96,12 +106,31 @@ sub result
 {
 	my ($self) = @_;
 
+	return { %{ YelpTest::result('', '') }, lost => 1 } if $self->{lost};
 	while (!$self->_is_marked && $self->_pump('pump')) { }
-	$self->{lost} = !$self->_is_marked;
-	$self->{harness}->finish if $self->{lost};
+	$self->{lost} = !$self->_is_marked || $self->_is_disconnected;
+	$self->_bury if $self->{lost};
 	my ($stdout, $stderr) = map { s/$self->{mark}//r } @$self{qw(stdout stderr)};
 	$self->{stdout} = $self->{stderr} = '';
 	return { %{ YelpTest::result($stdout, $stderr) }, lost => $self->{lost} };
+}
+
+# Where a server that crashes says so, psql goes on without a connection, and without an error.
+sub _is_disconnected
+{
+	my ($self) = @_;
+	return $self->{stderr} =~ /^psql:.*\b(?:server closed the connection|no connection to the server)/m;
+}
+
+# The process may live a little longer than its connection.  A psql that goes on without one waits
+# for more, and need not see the end of its input: a server that was started since may hold that open.
+sub _bury
+{
+	my ($self) = @_;
+	$self->{stdin} .= "\\q\n" if $self->_is_marked;
+	$self->{harness}->finish;
+	$self->wait_until_gone if $self->{pid};
+	return;
 }
 
 =pod

@@ -338,6 +338,11 @@ What C<yelp_programs> holds of this account otherwise than the API lists it, as 
 too many or too few, and columns with another value than the listing has for them.  C<database> and
 C<schema>: where.
 
+=item YelpTest::listing_query($listing)
+
+SQL for the rows that C<yelp_programs> must hold of this listing, which is what
+C<< $api->programs_json >> returns, and YelpTest::listing_columns, the names of their columns.
+
 =item YelpTest::table_is_listing($node, $api, $account, $name, %options)
 
 A test: there are none.
@@ -375,16 +380,27 @@ my $columns = 'program_id, program_type, program_status, program_pause_status, s
 	fee_period, is_autobid, billed_impressions, billed_clicks, active_features,
 	available_features, data';
 
+sub listing_columns
+{
+	return $columns;
+}
+
+sub listing_query
+{
+	my ($listing) = @_;
+	my $text = Encode::decode('UTF-8', $listing);
+	return "SELECT p->>'program_id' AS program_id, $expected_columns
+		FROM json_array_elements(\$listing\$$text\$listing\$) AS p";
+}
+
 sub differences
 {
 	my ($node, $api, $account, %options) = @_;
 	my $table = ($options{schema} // 'public') . '.yelp_programs';
-	my $listing = Encode::decode('UTF-8', $api->programs_json($account));
+	my $listing = listing_query($api->programs_json($account));
 	my $sql = qq{
 		SET standard_conforming_strings = on;
-		CREATE TEMPORARY TABLE listing AS
-		SELECT p->>'program_id' AS program_id, $expected_columns
-		FROM json_array_elements(\$listing\$$listing\$listing\$) AS p;
+		CREATE TEMPORARY TABLE listing AS $listing;
 		CREATE TEMPORARY TABLE stored AS
 		SELECT $columns FROM $table WHERE username = } . literal($account) . qq{;
 		SELECT (SELECT count(*) FROM listing), (SELECT count(*) FROM stored);
