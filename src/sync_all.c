@@ -36,7 +36,32 @@ typedef struct Failures
 
 typedef void (*Step) (Sync *sync);
 
-/* Takes a step; the error that it ends with, or NULL. */
+/*
+ * Takes the error that is being caught, and with it the state of errors back to
+ * none; NULL, and that state as it is, when there is no memory for it.
+ */
+static ErrorData *
+take_error(void)
+{
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_CATCH();
+	{
+		error = NULL;
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/*
+ * Takes a step; the error that it ends with, or NULL.  Whatever is raised, the
+ * subtransaction is over: the session would be stuck in it otherwise.
+ */
 static ErrorData *
 try_step(Step step, Sync *sync)
 {
@@ -54,9 +79,10 @@ try_step(Step step, Sync *sync)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
+		error = take_error();
 		RollbackAndReleaseCurrentSubTransaction();
+		if (error == NULL)
+			PG_RE_THROW();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

@@ -115,11 +115,12 @@ sub result
 	return { %{ YelpTest::result($stdout, $stderr) }, lost => $self->{lost} };
 }
 
-# Where a server that crashes says so, psql goes on without a connection, and without an error.
+# A server that ends says so with FATAL, or with a WARNING where it crashes.  psql may go on without a
+# connection then, and without an error.
 sub _is_disconnected
 {
 	my ($self) = @_;
-	return $self->{stderr} =~ /^psql:.*\b(?:server closed the connection|no connection to the server)/m;
+	return $self->{stderr} =~ /^psql:[^:]*:\d+: (?:FATAL|PANIC|WARNING:  57P0[12]:|no connection to the server|server closed the connection)/m;
 }
 
 # The process may live a little longer than its connection.  A psql that goes on without one waits
