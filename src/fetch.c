@@ -14,6 +14,10 @@
  * listed the listing is read again, until two readings in a row brought the same
  * programs.  Only then is anything deleted.  These readings are strict: what
  * seems to be the last page, because it is short, is looked behind.
+ *
+ * The same where the total, which is not trusted, exceeds what is listed by
+ * another number than last time: it may count wrongly, or a page may have
+ * arrived empty.
  */
 #include "postgres.h"
 
@@ -126,6 +130,19 @@ is_worth_another(const Fetched *fetched, int64 surplus, FetchLacks lacks, void *
 	}
 }
 
+/* Why a reading without doubt needs another one to confirm it, or NULL. */
+static const char *
+what_to_confirm(const Fetched *fetched, int64 surplus, FetchLacks lacks, void *arg)
+{
+	int64		exceeds = fetched->reading.total - fetched->programs.count;
+
+	if (lacks(arg, fetched))
+		return "programs seem to be gone";
+	if (exceeds > 0 && exceeds != surplus)
+		return "it does not show what it reports";
+	return NULL;
+}
+
 static void
 tell_done(const Fetch *fetch)
 {
@@ -144,15 +161,16 @@ Fetched    *
 fetch_programs(Fetch *fetch, FetchExpected expected, FetchLacks lacks, void *arg)
 {
 	Fetched    *fetched = &fetch->fetched;
+	const char *why;
 
 	read_listing(fetch, expected.programs);
 	if (is_worth_another(fetched, expected.surplus, lacks, arg))
 		read_again(fetch, "it does not show what it reports");
 	while (fetched->doubt == DOUBT_NONE && !fetched->confirmed &&
-		   lacks(arg, fetched))
+		   (why = what_to_confirm(fetched, expected.surplus, lacks, arg)) != NULL)
 	{
 		if (fetched->staging.pass < MAX_READINGS)
-			read_again(fetch, "programs seem to be gone");
+			read_again(fetch, why);
 		else
 			fetched->doubt = DOUBT_MOVING;
 	}

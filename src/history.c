@@ -32,13 +32,14 @@ history_last_run(const char *schema, const char *username, const char *server)
 {
 	Oid			types[] = {TEXTOID, TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(username), CStringGetTextDatum(server)};
-	char	   *sql = psprintf("SELECT listed::pg_catalog.int8, programs::pg_catalog.int8"
+	char	   *sql = psprintf("SELECT listed::pg_catalog.int8, programs::pg_catalog.int8,"
+							   " (status::pg_catalog.text OPERATOR(pg_catalog.=) 'synced')::pg_catalog.int4::pg_catalog.int8"
 							   " FROM %s.yelp_sync_runs"
 							   " WHERE username::pg_catalog.text OPERATOR(pg_catalog.=) $1"
 							   "  AND server::pg_catalog.text OPERATOR(pg_catalog.=) $2"
 							   "  AND listed IS NOT NULL"
 							   " ORDER BY run_id DESC LIMIT 1", schema);
-	LastRun		last = {-1, -1};
+	LastRun		last = {-1, -1, false};
 
 	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
@@ -46,6 +47,7 @@ history_last_run(const char *schema, const char *username, const char *server)
 	{
 		last.listed = number_of(1);
 		last.total = number_of(2);
+		last.synced = number_of(3) == 1;
 	}
 	return last;
 }

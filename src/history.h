@@ -29,6 +29,7 @@ typedef struct LastRun
 {
 	int64		listed;			/* programs that arrived, or -1 */
 	int64		total;			/* that the API reported, or -1 */
+	bool		synced;			/* its status was not "partial" */
 } LastRun;
 
 /* Needs an SPI connection; the schema is quoted. */

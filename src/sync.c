@@ -281,15 +281,20 @@ expected_rows(LastRun last)
 	return Min(Max(last.listed, 0), PAGE_MAX_TOTAL);
 }
 
-/* What last time brought; without a last time, what is stored. */
+/*
+ * What last time brought; without a last time, what is stored.  A sync that was
+ * partial may have missed programs: that shows nothing of a total that is not
+ * trusted.
+ */
 static FetchExpected
 expect_programs(const Sync *sync)
 {
 	LastRun		last = sync->last;
 	bool		unknown = last.listed < 0;
+	bool		informative = !unknown && (last.synced || sync->account->trust_total);
 	FetchExpected expected = {
 		.programs = unknown ? sync->merge.stored.count : last.listed,
-		.surplus = unknown ? 0 : last.total - last.listed,
+		.surplus = informative ? last.total - last.listed : 0,
 	};
 
 	expected.programs = Min(expected.programs, PAGE_MAX_TOTAL);

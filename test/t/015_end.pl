@@ -18,6 +18,17 @@ sub stored
 	return $session->value('SELECT count(*) FROM yelp_programs');
 }
 
+sub status
+{
+	return $session->value('SELECT status FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1');
+}
+
+# How often the listing was read, as the API sees it
+sub readings
+{
+	return scalar grep { $_->{offset} == 0 } $api->log;
+}
+
 sub actions
 {
 	my ($result) = @_;
@@ -116,13 +127,13 @@ subtest 'a total that is always one above' => sub {
 	$session->run("DELETE FROM yelp_programs WHERE program_id = '$removed->[0]'");
 	$api->reset('counters');
 	is_deeply($session->sync->{rows}, [], 'with nothing missing');
-	is((grep { $_->{offset} == 0 } $api->log), 1, '... the listing is read once');
-	is($session->value('SELECT status FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1'), 'partial',
+	is(readings(), 1, '... the listing is read once');
+	is(status(), 'partial',
 		'... and the sync is partial all the same');
 	$api->config(total_offset => 2);
 	$api->reset('counters');
 	is_deeply($session->sync->{rows}, [], 'two above');
-	is((grep { $_->{offset} == 0 } $api->log), 2, '... may be a program that was missed: the listing is read twice');
+	is(readings(), 2, '... may be a program that was missed: the listing is read twice');
 	$api->config(total_offset => 1);
 	$removed = $api->mutate(remove => 1, seed => 1)->{removed};
 	is_deeply($session->sync->{rows}, [ { action => 'missing', program_id => $removed->[0], changed => undef } ],
@@ -130,6 +141,40 @@ subtest 'a total that is always one above' => sub {
 	$session->options(trust_total => 'off');
 	is_deeply(actions($session->sync), { deleted => 1 }, 'which helps');
 	is_deeply($session->sync->{warnings}, [], 'for good');
+};
+
+subtest 'a page that arrives empty where the total is not trusted' => sub {
+	foreach my $case ([ 60, 40 ], [ 45, 40 ], [ 7, 0 ])
+	{
+		my ($count, $offset) = @$case;
+		$api->reset;
+		$session->options(trust_total => 'off', max_deleted => undef);
+		$session->run('DELETE FROM yelp_programs; DELETE FROM yelp_sync_runs');
+		$api->config(accounts => { acme => { count => $count } });
+		$api->faults({ match => { offset => $offset }, times => 1,
+			action => { replace => { json => { payment_programs => [] } } } });
+		is_deeply(actions($session->sync), { added => $count },
+			"$count programs: the page at offset $offset is looked at once more");
+		is(status(), 'synced', '... and proves it');
+	}
+};
+
+subtest 'a total that is above, and not trusted' => sub {
+	begin(50);
+	$session->options(trust_total => 'off');
+	$api->config(total_offset => 1);
+	$api->mutate(add => 1);
+	foreach my $readings (2, 1)
+	{
+		$api->reset('counters');
+		is($session->sync->{error}, undef, 'a sync');
+		is(status(), 'synced', '... is proved');
+		is(readings(), $readings, $readings > 1 ? '... by two readings' : '... by one, where nothing is new about it');
+	}
+	$session->run("UPDATE yelp_sync_runs SET status = 'partial'");
+	$api->reset('counters');
+	is($session->sync->{error}, undef, 'after a sync that was partial');
+	is(readings(), 2, '... it takes two');
 };
 
 subtest 'most programs are no longer listed' => sub {
