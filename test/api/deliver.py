@@ -86,7 +86,9 @@ NO_LINGER = struct.pack("ii", 1, 0)     # close with a TCP reset
 
 
 def reset_connection(transport):
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+    sock = transport.get_extra_info("socket")
+    if sock is not None:        # over TLS: the connection is not gone already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
     transport.abort()
 
 

@@ -49,9 +49,9 @@ my $observer = YelpBackend->new($node);
 my @counted = qw(syncs done partial failed unknown faults cancels kills restarts changes differences);
 my %count = map { $_ => 0 } @counted;
 my %ends;
-my %recorded;					# accounts whose server has record_changes on
+my %options;					# of the accounts' servers
 my %history;					# by account, what was done in the last rounds
-my $habits = '{}';
+my %habits;						# of the API
 
 sub pick
 {
@@ -116,7 +116,7 @@ sub kill_postmaster
 	$count{kills}++;
 	$count{restarts}++;
 	$node->kill9;
-	YelpBackend::poll_until(sub { !-e "/proc/$pid" }, 'the end of the postmaster');
+	YelpBackend::await_end($pid);
 	start_again();
 	return;
 }
@@ -128,7 +128,7 @@ sub set_server
 {
 	my ($account, %server) = @_;
 	my %tls = (endpoint => $api->https_url, ca_file => $api->ca_file);
-	my %options = (
+	my %its_options = (
 		chance(25) ? %tls : (endpoint => $api->url),
 		attempts => pick(1, 3), retry_delay => '1ms', retry_max_delay => '5ms',
 		timeout => '1s', connect_timeout => '1s', max_retry_after => '1s', max_page_bytes => '1MB',
@@ -136,10 +136,10 @@ sub set_server
 		partial => pick('off', 'off', 'on'), trust_total => pick('on', 'on', 'off'),
 		max_deleted => pick('50%', '100%'), record_changes => pick('off', 'on'), %server);
 
-	$recorded{$account} = $options{record_changes} eq 'on';
-	say_of($account, 'server: ' . YelpTest::options(%options));
+	$options{$account} = \%its_options;
+	say_of($account, 'server: ' . YelpTest::options(%its_options));
 	ask("DROP SERVER IF EXISTS $account CASCADE; CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(%options)
+		  . YelpTest::options(%its_options)
 		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
 		  . YelpTest::options(username => $account, password => 's3cret'));
 	return;
@@ -205,7 +205,7 @@ sub choose_faults
 # How the API is otherwise than usual
 sub choose_habits
 {
-	my %habits = (
+	%habits = (
 		max_limit => 100,
 		latency_ms => pick(0, 0, 0, 10),
 		total_offset => pick((0) x 8, -1, 1, -20),
@@ -216,7 +216,6 @@ sub choose_habits
 
 	$api->reset('config');
 	$api->config(%habits);
-	$habits = $json->encode(\%habits);
 	return;
 }
 
@@ -400,6 +399,22 @@ sub check_sync
 	return;
 }
 
+# Did the API list programs as gone, so that nobody could tell?  A page that comes without its programs
+# is seen by the total; where that is too small, or not trusted, once more by the next reading.
+sub is_deceived
+{
+	my ($sync) = @_;
+	my $empty = 0;
+
+	foreach my $fault (grep { $_->{match}{account} eq $sync->{account} } @{ $sync->{faults} })
+	{
+		my $replace = ref $fault->{action} && $fault->{action}{replace};
+		$empty += $fault->{used} if $replace && $replace->{json} && $replace->{json}{payment_programs};
+	}
+	return $empty > 0 if ($habits{total_offset} // 0) < 0;
+	return $empty > 1 && $options{ $sync->{account} }{trust_total} eq 'off';
+}
+
 # The listing as it is now is the one that it was last
 sub wrong_rows
 {
@@ -410,7 +425,8 @@ sub wrong_rows
 		is_synced => $done[-1]{status} eq 'synced',
 		is_partial => !(grep { $_->{status} eq 'synced' } @done),
 		is_edited => $sync->{is_edited},
-		is_recorded => $recorded{ $sync->{account} }));
+		is_recorded => $options{ $sync->{account} }{record_changes} eq 'on',
+		is_deceived => is_deceived($sync)));
 }
 
 sub check
@@ -432,7 +448,7 @@ sub begin_sync
 	my ($account, $round) = @_;
 	my $history = $history{$account} //= [];
 
-	push @$history, ["round $round of seed $seed, API: $habits"];
+	push @$history, ["round $round of seed $seed, API: " . $json->encode(\%habits)];
 	shift @$history if @$history > $kept_rounds;
 	set_server($account) if chance(20);
 	change($account) if chance(70);
@@ -483,6 +499,7 @@ sub describe_round
 	my ($worker, $result, $faults, $event, $its_worker) = @_;
 	foreach my $sync (@{ $worker->{syncs} })
 	{
+		$sync->{faults} = $faults;
 		my @listed = map { scalar(() = /"program_id"/g) } @{ $sync->{listings} };
 		say_of($sync->{account},
 			"process $worker->{session}{pid}: " . statement($worker) . ", time-out $worker->{timeout} ms, fails: $worker->{injection}",

@@ -144,6 +144,10 @@ Disconnects, and returns when the process is gone.
 
 Returns when it is gone, whatever ends it.
 
+=item YelpBackend::await_end($pid)
+
+The same for any process.
+
 =cut
 
 sub end
@@ -159,12 +163,19 @@ sub end
 sub wait_until_gone
 {
 	my ($self) = @_;
+	await_end($self->{pid});
+	return;
+}
+
+sub await_end
+{
+	my ($pid) = @_;
 	poll_until(
 		sub {
-			my $state = _slurp("/proc/$self->{pid}/stat");
+			my $state = _slurp("/proc/$pid/stat");
 			!defined $state || $state =~ /^\d+ \(.*\) [ZX] /;
 		},
-		"the end of process $self->{pid}");
+		"the end of process $pid");
 	return;
 }
 

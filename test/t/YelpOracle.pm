@@ -171,10 +171,16 @@ BEGIN
 	WHERE (is_now IS NULL) <> (row IS NULL) OR oracle.contradicts(is_now, row);
 END';
 
-CREATE FUNCTION oracle.wrong(account text, synced boolean, partial boolean, edited boolean, recorded boolean)
+CREATE FUNCTION oracle.wrong(account text, synced boolean, partial boolean, edited boolean, recorded boolean,
+	deceived boolean)
 RETURNS SETOF text LANGUAGE plpgsql AS '
 BEGIN
 	PERFORM oracle.compare(account, edited);
+	IF deceived THEN
+		-- Nobody knows what was listed throughout
+		UPDATE oracle.program SET is_listed = false;
+		INSERT INTO oracle.listed VALUES (2);
+	END IF;
 	RETURN QUERY SELECT * FROM oracle.misplaced(synced, partial) m WHERE m IS NOT NULL;
 	IF NOT edited THEN
 		RETURN QUERY SELECT * FROM oracle.miscounted(account);
@@ -250,7 +256,7 @@ Rows that were written since, as lines of text; but for an edit.
 
 What is wrong after one sync or several that were done.  C<is_synced>: the last one called itself so;
 C<is_partial>: none of them did; C<is_edited>: somebody edited rows meanwhile; C<is_recorded>: with
-C<record_changes>.
+C<record_changes>; C<is_deceived>: the API seemed to list fewer programs than it does.
 
 =back
 
@@ -285,7 +291,7 @@ sub touched
 sub wrong
 {
 	my ($account, %syncs) = @_;
-	my @flags = map { $syncs{$_} ? 'true' : 'false' } qw(is_synced is_partial is_edited is_recorded);
+	my @flags = map { $syncs{$_} ? 'true' : 'false' } qw(is_synced is_partial is_edited is_recorded is_deceived);
 	return 'SELECT * FROM oracle.wrong(' . join(', ', YelpTest::literal($account), @flags) . ') LIMIT 5';
 }
 
