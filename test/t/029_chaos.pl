@@ -1,5 +1,5 @@
 # Whatever an API, an operator and a time-out do together: a sync that says it is
-# done leaves no listed program out of the table, one that fails leaves the table
+# done leaves no listed program out of the table, but for those that it says it skipped; one that fails leaves the table
 # alone, and at the end all is right.
 #
 # YELP_SYNC_TEST_SEED and YELP_SYNC_TEST_ROUNDS make other and longer runs.
@@ -101,6 +101,14 @@ sub is_stored
 	return map { s/ .*//r => 1 } split /,/, $_[0];
 }
 
+# How many programs could not be stored, as the sync says
+sub skipped
+{
+	my ($result) = @_;
+	my ($warning) = grep { $_->{message} =~ /^could not prove/ } @{ $result->{messages} };
+	return ($warning->{detail} // '') =~ /^(\d+) programs? (?:was|were) skipped/ ? $1 : 0;
+}
+
 # ---- rounds ----
 
 my %seen;
@@ -120,8 +128,11 @@ foreach my $round (1 .. $rounds)
 	{
 		my %stored = is_stored(stored());
 		my %listed = listed();
+		my %was_stored = is_stored($before // '');
 		my @missing = grep { !$stored{$_} } keys %listed;
-		push @vanished, "round $round: @missing" if @missing;
+		my @deleted = grep { $was_stored{$_} } @missing;
+		push @vanished, "round $round: deleted @deleted" if @deleted;
+		push @vanished, "round $round: @missing, $result->{stderr}" if @missing > skipped($result);
 	}
 	else
 	{

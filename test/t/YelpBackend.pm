@@ -144,10 +144,6 @@ Disconnects, and returns when the process is gone.
 
 Returns when it is gone, whatever ends it.
 
-=item YelpBackend::await_end($pid)
-
-The same for any process.
-
 =cut
 
 sub end
@@ -163,19 +159,12 @@ sub end
 sub wait_until_gone
 {
 	my ($self) = @_;
-	await_end($self->{pid});
-	return;
-}
-
-sub await_end
-{
-	my ($pid) = @_;
 	poll_until(
 		sub {
-			my $state = _slurp("/proc/$pid/stat");
+			my $state = _slurp("/proc/$self->{pid}/stat");
 			!defined $state || $state =~ /^\d+ \(.*\) [ZX] /;
 		},
-		"the end of process $pid");
+		"the end of process $self->{pid}");
 	return;
 }
 
