@@ -45,7 +45,7 @@ json_scan_failed(JsonScan *scan, const char *at, const char *what)
 const char *
 json_skip_space(const char *at)
 {
-	while (*at == ' ' || *at == '\n' || *at == '\t' || *at == '\r')
+	while (json_is_space(*at))
 		at++;
 	return at;
 }

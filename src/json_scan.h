@@ -68,6 +68,12 @@ extern bool json_scan_end(JsonScan *scan, const char *at);
 
 extern const char *json_skip_space(const char *at);
 
+static inline bool
+json_is_space(char c)
+{
+	return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+
 extern bool json_is_utf8(const char *text, int length);
 
 /* The value of a hexadecimal digit, -1 if it is none. */

@@ -68,11 +68,18 @@ make_slots(Known *known, uint32 nslots)
 											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 }
 
+/* Where the search for the program begins. */
+static inline uint32
+first_slot(const Known *known, uint64 id_hash)
+{
+	return ((id_hash >> 32) * known->nslots) >> 32;
+}
+
 /* The slot of the program, or the free one that is for it. */
 static inline uint32
 find_slot(const Known *known, uint64 id_hash)
 {
-	uint32		slot = ((id_hash >> 32) * known->nslots) >> 32;
+	uint32		slot = first_slot(known, id_hash);
 
 	while (known->slots[slot].id_hash != id_hash &&
 		   known->slots[slot].id_hash != 0)
@@ -119,6 +126,16 @@ known_fingerprint(const void *arg, uint64 id_hash)
 	const KnownProgram *program = &known->slots[find_slot(known, id_hash)];
 
 	return program->id_hash != 0 ? &program->fingerprint : NULL;
+}
+
+void
+known_prefetch(const void *arg, uint64 id_hash)
+{
+	const Known *known = arg;
+	uint32		slot = first_slot(known, id_hash);
+
+	__builtin_prefetch(&known->slots[slot]);
+	__builtin_prefetch(&known->marks[slot], 1);
 }
 
 KnownMark *

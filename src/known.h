@@ -41,6 +41,9 @@ extern ProgramSet known_set(const Known *known);
 /* The fingerprint of a stored program: see KnownPrograms. */
 extern const uint64 *known_fingerprint(const void *arg, uint64 id_hash);
 
+/* It will be asked for soon: see KnownPrograms. */
+extern void known_prefetch(const void *arg, uint64 id_hash);
+
 /* The mark of a stored program, NULL: it is not stored. */
 extern KnownMark *known_mark(Known *known, uint64 id_hash);
 

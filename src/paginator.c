@@ -476,7 +476,7 @@ static bool
 read_body(const Paginator *paginator, const HttpResponse *response, ProgramPage *page,
 		  PageError *problem)
 {
-	KnownPrograms known = {known_fingerprint, paginator->known};
+	KnownPrograms known = {known_fingerprint, known_prefetch, paginator->known};
 
 	return program_page_read(page, response->body, response->length,
 							 known_set(paginator->known).count > 0 ? &known : NULL,

@@ -44,6 +44,19 @@
 
 #define MIN_PROGRAMS 64
 
+/* So many elements are guessed at a time */
+#define MAX_GUESSES 8
+
+/* What an element of the list seems to be */
+typedef struct Guess
+{
+	const char *at;				/* where it begins */
+	const char *end;			/* or NULL */
+	const char *id;				/* in the text */
+	int			length;
+	uint64		id_hash;
+} Guess;
+
 /* A page that is being read */
 typedef struct PageReader
 {
@@ -63,6 +76,9 @@ typedef struct PageReader
 	/* Those that are stored */
 	const KnownPrograms *known;
 	size_t		guessable;		/* bytes that may still be searched */
+	Guess		guesses[MAX_GUESSES];	/* elements in a row */
+	int			nguesses;
+	int			next_guess;
 } PageReader;
 
 /* Takes over the message; false for the caller to return. */
@@ -219,15 +235,12 @@ skip_element(PageReader *reader, char *reason)
 		pfree(reason);
 }
 
-static bool
-is_stored(const PageReader *reader, const PageProgram *program)
+/* The fingerprint of the stored program with this hash of its id, or NULL. */
+static const uint64 *
+find_stored(const PageReader *reader, uint64 id_hash)
 {
-	const uint64 *stored;
-
-	if (reader->known == NULL)
-		return false;
-	stored = reader->known->fingerprint(reader->known->arg, program->id_hash);
-	return stored && *stored == program->fingerprint;
+	return reader->known ?
+		reader->known->fingerprint(reader->known->arg, id_hash) : NULL;
 }
 
 /* The element has been scanned: read it. */
@@ -236,6 +249,7 @@ add_element(PageReader *reader, const JsonText *element)
 {
 	PageProgram *program = next_program(reader);
 	const JsonToken *object;
+	const uint64 *stored;
 	char	   *reason;
 
 	if (element->ntokens > JSON_MAX_TOKENS)
@@ -259,75 +273,133 @@ add_element(PageReader *reader, const JsonText *element)
 		skip_element(reader, reason);
 		return;
 	}
-	if (is_stored(reader, program))
+	stored = find_stored(reader, program->id_hash);
+	if (stored && *stored == program->fingerprint)
 		program->document = NULL;
 	reader->page->count++;
 }
 
-/* The end of the object at this place, if the next one begins alike; or NULL. */
+/*
+ * Where the first member program_id within this text begins, its name included;
+ * NULL if there seems to be none.
+ */
 static const char *
-guess_end(PageReader *reader, const char *at)
+guess_member(PageReader *reader, const char *at)
 {
+	static const char name[] = "\"" ID_NAME "\"";
+	size_t		left = Min((size_t) (reader->scan.end - at), reader->guessable);
+	const char *member;
+
+	if (strncmp(at + 1, name, sizeof(name) - 1) == 0)
+		return at + 1;
+	member = memmem(at, left, name, sizeof(name) - 1);
+	reader->guessable -= member ? (size_t) (member - at) : left;
+	return member;
+}
+
+/* The text of the first string that a member program_id may have. */
+static bool
+guess_id(PageReader *reader, Guess *guess)
+{
+	const char *member = guess_member(reader, guess->at);
+	const char *id;
+	const char *quote;
+
+	if (member == NULL)
+		return false;
+	id = json_skip_space(member + strlen("\"" ID_NAME "\""));
+	if (*id != ':')
+		return false;
+	id = json_skip_space(id + 1);
+	if (*id++ != '"')
+		return false;
+	quote = memchr(id, '"', Min(reader->scan.end - id, PAGE_MAX_ID_BYTES + 1));
+	if (quote == NULL)
+		return false;
+	guess->id = id;
+	guess->length = quote - id;
+	guess->id_hash = fingerprint_of_id(id, guess->length);
+	return true;
+}
+
+/*
+ * The end of the object, if the next one begins alike; or NULL.  Returns where
+ * the next one begins.
+ */
+static const char *
+guess_end(PageReader *reader, Guess *guess)
+{
+	const char *at = guess->at;
 	size_t		left = Min((size_t) (reader->scan.end - at), reader->guessable);
 	const char *limit = at + left;
 	const char *next = at + 1;
 
-	if (left == 0)
-		return NULL;
-	while ((next = memchr(next, '{', limit - next)) != NULL)
+	while (limit - next >= LIKE_BYTES &&
+		   (next = memchr(next, '{', limit - next - LIKE_BYTES + 1)) != NULL)
 	{
 		const char *end = next;
 
-		if (strncmp(next++, at, LIKE_BYTES) != 0)
+		if (memcmp(next++, at, LIKE_BYTES) != 0)
 			continue;
-		while (strchr(" \t\n\r,", end[-1]) != NULL)
+		while (json_is_space(end[-1]) || end[-1] == ',')
 			end--;
 		reader->guessable -= end - at;
-		return end;
+		guess->end = end;
+		return next - 1;
 	}
 	reader->guessable -= left;
 	return NULL;
 }
 
-/* The text of the first string that a member program_id may have, or NULL. */
-static const char *
-guess_id(const char *at, const char *end, int *length)
+/*
+ * Guesses some elements from this place on.  The table of the stored programs is
+ * too large for the processor's cache: what it holds of these is asked for at
+ * once, and arrives while they are looked at.
+ */
+static void
+guess_elements(PageReader *reader, const char *at)
 {
-	static const char name[] = "\"" ID_NAME "\"";
-	const char *id;
+	const KnownPrograms *known = reader->known;
 
-	if (strncmp(at + 1, name, strlen(name)) == 0)
-		id = at + 1;
-	else
-		id = memmem(at, end - at, name, strlen(name));
-	if (id == NULL)
-		return NULL;
-	id = json_skip_space(id + strlen(name));
-	if (*id != ':')
-		return NULL;
-	id = json_skip_space(id + 1);
-	if (*id != '"')
-		return NULL;
-	*length = strcspn(id + 1, "\"");
-	return id + 1;
+	reader->nguesses = reader->next_guess = 0;
+	while (at && reader->nguesses < MAX_GUESSES)
+	{
+		Guess	   *guess = &reader->guesses[reader->nguesses];
+
+		memset(guess, 0, sizeof(Guess));
+		guess->at = at;
+		if (!guess_id(reader, guess))
+			return;
+		known->prefetch(known->arg, guess->id_hash);
+		at = guess_end(reader, guess);
+		reader->nguesses++;
+	}
 }
 
-/* Is there the text of a stored program?  Then it is added. */
-static bool
-add_stored(PageReader *reader, const char *at, const char *end)
+/* The guess about the object at this place, or NULL. */
+static const Guess *
+guess_at(PageReader *reader, const char *at)
 {
-	int			length;
-	const char *id = guess_id(at, end, &length);
+	if (reader->next_guess == reader->nguesses ||
+		reader->guesses[reader->next_guess].at != at)
+		guess_elements(reader, at);
+	return reader->nguesses > 0 ? &reader->guesses[reader->next_guess++] : NULL;
+}
+
+/* Is this the text of the program as it is stored?  Then it is added. */
+static bool
+add_stored(PageReader *reader, const Guess *guess, const char *end)
+{
+	const uint64 *stored = find_stored(reader, guess->id_hash);
 	PageProgram *program;
 
-	if (id == NULL || length > PAGE_MAX_ID_BYTES)
+	if (stored == NULL ||
+		*stored != fingerprint_of_text(guess->at, end - guess->at, guess->id_hash))
 		return false;
 	program = next_program(reader);
-	program->id_hash = fingerprint_of_id(id, length);
-	program->fingerprint = fingerprint_of_text(at, end - at, program->id_hash);
-	if (!is_stored(reader, program))
-		return false;
-	program->id = pnstrdup(id, length);
+	program->id = pnstrdup(guess->id, guess->length);
+	program->id_hash = guess->id_hash;
+	program->fingerprint = *stored;
 	reader->page->count++;
 	return true;
 }
@@ -337,20 +409,20 @@ static const char *
 read_element(PageReader *reader, const char *at)
 {
 	bool		too_many = reader->position >= PAGE_MAX_TOTAL;
-	bool		may_be_stored = reader->known && *at == '{' && !too_many;
-	const char *guess = may_be_stored ? guess_end(reader, at) : NULL;
+	const Guess *guess = reader->known && *at == '{' && !too_many ?
+		guess_at(reader, at) : NULL;
 	JsonText	element = {.text = at};
 	const char *end;
 
-	if (guess && add_stored(reader, at, guess))
-		return guess;
+	if (guess && guess->end && add_stored(reader, guess, guess->end))
+		return guess->end;
 	reader->scan.depth = PROGRAM_DEPTH;
 	reader->scan.ntokens = 0;
 	reader->scan.odd_numbers = false;
 	end = json_scan_value(&reader->scan, at);
 	if (end == NULL)
 		return NULL;
-	if (may_be_stored && end != guess && add_stored(reader, at, end))
+	if (guess && end != guess->end && add_stored(reader, guess, end))
 		return end;
 	element.length = end - at;
 	element.ntokens = reader->scan.ntokens;

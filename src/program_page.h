@@ -34,6 +34,9 @@ typedef struct KnownPrograms
 {
 	/* The fingerprint of the one whose id has this hash, NULL: there is none */
 	const uint64 *(*fingerprint) (const void *arg, uint64 id_hash);
+
+	/* It will be asked for soon */
+	void		(*prefetch) (const void *arg, uint64 id_hash);
 	const void *arg;
 } KnownPrograms;
 

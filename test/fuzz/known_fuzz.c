@@ -42,6 +42,12 @@ find_fingerprint(const void *arg, uint64 id_hash)
 	return NULL;
 }
 
+static void
+prefetch_nothing(pg_attribute_unused() const void *arg,
+				 pg_attribute_unused() uint64 id_hash)
+{
+}
+
 /* The end of the object that begins here by its brackets, or NULL. */
 static const char *
 object_end(const char *at)
@@ -161,7 +167,7 @@ compare_page(const ProgramPage *whole, const ProgramPage *page,
 static void
 compare(const char *text, size_t size, const StoredPrograms *stored)
 {
-	KnownPrograms known = {find_fingerprint, stored};
+	KnownPrograms known = {find_fingerprint, prefetch_nothing, stored};
 	ProgramPage whole;
 	ProgramPage page;
 	PageError	whole_problem;

@@ -45,6 +45,12 @@ find_fingerprint(const void *arg, uint64 id_hash)
 	return NULL;
 }
 
+static void
+prefetch_nothing(pg_attribute_unused() const void *arg,
+				 pg_attribute_unused() uint64 id_hash)
+{
+}
+
 /* Stores a text under an id, as one that was read from it with another id. */
 static void
 store_as(StoredPrograms *stored, const char *id, const char *text, const char *read_id)
@@ -68,7 +74,7 @@ store(StoredPrograms *stored, const char *id, const char *text)
 static bool
 read_page(ProgramPage *page, const char *text, const StoredPrograms *stored)
 {
-	KnownPrograms known = {find_fingerprint, stored};
+	KnownPrograms known = {find_fingerprint, prefetch_nothing, stored};
 	PageError	problem;
 
 	return program_page_read(page, text, strlen(text), stored ? &known : NULL,
