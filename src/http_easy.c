@@ -11,6 +11,9 @@
 
 #define USER_AGENT "yelp_sync/1.0"
 
+/* Received at a time: a usual page in one go */
+#define RECEIVED_BYTES (32 * 1024)
+
 void
 http_easy_check(CURLcode code, const char *option)
 {
@@ -29,6 +32,7 @@ static void
 set_limits(CURL *easy, const HttpSettings *settings)
 {
 	CURL_SET(easy, CURLOPT_NOSIGNAL, 1L);
+	CURL_SET(easy, CURLOPT_BUFFERSIZE, (long) RECEIVED_BYTES);
 	CURL_SET(easy, CURLOPT_CONNECTTIMEOUT_MS,
 			 (long) settings->connect_timeout);
 	CURL_SET(easy, CURLOPT_TIMEOUT_MS, (long) settings->timeout);

@@ -21,6 +21,9 @@
 
 #include <curl/curl.h>
 
+/* As yelp_sync receives */
+#define RECEIVED_BYTES (32 * 1024)
+
 static const char *url;
 static long page_size;
 static long programs;
@@ -146,6 +149,7 @@ new_handle(bool http2, const char *ca_file)
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, discard);
 	curl_easy_setopt(easy, CURLOPT_USERPWD, "bench:bench");
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long) RECEIVED_BYTES);
 	curl_easy_setopt(easy, CURLOPT_PROXY, "");
 	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT, 30L);
