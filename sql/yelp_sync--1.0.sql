@@ -55,14 +55,6 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.yelp_sync_document(text, text, bigint) IS
 'a program''s text as jsonb; an error names the program and its page';
 
-CREATE FUNCTION @extschema@.yelp_sync_texts(list jsonb)
-RETURNS text[]
-LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME';
-
-COMMENT ON FUNCTION @extschema@.yelp_sync_texts(jsonb) IS
-'a JSON array of strings as an array; NULL for anything else';
-
 -- The one list of these columns, from which yelp_programs is made and by which a
 -- sync compares and writes.  Not the table's row type: a function that used that
 -- would tie the table to the extension.
@@ -111,51 +103,10 @@ COMMENT ON COLUMN @extschema@.yelp_sync_values.available_features IS
 COMMENT ON COLUMN @extschema@.yelp_sync_values.problems IS
 'fields that could not be read into their columns; NULL where there are none';
 
-CREATE FUNCTION @extschema@.yelp_sync_readable(document jsonb, problems text[])
-RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-BEGIN ATOMIC
-	WITH RECURSIVE step(n, rest) AS (
-		SELECT 0, document
-		UNION ALL
-		SELECT n + 1, rest #- string_to_array(translate(problems[n + 1], '[]', '.'), '.')
-		FROM step WHERE n < cardinality(problems)
-	)
-	SELECT rest FROM step ORDER BY n DESC LIMIT 1;
-END;
-
-COMMENT ON FUNCTION @extschema@.yelp_sync_readable(jsonb, text[]) IS
-'a program''s document without the fields that cannot be read';
-
 CREATE FUNCTION @extschema@.yelp_sync_columns(program jsonb, problems text[])
-RETURNS SETOF @extschema@.yelp_sync_values
-LANGUAGE sql STABLE PARALLEL SAFE
-BEGIN ATOMIC
-	SELECT document ->> 'program_type',
-		document ->> 'program_status',
-		document ->> 'program_pause_status',
-		(document ->> 'start_date')::date,
-		(document ->> 'end_date')::date,
-		business ->> 'yelp_business_id',
-		business ->> 'partner_business_id',
-		((metrics ->> 'budget')::numeric * 0.01)::numeric(14,2),
-		((metrics ->> 'max_bid')::numeric * 0.01)::numeric(14,2),
-		((metrics ->> 'ad_cost')::numeric * 0.01)::numeric(14,2),
-		metrics ->> 'currency',
-		metrics ->> 'fee_period',
-		(metrics ->> 'is_autobid')::boolean,
-		(metrics ->> 'billed_impressions')::numeric::bigint,
-		(metrics ->> 'billed_clicks')::numeric::bigint,
-		@extschema@.yelp_sync_texts(document -> 'active_features'),
-		@extschema@.yelp_sync_texts(document -> 'available_features'),
-		problems
-	FROM (SELECT document, document -> 'program_metrics' AS metrics,
-			document -> 'businesses' -> 0 AS business
-		FROM (SELECT CASE WHEN problems IS NULL THEN program
-			ELSE @extschema@.yelp_sync_readable(program, problems) END AS document
-			OFFSET 0) AS readable
-		OFFSET 0) AS parts;
-END;
+RETURNS @extschema@.yelp_sync_values
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_columns(jsonb, text[]) IS
 'the columns of yelp_programs that a program''s document fills';

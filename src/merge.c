@@ -84,6 +84,11 @@
 	"(SELECT %1$s.yelp_sync_document(f.document, " id ", f.page_offset) AS data," \
 	"  pg_catalog.string_to_array(f.problems, ',') AS problems OFFSET 0)"
 
+/* The columns that it fills, read from it once */
+#define COLUMNS_OF_DOCUMENT \
+	"(SELECT (r.columns).* FROM (SELECT %1$s.yelp_sync_columns(m.data, m.problems) AS columns" \
+	"  OFFSET 0) r)"
+
 /*
  * Programs that are proved to be gone.  Of this and of what follows, "also" is
  * what is returned in addition where changes are recorded.
@@ -106,7 +111,7 @@
 	"  WHERE p.username " EQ " $1 AND p.program_id " EQ " f.program_id" \
 	"   AND NOT COALESCE(f.fingerprint " EQ " p.fingerprint, false) OFFSET 0) s" \
 	" CROSS JOIN LATERAL " DOCUMENT_OF("s.program_id") " m" \
-	" CROSS JOIN LATERAL (SELECT * FROM %1$s.yelp_sync_columns(m.data, m.problems) OFFSET 0) a" \
+	" CROSS JOIN LATERAL " COLUMNS_OF_DOCUMENT " a" \
 	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(s.columns," \
 	"  ROW(%6$s)::%1$s.yelp_sync_values, s.data, m.data) c(changed)" \
 	" WHERE f.document IS NOT NULL AND " ANY_STORED \
@@ -137,7 +142,7 @@
 	"  (username, program_id, %4$s, data, fingerprint, created_at, updated_at)" \
 	" SELECT $1, f.program_id, a.*, m.data, f.fingerprint, $3, $3" \
 	" FROM %2$s f CROSS JOIN LATERAL " DOCUMENT_OF("f.program_id") " m" \
-	" CROSS JOIN LATERAL %1$s.yelp_sync_columns(m.data, m.problems) a" \
+	" CROSS JOIN LATERAL " COLUMNS_OF_DOCUMENT " a" \
 	" WHERE f.document IS NOT NULL AND NOT (" ANY_STORED " AND EXISTS" \
 	"  (SELECT FROM " STORED " p" \
 	"   WHERE p.username " EQ " $1 AND p.program_id " EQ " f.program_id OFFSET 0))" \

@@ -304,8 +304,8 @@ my $hostile = <<'END';
 	CREATE TABLE hostile.added (betrayed text);
 	CREATE FUNCTION hostile.yelp_sync_document(pg_catalog.text, pg_catalog.text, bigint)
 	RETURNS pg_catalog.jsonb LANGUAGE sql AS $$SELECT hostile.betray(); SELECT NULL::pg_catalog.jsonb$$;
-	CREATE FUNCTION hostile.yelp_sync_texts(pg_catalog.jsonb)
-	RETURNS pg_catalog.text[] LANGUAGE sql AS $$SELECT hostile.betray(); SELECT NULL::pg_catalog.text[]$$;
+	CREATE FUNCTION hostile.yelp_sync_rest(pg_catalog.jsonb)
+	RETURNS pg_catalog.jsonb LANGUAGE sql AS $$SELECT hostile.betray(); SELECT NULL::pg_catalog.jsonb$$;
 	CREATE FUNCTION hostile.yelp_sync_accounts() RETURNS int LANGUAGE sql AS $$SELECT hostile.betray(); SELECT 1$$;
 END
 $node->safe_psql('postgres', $hostile);
