@@ -17,7 +17,8 @@
  * stored ones; where it takes many rows for few, a nested loop would take hours
  * instead of seconds, while a hash join costs little more where there are few.
  * What is hashed is narrow: altered rows, which carry whole documents, are
- * looked up by their key instead, so that memory does not grow with them.
+ * looked up by their key instead, so that memory does not grow with them.  Where
+ * few rows are to be altered or deleted, their ids narrow the table to them.
  */
 #include "postgres.h"
 
@@ -44,10 +45,18 @@
 /*
  * Names in a statement: %1$s is the extension's schema, %2$s the fetched rows,
  * %3$s "ONLY " unless the table is partitioned; %4$s are the columns that
- * yelp_sync_columns() fills, %5$s the same of "p" and %6$s of "a"; %7$s is
- * KEPT_ROWS, or nothing where row-level security does not apply.
+ * yelp_sync_columns() fills, %5$s the same of "p" and %6$s of "a"; %7$s and %8$s
+ * are AMONG(MISSING) and AMONG("altered"), or nothing; %9$s is KEPT_ROWS, or nothing
+ * where row-level security does not apply.
  */
 #define EQ "OPERATOR(pg_catalog.=)"
+
+/*
+ * To join few rows with the table, these are looked up in the primary key's
+ * index, and the table is not read as a whole.
+ */
+#define AMONG(rows) \
+	" AND t.program_id " EQ " ANY (ARRAY(SELECT n.program_id FROM " rows " n))"
 
 /* The rows of the last pass, which has each program once */
 #define PASS_ROWS \
@@ -96,7 +105,7 @@
 #define DELETED_CTE(also) \
 	"deleted AS (" \
 	" DELETE FROM " STORED " t USING " MISSING " m" \
-	" WHERE $2 AND t.username " EQ " $1 AND t.program_id " EQ " m.program_id" \
+	" WHERE $2 AND t.username " EQ " $1 AND t.program_id " EQ " m.program_id%7$s" \
 	" RETURNING t.program_id" also \
 	")"
 
@@ -125,7 +134,8 @@
 	"  ROW(%6$s, a.data, a.fingerprint," \
 	"   CASE WHEN pg_catalog.cardinality(a.changed) " EQ " 0 THEN t.updated_at ELSE $3 END)" \
 	" FROM altered a" \
-	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.program_id AND " IS_WRITTEN " AND " condition \
+	" WHERE t.username " EQ " $1 AND t.program_id " EQ " a.program_id%8$s" \
+	"  AND " IS_WRITTEN " AND " condition \
 	" RETURNING t.program_id, a.changed" also \
 	")"
 
@@ -205,7 +215,7 @@
 	" UNION ALL " UPDATED_ROWS("updated") \
 	" UNION ALL SELECT 'added', program_id::pg_catalog.text, NULL FROM added" \
 	" UNION ALL SELECT 'missing', program_id::pg_catalog.text, NULL FROM " MISSING \
-	" WHERE NOT $2%7$s"
+	" WHERE NOT $2%9$s"
 
 #define MERGE_STATEMENT STATEMENT("", "", "", "")
 #define RECORDING_STATEMENT \
@@ -214,6 +224,9 @@
 /* Where so many rows arrive, one in so many is written for its spelling. */
 #define MANY_ROWS 1000
 #define RESPELLED_SHARE INT64CONST(10)
+
+/* See AMONG */
+#define FEW_SHARE 10
 
 #define WORK_MEM_SHARES 8
 #define MIN_WORK_MEM 64			/* kB: the least that PostgreSQL allows */
@@ -303,7 +316,7 @@ unregister_rows(const char *name)
  * triggers of the user's that the statement calls are planned as ever.
  */
 static SPIPlanPtr
-plan_statement(const char *sql, int nargs, Oid *types)
+plan_statement(const char *sql, int nargs, Oid *types, bool few)
 {
 	int			level = NewGUCNestLevel();
 	SPIPlanPtr	plan;
@@ -313,6 +326,9 @@ plan_statement(const char *sql, int nargs, Oid *types)
 							 GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("enable_mergejoin", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	if (few)
+		(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
@@ -441,6 +457,14 @@ filled_columns(const Merge *merge, const char *prefix)
 	return list.data;
 }
 
+/* Are at most one in FEW_SHARE of the stored programs to be altered or deleted? */
+static bool
+are_few(const Merge *merge, const Fetched *fetched)
+{
+	return fetched->staging.count + merge_count_unlisted(merge, fetched) <=
+		merge->stored.count / FEW_SHARE;
+}
+
 static void
 execute_merge(Merge *merge, const Fetched *fetched)
 {
@@ -453,12 +477,15 @@ execute_merge(Merge *merge, const Fetched *fetched)
 	};
 	SPIExecuteOptions options = {.dest = &receiver.pub};
 	ParamListInfo params = makeParamList(lengthof(types));
+	bool		few = are_few(merge, fetched);
 	char	   *sql = psprintf(merge->record ? RECORDING_STATEMENT : MERGE_STATEMENT,
 							   merge->schema,
 							   source_of(fetched), only_clause(merge),
 							   filled_columns(merge, ""),
 							   filled_columns(merge, "p."),
 							   filled_columns(merge, "a."),
+							   few ? AMONG(MISSING) : "",
+							   few ? AMONG("altered") : "",
 							   merge->row_security ? KEPT_ROWS : "");
 	Datum		values[] = {
 		CStringGetTextDatum(merge->username),
@@ -480,7 +507,7 @@ execute_merge(Merge *merge, const Fetched *fetched)
 		params->params[i].ptype = types[i];
 	}
 	options.params = params;
-	run_merge(merge, plan_statement(sql, lengthof(types), types), sql, &options);
+	run_merge(merge, plan_statement(sql, lengthof(types), types, few), sql, &options);
 }
 
 int64
