@@ -54,7 +54,7 @@ SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS dependent
 FROM pg_depend d JOIN pg_depend e ON e.classid = d.refclassid AND e.objid = d.refobjid AND e.deptype = 'e'
 WHERE e.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'yelp_sync')
 AND d.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass)
-AND pg_describe_object(d.classid, d.objid, d.objsubid) NOT LIKE '%view yelp_accounts'
+AND pg_describe_object(d.classid, d.objid, d.objsubid) NOT SIMILAR TO '%view yelp_(accounts|sync_progress)'
 AND pg_describe_object(d.classid, d.objid, d.objsubid) NOT LIKE '%composite type yelp_sync_values';
 
 -- should fail: tables of another role, which owns neither the schema nor the extension

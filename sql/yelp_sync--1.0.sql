@@ -44,6 +44,43 @@ COMMENT ON COLUMN @extschema@.yelp_accounts.endpoint IS 'URL that is asked for t
 GRANT SELECT ON @extschema@.yelp_accounts TO PUBLIC;
 
 --
+-- The syncs that run now
+--
+
+CREATE FUNCTION @extschema@.yelp_sync_running(
+	OUT pid integer, OUT username text, OUT phase text, OUT reading integer,
+	OUT pages_done bigint, OUT pages_total bigint, OUT programs bigint, OUT retries bigint,
+	OUT in_flight integer, OUT started_at timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL RESTRICTED
+ROWS 10
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.yelp_sync_running() IS
+'what the view yelp_sync_progress shows';
+
+CREATE VIEW @extschema@.yelp_sync_progress AS
+SELECT pid, username, phase, reading, pages_done, pages_total, programs, retries, in_flight, started_at
+FROM @extschema@.yelp_sync_running();
+
+COMMENT ON VIEW @extschema@.yelp_sync_progress IS
+'syncs that run now in this database; needs PostgreSQL 17 or later';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.pid IS 'process that syncs, as in pg_stat_activity';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.username IS 'account that is synced';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.phase IS 'preparing, fetching or merging';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.reading IS
+'1, or more when the listing is read again';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.pages_done IS 'pages that arrived in this reading';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.pages_total IS
+'pages that are expected; NULL before the first has arrived';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.programs IS 'programs that arrived in this reading';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.retries IS 'attempts that were repeated so far';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.in_flight IS 'requests that wait for their answer';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.started_at IS 'when the sync began';
+
+GRANT SELECT ON @extschema@.yelp_sync_progress TO PUBLIC;
+
+--
 -- From a program's document to the columns of yelp_programs
 --
 

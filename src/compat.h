@@ -27,6 +27,10 @@
 #error "yelp_sync needs PostgreSQL 15 or later"
 #endif
 
+#if PG_VERSION_NUM >= 170000
+#include "storage/dsm_registry.h"
+#endif
+
 /* Before the declaration of a function that always raises */
 #if PG_VERSION_NUM >= 180000
 #define COMPAT_NORETURN pg_noreturn
@@ -112,6 +116,56 @@ compat_wait_event(void)
 	return wait_event;
 #else
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/*
+ * Shared memory by name, of which nothing need be known when the server starts:
+ * the first session that asks for it creates and initializes it.
+ */
+#if PG_VERSION_NUM >= 170000
+#define COMPAT_HAS_SHARED_SEGMENTS true
+#else
+#define COMPAT_HAS_SHARED_SEGMENTS false
+#endif
+
+typedef void (*CompatInitSegment) (void *segment);
+
+#if PG_VERSION_NUM >= 190000
+static inline void
+compat_init_segment(void *segment, void *init)
+{
+	((CompatInitSegment) init) (segment);
+}
+#endif
+
+static inline void *
+compat_shared_segment(const char *name, Size size, CompatInitSegment init)
+{
+#if PG_VERSION_NUM >= 190000
+	bool		found;
+
+	return GetNamedDSMSegment(name, size, compat_init_segment, &found, (void *) init);
+#elif PG_VERSION_NUM >= 170000
+	bool		found;
+
+	return GetNamedDSMSegment(name, size, init, &found);
+#else
+	(void) name;
+	(void) size;
+	(void) init;
+	return NULL;
+#endif
+}
+
+/* This backend's number, below MaxBackends. */
+static inline int
+compat_backend_number(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProcNumber;
+#else
+	return MyBackendId - 1;
 #endif
 }
 

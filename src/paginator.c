@@ -508,8 +508,8 @@ take_response(Paginator *paginator, const HttpResponse *response)
 
 /* ---- a pass ---- */
 
-static void
-tell_progress(Paginator *paginator)
+static ProgressPages
+pages_so_far(const Paginator *paginator)
 {
 	const Listing *listing = &paginator->listing;
 	ProgressPages pages = {
@@ -517,9 +517,22 @@ tell_progress(Paginator *paginator)
 		.total = paginator->total_told ? expected_pages(paginator) : 0,
 		.programs = listing->rows,
 		.retries = paginator->counts.retries,
+		.in_flight = paginator->slots.in_flight,
 	};
 
-	progress_fetched(paginator->progress, &pages);
+	return pages;
+}
+
+/* Sends what may be sent, and waits for what that brings. */
+static void
+send_and_wait(Paginator *paginator)
+{
+	int64		now = clock_us();
+	bool		more = send_pages(paginator, now);
+	ProgressPages pages = pages_so_far(paginator);
+
+	progress_show(paginator->progress, &pages);
+	http_wait(paginator->http, more ? now : next_deadline(paginator));
 }
 
 static void
@@ -594,15 +607,16 @@ paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 	paginator->http = http_open(&paginator->settings);
 	while (!is_read(paginator))
 	{
-		int64		now = clock_us();
+		ProgressPages pages;
 
-		http_wait(paginator->http, send_pages(paginator, now) ? now : next_deadline(paginator));
+		send_and_wait(paginator);
 		while (http_next(paginator->http, &response))
 		{
 			take_response(paginator, &response);
 			CHECK_FOR_INTERRUPTS();
 		}
-		tell_progress(paginator);
+		pages = pages_so_far(paginator);
+		progress_fetched(paginator->progress, &pages);
 	}
 	paginator->counts.received_bytes += http_received_bytes(paginator->http);
 	http_close(paginator->http);

@@ -90,10 +90,26 @@ tell(const char *type, const char *fields, const char *message)
 }
 
 void
-progress_enter(Progress *progress, const char *account)
+progress_show(Progress *progress, const ProgressPages *pages)
+{
+	ProgressRow *row = &progress->row;
+
+	row->phase = PHASE_FETCHING;
+	row->pages_done = pages->completed;
+	row->pages_total = pages->total;
+	row->programs = pages->programs;
+	row->retries = pages->retries;
+	row->in_flight = pages->in_flight;
+	progress_view_show(row);
+}
+
+void
+progress_enter(Progress *progress, const char *account, TimestampTz started_at)
 {
 	progress->account = account;
-	progress->reading = 1;
+	progress->row.reading = 1;
+	progress->row.started_at = started_at;
+	strlcpy(progress->row.username, account, sizeof(progress->row.username));
 	progress->context = CurrentMemoryContext;
 	progress->outer = current;
 	current = progress;
@@ -103,12 +119,15 @@ void
 progress_leave(const Progress *progress)
 {
 	current = progress->outer;
+	progress_view_show(current ? &current->row : NULL);
 }
 
 void
 progress_start(Progress *progress, const char *username, const char *server)
 {
 	progress->last_told = clock_us();
+	progress_view_prepare();
+	progress_view_show(&progress->row);
 	tell("start", "",
 		 psprintf("start: account \"%s\" on server \"%s\"", username, server));
 }
@@ -130,8 +149,8 @@ progress_total(Progress *progress, int64 total, int64 pages, int page_size)
 static char *
 fetched_message(const Progress *progress, const ProgressPages *pages, int64 percentage)
 {
-	char	   *reading = progress->reading > 1 ?
-		psprintf("reading %d: ", progress->reading) : "";
+	char	   *reading = progress->row.reading > 1 ?
+		psprintf("reading %d: ", progress->row.reading) : "";
 
 	if (pages->total == 0)
 		return psprintf("%swaiting for the first page", reading);
@@ -151,7 +170,7 @@ tell_fetched(const Progress *progress, const ProgressPages *pages)
 								  ",\"percentage\":" INT64_FORMAT
 								  ",\"programs\":" INT64_FORMAT
 								  ",\"retries\":" INT64_FORMAT,
-								  progress->reading, pages->completed, pages->total,
+								  progress->row.reading, pages->completed, pages->total,
 								  percentage, pages->programs, pages->retries);
 
 	tell("progress", fields, fetched_message(progress, pages, percentage));
@@ -185,6 +204,9 @@ progress_fetch_done(Progress *progress, const ProgressPages *pages, int64 elapse
 {
 	double		seconds = SECONDS(elapsed_us);
 
+	progress_show(progress, pages);
+	progress->row.phase = PHASE_MERGING;
+	progress_view_show(&progress->row);
 	progress->last_told = clock_us();
 	if (progress_format == PROGRESS_JSON)
 		tell_fetched(progress, pages);
@@ -247,7 +269,7 @@ void
 progress_again(Progress *progress, const char *why)
 {
 	tell("info", "", psprintf("reading the listing once more: %s", why));
-	progress->reading++;
+	progress->row.reading++;
 	progress->completed = 0;
 }
 

@@ -7,6 +7,8 @@
 
 #include "utils/array.h"
 
+#include "progress_view.h"
+
 typedef enum ProgressFormat
 {
 	PROGRESS_OFF,
@@ -22,7 +24,7 @@ extern int	progress_format;
 typedef struct Progress
 {
 	const char *account;
-	int			reading;		/* of the listing, 1 for the first */
+	ProgressRow row;			/* what all sessions can see */
 
 	/* The rate of its messages */
 	int64		last_told;		/* microseconds, by clock_us */
@@ -39,7 +41,8 @@ typedef struct Progress
  * Warnings are kept with this sync, in the current memory context, until
  * progress_leave(), which is called after an error, too.
  */
-extern void progress_enter(Progress *progress, const char *account);
+extern void progress_enter(Progress *progress, const char *account,
+						   TimestampTz started_at);
 extern void progress_leave(const Progress *progress);
 
 extern void progress_start(Progress *progress, const char *username,
@@ -55,7 +58,11 @@ typedef struct ProgressPages
 								 * not known yet */
 	int64		programs;
 	int64		retries;		/* in all readings */
+	int			in_flight;		/* requests */
 } ProgressPages;
+
+/* For the other sessions, in yelp_sync_progress */
+extern void progress_show(Progress *progress, const ProgressPages *pages);
 
 /* Says nothing when it has just said something. */
 extern void progress_fetched(Progress *progress, const ProgressPages *pages);

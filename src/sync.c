@@ -327,7 +327,7 @@ sync_begin(Sync *sync, const char *username, Oid schema, bool session)
 	sync->run.started_at = GetCurrentTimestamp();
 	sync->outer = active_sync;
 	active_sync = sync;
-	progress_enter(&sync->progress, username);
+	progress_enter(&sync->progress, username, sync->run.started_at);
 }
 
 /* A transaction that failed may not be rolled back for long: give back now. */

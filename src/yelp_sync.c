@@ -17,9 +17,11 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 #include "account.h"
 #include "progress.h"
+#include "progress_view.h"
 #include "sync.h"
 #include "sync_all.h"
 #include "tables.h"
@@ -33,6 +35,7 @@ PG_FUNCTION_INFO_V1(yelp_sync);
 PG_FUNCTION_INFO_V1(yelp_sync_accounts);
 PG_FUNCTION_INFO_V1(yelp_sync_all);
 PG_FUNCTION_INFO_V1(yelp_sync_create_tables);
+PG_FUNCTION_INFO_V1(yelp_sync_running);
 PG_FUNCTION_INFO_V1(yelp_sync_validator);
 
 void		_PG_init(void);
@@ -200,6 +203,45 @@ yelp_sync_accounts(PG_FUNCTION_ARGS)
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
+	return (Datum) 0;
+}
+
+/* One row of yelp_sync_progress: what is unknown is NULL. */
+static void
+put_running(ReturnSetInfo *result, const ProgressRow *row)
+{
+	bool		counted = row->pages_total > 0;
+	Datum		values[] = {
+		Int32GetDatum(row->pid),
+		CStringGetTextDatum(row->username),
+		CStringGetTextDatum(progress_view_phase(row->phase)),
+		Int32GetDatum(row->reading),
+		Int64GetDatum(row->pages_done),
+		Int64GetDatum(row->pages_total),
+		Int64GetDatum(row->programs),
+		Int64GetDatum(row->retries),
+		Int32GetDatum(row->in_flight),
+		TimestampTzGetDatum(row->started_at),
+	};
+	bool		nulls[lengthof(values)] = {false};
+
+	nulls[5] = !counted;
+	if (!progress_view_may_read(row))
+		memset(nulls + 1, true, sizeof(nulls) - sizeof(*nulls));
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* yelp_sync_running(out pid integer, ...) returns setof record */
+Datum
+yelp_sync_running(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	List	   *rows = progress_view_list();
+	ListCell   *cell;
+
+	InitMaterializedSRF(fcinfo, 0);
+	foreach(cell, rows)
+		put_running(result, lfirst(cell));
 	return (Datum) 0;
 }
 

@@ -1,0 +1,194 @@
+/*
+ * progress_view.c
+ *	  The syncs that run now, where all sessions can see them.
+ *
+ * The first session that needs it creates a segment of shared memory with a slot
+ * for each backend there can be, by its number; the others find it by its name.
+ * A session writes its own slot only, and a sync within a sync takes the outer
+ * one's place until it ends.  Slots are cleared when a sync ends in whatever
+ * way, and when the session does.  When a backend crashes the server restarts
+ * all of them, and the segment is gone.
+ */
+#include "postgres.h"
+
+#include "progress_view.h"
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/procarray.h"
+#include "storage/spin.h"
+#include "utils/acl.h"
+#include "utils/resowner.h"
+
+#include "compat.h"
+
+/* With the number of its layout: sessions may have libraries of two versions */
+#define SEGMENT_NAME "yelp_sync_progress_1"
+
+typedef struct ProgressSlot
+{
+	slock_t		mutex;
+	ProgressRow row;			/* none where pid is 0 */
+} ProgressSlot;
+
+/* Indexed by backend; NULL while this session has not needed it */
+static ProgressSlot *slots;
+
+static const char *const phases[] = {
+	[PHASE_PREPARING] = "preparing",
+	[PHASE_FETCHING] = "fetching",
+	[PHASE_MERGING] = "merging",
+};
+
+/* ---- the segment ---- */
+
+static void
+init_slots(void *segment)
+{
+	ProgressSlot *slot = segment;
+
+	memset(slot, 0, MaxBackends * sizeof(ProgressSlot));
+	for (int i = 0; i < MaxBackends; i++)
+		SpinLockInit(&slot[i].mutex);
+}
+
+/* A session that is terminated ends no sync before it goes. */
+static void
+clear_slot(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
+{
+	progress_view_show(NULL);
+}
+
+static void
+attach(void)
+{
+	slots = compat_shared_segment(SEGMENT_NAME, MaxBackends * sizeof(ProgressSlot),
+								  init_slots);
+	before_shmem_exit(clear_slot, 0);
+}
+
+/* In a subtransaction, which gives back what an error leaves behind. */
+static ErrorData *
+try_attach(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		attach();
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+void
+progress_view_prepare(void)
+{
+	ErrorData  *error;
+
+	if (slots || !COMPAT_HAS_SHARED_SEGMENTS)
+		return;
+	error = try_attach();
+	if (error)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("yelp_sync: this session's syncs are not shown in yelp_sync_progress: %s",
+						error->message)));
+}
+
+/* ---- slots ---- */
+
+void
+progress_view_show(const ProgressRow *row)
+{
+	ProgressSlot *slot;
+	ProgressRow shown = {0};
+
+	if (slots == NULL)
+		return;
+	if (row)
+	{
+		shown = *row;
+		shown.pid = MyProcPid;
+		shown.database = MyDatabaseId;
+		shown.role = GetSessionUserId();
+	}
+	slot = &slots[compat_backend_number()];
+	SpinLockAcquire(&slot->mutex);
+	slot->row = shown;
+	SpinLockRelease(&slot->mutex);
+}
+
+static ProgressRow
+read_slot(ProgressSlot *slot)
+{
+	ProgressRow row;
+
+	SpinLockAcquire(&slot->mutex);
+	row = slot->row;
+	SpinLockRelease(&slot->mutex);
+	return row;
+}
+
+static void
+require_shared_segments(void)
+{
+	if (!COMPAT_HAS_SHARED_SEGMENTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("yelp_sync_progress needs PostgreSQL 17 or later"),
+				 errhint("pg_stat_activity shows the sessions that sync, and each sync tells its own session how it goes.")));
+}
+
+List	   *
+progress_view_list(void)
+{
+	List	   *rows = NIL;
+
+	require_shared_segments();
+	if (slots == NULL)
+		attach();
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		ProgressRow row = read_slot(&slots[i]);
+		ProgressRow *copy;
+
+		if (row.pid == 0 || row.database != MyDatabaseId ||
+			BackendPidGetProc(row.pid) == NULL)
+			continue;
+		copy = palloc(sizeof(ProgressRow));
+		*copy = row;
+		rows = lappend(rows, copy);
+	}
+	return rows;
+}
+
+/* As pg_stat_activity has it */
+bool
+progress_view_may_read(const ProgressRow *row)
+{
+	return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) ||
+		has_privs_of_role(GetUserId(), row->role);
+}
+
+const char *
+progress_view_phase(ProgressPhase phase)
+{
+	StaticAssertStmt(lengthof(phases) == PHASE_MERGING + 1, "a phase lacks its name");
+	return phases[phase];
+}
