@@ -61,17 +61,17 @@ fuzz_libs = $(UNIT_LIBS) $(if $(filter endpoint,$*),-lcurl)
 fuzz_compile = $(CPPFLAGS) -Isrc -Itest/unit $(filter %.c,$^)
 
 # With libFuzzer, by test/fuzz/run
-CLANG = clang -g -O1 -fno-omit-frame-pointer -Wno-ignored-attributes
+fuzz_clang = clang -g -O1 -fno-omit-frame-pointer -Wno-ignored-attributes
 libfuzzer = $(shell clang -print-runtime-dir)/libclang_rt.fuzzer_no_main-$(shell uname -m).a
 
 .SECONDEXPANSION:
 
 test/fuzz/%_fuzz: test/fuzz/%_fuzz.c test/fuzz/memory.c $$(fuzz_$$*) $(fuzz_headers)
-	$(CLANG) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+	$(fuzz_clang) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 		$(fuzz_compile) $(fuzz_libs) -o $@
 
 test/fuzz/%_fuzz.so: test/fuzz/%_fuzz.c test/fuzz/in_server.c $$(fuzz_$$*) $(fuzz_headers)
-	$(CLANG) -fsanitize=fuzzer-no-link,undefined -fsanitize-trap=undefined \
+	$(fuzz_clang) -fsanitize=fuzzer-no-link,undefined -fsanitize-trap=undefined \
 		-DWITH_LIBFUZZER -shared -fPIC $(fuzz_compile) $(libfuzzer) -lstdc++ -lcurl -lm -o $@
 
 # Without it: runs what is in the corpus, with any compiler
@@ -85,7 +85,7 @@ test/fuzz/%_replay.so: test/fuzz/%_fuzz.c test/fuzz/in_server.c $$(fuzz_$$*) $(f
 # With what is executed counted, for test/fuzz/run --coverage
 test/fuzz/%_cover: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(fuzz_$$*) \
 		$(fuzz_headers)
-	$(CLANG) -fprofile-instr-generate -fcoverage-mapping $(fuzz_compile) $(fuzz_libs) -o $@
+	$(fuzz_clang) -fprofile-instr-generate -fcoverage-mapping $(fuzz_compile) $(fuzz_libs) -o $@
 
 .PHONY: unit replay fuzz test test-asan coverage lint valgrind indent demo bench soak
 # What a unit pallocs is freed by the context that it runs in: it has none here

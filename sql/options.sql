@@ -45,7 +45,8 @@ SELECT * FROM try('endpoint',	-- should fail
 	'http://10.0.0.1', 'http://[::2]', 'http://user@localhost',
 	'https://user:secret@api.example', 'https://api.example/?a=b', 'https://api.example/#a',
 	'https://api.example/?', 'ftp://api.example', 'file:///etc/passwd', 'api.example/v1',
-	'https://', '', ' ', 'https://api.example/a b', E'https://api.example/\r\nX: y');
+	'https://', '', ' ', 'https://api.example/a b');
+SELECT replace(setting, E'\r', '\r'), result FROM try('endpoint', E'https://api.example/\r\nX: y');	-- should fail
 
 -- should fail: each way to say more, or something else, than host and port
 SELECT * FROM try('endpoint', 'http://@localhost', 'https://@api.example', 'https://:@api.example',

@@ -9,6 +9,8 @@
 
 #include <signal.h>
 
+extern volatile sig_atomic_t InterruptPending;
+
 volatile sig_atomic_t InterruptPending = false;
 
 void		ProcessInterrupts(void);
