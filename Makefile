@@ -87,7 +87,7 @@ test/fuzz/%_cover: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(f
 		$(fuzz_headers)
 	$(fuzz_clang) -fprofile-instr-generate -fcoverage-mapping $(fuzz_compile) $(fuzz_libs) -o $@
 
-.PHONY: unit replay fuzz test test-asan coverage lint valgrind indent demo bench soak
+.PHONY: unit replay fuzz test test-all-versions test-asan coverage lint valgrind indent demo bench soak
 # What a unit pallocs is freed by the context that it runs in: it has none here
 unit: $(UNIT_TESTS) replay
 	@for program in $(UNIT_TESTS); do \
@@ -105,6 +105,9 @@ fuzz:
 
 test:
 	test/run
+
+test-all-versions:
+	test/all-versions
 
 test-asan:
 	test/run --asan

@@ -104,7 +104,7 @@ missing_packages() {
 		echo "postgresql-server-dev${major:+-$major}"
 }
 
-# What is asked for in $extras: tests fail where a distribution lacks it.
+# What is asked for in $extras: tests are skipped where a distribution lacks it.
 missing_extras() {
 	local extra package check
 	while read -r extra package check; do
@@ -199,6 +199,20 @@ copy_tree() {
 	tar -C "$top" --exclude-vcs -cf - . | tar -C "$work/src" -xf -
 }
 
+# Links a directory into the copy, or what is in it, where the copy has a part of
+# it already: libdir can be the parent of pkglibdir.
+link_directory() {
+	local dir=$1 entry
+	if ! [ -d "$work/pg$dir" ]; then
+		mkdir -p "$work/pg${dir%/*}"
+		ln -s "$dir" "$work/pg$dir"
+		return
+	fi
+	for entry in "$dir"/*; do
+		[ -e "$work/pg$entry" ] || ln -s "$entry" "$work/pg$entry"
+	done
+}
+
 copy_postgres() {
 	local bin lib share dir
 	bin=$("$pg_config" --bindir)
@@ -214,9 +228,7 @@ copy_postgres() {
 	cp -R "$lib/." "$work/pg$lib"
 	cp -R "$share/." "$work/pg$share"
 	for dir in $("$pg_config" --includedir-server --libdir); do
-		[ -e "$work/pg$dir" ] && continue
-		mkdir -p "$work/pg${dir%/*}"
-		ln -s "$dir" "$work/pg$dir"
+		link_directory "$dir"
 	done
 
 	pg_config=$bindir/pg_config

@@ -12,11 +12,7 @@ use YelpBrowser;
 use YelpPage;
 use YelpTest;
 
-if (!YelpBrowser::program())
-{
-	die "no Chromium here\n" if $ENV{YELP_SYNC_TEST_BROWSER};
-	plan skip_all => 'no Chromium here';
-}
+YelpTest::need(Chromium => YelpBrowser::program());
 
 my ($node, $api) = YelpTest::start(server => { timeout => '1h' });
 $api->config(accounts => { failing => { password => 'another', count => 10 } });

@@ -10,9 +10,13 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
+use YelpNginx;
 use YelpPage;
 use YelpPage::Stream;
 use YelpTest;
+
+my $lacks_nginx = YelpNginx->is_lacking;
+plan skip_all => $lacks_nginx if $lacks_nginx;
 
 my ($node, $api) = YelpTest::start(server => { timeout => '1h' });
 YelpPage::set_up($node, acme => 'yelp');
@@ -48,7 +52,8 @@ END
 	$nginx_pid = fork() // die "could not fork: $!";
 	if (!$nginx_pid)
 	{
-		open(STDERR, '>', "$directory/messages") or POSIX::_exit(127);
+		open(STDOUT, '>', "$directory/messages") or POSIX::_exit(127);
+		open(STDERR, '>&', \*STDOUT) or POSIX::_exit(127);
 		exec 'nginx', '-p', $directory, '-c', "$directory/nginx.conf", '-e', "$directory/error.log"
 		  or POSIX::_exit(127);
 	}

@@ -6,7 +6,7 @@ YelpBrowser - a tab of headless Chromium, for TAP tests
 
 =head1 SYNOPSIS
 
-  plan skip_all => 'no Chromium' unless YelpBrowser::program();
+  YelpTest::need(Chromium => YelpBrowser::program());
   my $browser = YelpBrowser->start;
   $browser->open($url, username => 'anna', password => 'correct horse');
   $browser->evaluate(q{document.querySelector("#sync").click()});

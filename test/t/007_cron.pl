@@ -10,6 +10,9 @@ use Test::More;
 use YelpApi;
 use YelpTest;
 
+my $directory = `pg_config --sharedir` =~ s/\n//r;
+YelpTest::need(pg_cron => -e "$directory/extension/pg_cron.control");
+
 my @shards = qw(shard1 shard2 shard3);
 my ($node, $api) = YelpTest::start(
 	conf => q{

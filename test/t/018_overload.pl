@@ -66,6 +66,8 @@ foreach my $case (@cases)
 	my ($name, $least, $how, $what) = @$case;
 
 	subtest $name => sub {
+		my $reason = $how eq 'nginx' ? YelpNginx->is_lacking : undef;
+		plan skip_all => $reason if $reason;
 		$api->reset;
 		$api->config(latency_ms => $latency_ms, max_connections => undef,
 			accounts => { acme => { count => $programs, style => 'cheap' } });

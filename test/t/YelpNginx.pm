@@ -24,6 +24,8 @@ use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
+use YelpTest;
+
 # Those that run, by process id, for END
 my %running;
 
@@ -33,11 +35,20 @@ my %running;
 
 =over
 
+=item YelpNginx->is_lacking
+
+Why there can be none, or undef: see C<YelpTest::lacks>.
+
 =item YelpNginx->start($api, http => $directives, location => $directives)
 
 Starts nginx before C<< $api->url >> and returns when it listens.  It ends with the test.
 
 =cut
+
+sub is_lacking
+{
+	return YelpTest::lacks('nginx', scalar grep { -x "$_/nginx" } split /:/, $ENV{PATH});
+}
 
 sub start
 {
@@ -51,7 +62,8 @@ sub start
 	my $pid = fork() // die "could not fork: $!";
 	if (!$pid)
 	{
-		open(STDERR, '>', "$directory/messages") or POSIX::_exit(127);
+		open(STDOUT, '>', "$directory/messages") or POSIX::_exit(127);
+		open(STDERR, '>&', \*STDOUT) or POSIX::_exit(127);
 		exec 'nginx', '-p', $directory, '-c', "$directory/nginx.conf", '-e', "$directory/error.log"
 		  or POSIX::_exit(127);
 	}

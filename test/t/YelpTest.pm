@@ -77,6 +77,34 @@ sub start
 
 =pod
 
+=item YelpTest::lacks($what, $found)
+
+Why tests that need $what (C<nginx>) must be skipped: undef where it was found.  Where nothing
+may be skipped (C<test/run --need-all>) it is an error that it was not.
+
+=item YelpTest::need($what, $found)
+
+Skips the whole file then.
+
+=cut
+
+sub lacks
+{
+	my ($what, $found) = @_;
+	return if $found;
+	die "no $what here\n" if $ENV{YELP_SYNC_TEST_NEED_ALL};
+	return "no $what here";
+}
+
+sub need
+{
+	my $reason = lacks(@_);
+	plan(skip_all => $reason) if $reason;
+	return;
+}
+
+=pod
+
 =item YelpTest::install($node, $api, %options)
 
 Creates the extension, its tables, the server C<yelp> and a mapping for the current user in a
