@@ -212,7 +212,8 @@ add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
 	document = text_datum(program->document, program->length);
 	error_context_stack = callback.previous;
 
-	id_hash = fingerprint_of_id(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
+	id_hash = fingerprint_of_id(VARDATA_ANY(DatumGetPointer(id)),
+								VARSIZE_ANY_EXHDR(DatumGetPointer(id)));
 	mark = known_mark(staging->known, id_hash);
 	if (mark)
 		fresh = add_altered(staging, mark, id, id_hash, program, document, place);
