@@ -76,9 +76,12 @@ repalloc(void *pointer, Size size)
 	return link_block(realloc(unlink_block(pointer), sizeof(FuzzBlock) + size));
 }
 
+/* In programs outside of the server it may be NULL, of which jsonapi.c makes use. */
 void
 pfree(void *pointer)
 {
+	if (pointer == NULL)
+		return;
 	free(unlink_block(pointer));
 }
 

@@ -92,6 +92,7 @@ missing_packages() {
 		perl have prove
 		libipc-run-perl perl -MIPC::Run -e 1
 		openssl have openssl
+		ca-certificates [ -f /etc/ssl/certs/ca-certificates.crt ]
 		procps have ps
 		libcurl4-openssl-dev header curl/curl.h
 		libjsmn-dev header jsmn.h
