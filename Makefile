@@ -5,16 +5,17 @@
 MODULE_big = yelp_sync
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 EXTENSION = yelp_sync
-DATA = sql/yelp_sync--1.0.sql
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" yelp_sync.control)
+DATA = $(wildcard sql/yelp_sync--*.sql)
 
 REGRESS = options tables accounts privileges errors
 REGRESS_OPTS = --inputdir=. --load-extension=yelp_sync
-TAP_TESTS = 1
+TAP_TESTS ?= 1
 PROVE_TESTS = test/t/*.pl
 
 PG_CONFIG ?= pg_config
 # As system headers: their warnings are not ours
-PG_CPPFLAGS = -D_GNU_SOURCE -fvisibility=hidden -isystem $(shell $(PG_CONFIG) --includedir-server) \
+PG_CPPFLAGS = -D_GNU_SOURCE -DYELP_SYNC_VERSION='"$(EXTVERSION)"' -fvisibility=hidden -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell curl-config --cflags 2>/dev/null)
 SHLIB_LINK = -lcurl
 EXTRA_CLEAN = test/unit/*_test $(addprefix test/fuzz/,*_fuzz *_replay *_cover *.so)
@@ -87,7 +88,7 @@ test/fuzz/%_cover: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(f
 		$(fuzz_headers)
 	$(fuzz_clang) -fprofile-instr-generate -fcoverage-mapping $(fuzz_compile) $(fuzz_libs) -o $@
 
-.PHONY: unit replay fuzz test test-all-versions test-asan coverage lint valgrind indent demo bench soak
+.PHONY: dist deb unit replay fuzz test test-all-versions test-asan coverage lint valgrind indent demo bench soak
 # What a unit pallocs is freed by the context that it runs in: it has none here
 unit: $(UNIT_TESTS) replay
 	@for program in $(UNIT_TESTS); do \
@@ -126,6 +127,15 @@ indent:
 	@for file in src/*.[ch] test/unit/*.[ch] test/fuzz/*.[ch]; do \
 		pg_bsd_indent -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79 -lp -lpl \
 			-nip -npro -sac -tpg -ts4 -Utypedefs.list $$file && rm -f $$(basename $$file).BAK *.BAK; done
+
+# What PGXN takes: yelp_sync-1.0.0.zip of the last commit
+dist:
+	test/dist
+
+# Debian packages for the PostgreSQL of this release, beside this directory
+deb:
+	pg_buildext updatecontrol
+	dpkg-buildpackage -us -uc -b
 
 demo:
 	test/demo

@@ -9,7 +9,7 @@
 #include "curl_compat.h"
 #include "http_pool.h"
 
-#define USER_AGENT "yelp_sync/1.0"
+#define USER_AGENT "yelp_sync/" YELP_SYNC_VERSION
 
 /* Received at a time: a usual page in one go */
 #define RECEIVED_BYTES (32 * 1024)
