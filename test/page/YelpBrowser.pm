@@ -84,7 +84,7 @@ sub start
 		POSIX::dup2(fileno $commands, 100 + $command_fd);
 		POSIX::dup2(fileno $answers, 100 + $answer_fd);
 		POSIX::dup2(100 + $_, $_) foreach $command_fd, $answer_fd;
-		CORE::open(STDERR, '>', '/dev/null');
+		CORE::open($_, '>', '/dev/null') foreach \*STDOUT, \*STDERR;
 		exec(program(), @options, '--user-data-dir=' . PostgreSQL::Test::Utils::tempdir('browser'))
 		  or POSIX::_exit(127);
 	}

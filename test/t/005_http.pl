@@ -4,7 +4,6 @@ use strict;
 use warnings;
 
 use Encode ();
-use File::Spec;
 use IO::Select;
 use IO::Socket::INET;
 use IPC::Run ();
@@ -53,9 +52,7 @@ sub start_proxy
 	my $pid = fork();
 
 	return ($pid, $listener->sockport, $log) if $pid;
-	# Not the test's output, which ends when the test does, nor its handlers
-	open($_, '>', File::Spec->devnull) for \*STDOUT, \*STDERR;
-	delete @SIG{qw(__DIE__ __WARN__)};
+	YelpTest::detach();
 	$SIG{CHLD} = 'IGNORE';
 	while (my $client = $listener->accept)
 	{

@@ -204,6 +204,7 @@ sub answer
 	my $pid = fork() // die "fork: $!\n";
 	return $pid if $pid;
 
+	YelpTest::detach();
 	while (my $connection = $listener->accept)
 	{
 		my $request = '';

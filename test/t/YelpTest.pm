@@ -25,8 +25,10 @@ use strict;
 use warnings;
 
 use Encode ();
+use File::Spec ();
 use IPC::Run ();
 use JSON::PP ();
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils ();
 use Test::More;
@@ -100,6 +102,22 @@ sub need
 {
 	my $reason = lacks(@_);
 	plan(skip_all => $reason) if $reason;
+	return;
+}
+
+=pod
+
+=item YelpTest::detach
+
+In a child process: gives up the test's output, which must end when the test does, and the
+handlers that PostgreSQL's modules set.
+
+=cut
+
+sub detach
+{
+	open($_, '>', File::Spec->devnull) or POSIX::_exit(127) for \*STDOUT, \*STDERR;
+	delete @SIG{qw(__DIE__ __WARN__)};
 	return;
 }
 
