@@ -36,7 +36,7 @@ json_scan_failed(JsonScan *scan, const char *at, const char *what)
 	size_t		position = at - scan->text;
 
 	set_fault(scan->fault, JSON_BROKEN, at == scan->end ?
-			  psprintf("body is not JSON: it breaks off after %zu bytes",
+			  psprintf("body is not JSON: truncated after %zu bytes",
 					   position) :
 			  psprintf("body is not JSON: %s at byte %zu", what, position + 1));
 	return NULL;
@@ -54,13 +54,13 @@ static const char *
 scan_escape(JsonScan *scan, const char *at)
 {
 	if (at[1] == '\0' || strchr("\"\\/bfnrtu", at[1]) == NULL)
-		return json_scan_failed(scan, at, "no escape");
+		return json_scan_failed(scan, at, "invalid escape");
 	if (at[1] != 'u')
 		return at + 2;
 	for (int i = 2; i < 6; i++)
 	{
 		if (json_hex_value(at[i]) < 0)
-			return json_scan_failed(scan, at, "no escape");
+			return json_scan_failed(scan, at, "invalid escape");
 	}
 	return at + 6;
 }
@@ -69,7 +69,7 @@ static const char *
 scan_string(JsonScan *scan, const char *at)
 {
 	if (*at != '"')
-		return json_scan_failed(scan, at, "no string");
+		return json_scan_failed(scan, at, "expected a string");
 	at++;
 	for (;;)
 	{
@@ -89,7 +89,7 @@ static const char *
 scan_digits(JsonScan *scan, const char *at)
 {
 	if (*at < '0' || *at > '9')
-		return json_scan_failed(scan, at, "no digit");
+		return json_scan_failed(scan, at, "expected a digit");
 	while (*at >= '0' && *at <= '9')
 		at++;
 	return at;
@@ -124,7 +124,7 @@ scan_word(JsonScan *scan, const char *at, const char *word)
 	for (; *word != '\0'; word++, at++)
 	{
 		if (*at != *word)
-			return json_scan_failed(scan, at, "no value");
+			return json_scan_failed(scan, at, "expected a value");
 	}
 	return at;
 }
@@ -137,7 +137,7 @@ json_scan_name(JsonScan *scan, const char *at)
 	if (at == NULL)
 		return NULL;
 	at = json_skip_space(at);
-	return *at == ':' ? at + 1 : json_scan_failed(scan, at, "no colon");
+	return *at == ':' ? at + 1 : json_scan_failed(scan, at, "expected \":\"");
 }
 
 /* Members or elements, up to where no comma follows. */
@@ -178,8 +178,8 @@ scan_list(JsonScan *scan, const char *at, char close)
 	if (at == NULL)
 		return NULL;
 	if (*at != close)
-		return json_scan_failed(scan, at, close == '}' ? "no comma or brace" :
-								"no comma or bracket");
+		return json_scan_failed(scan, at, close == '}' ? "expected \",\" or \"}\"" :
+								"expected \",\" or \"]\"");
 	scan->depth--;
 	return at + 1;
 }
@@ -205,7 +205,7 @@ json_scan_value(JsonScan *scan, const char *at)
 			return scan_word(scan, at, "null");
 		default:
 			if (*at != '-' && (*at < '0' || *at > '9'))
-				return json_scan_failed(scan, at, "no value");
+				return json_scan_failed(scan, at, "expected a value");
 			return scan_number(scan, at);
 	}
 }

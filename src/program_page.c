@@ -450,7 +450,7 @@ read_list(PageReader *reader, const char *at)
 		if (*at == ']')
 			break;
 		if (*at != ',')
-			return json_scan_failed(&reader->scan, at, "no comma or bracket");
+			return json_scan_failed(&reader->scan, at, "expected \",\" or \"]\"");
 		at = json_skip_space(at + 1);
 	}
 	reader->position++;
@@ -527,11 +527,11 @@ read_members(PageReader *reader, const char *at)
 		if (*at == '}')
 			break;
 		if (*at != ',')
-			return json_scan_failed(&reader->scan, at, "no comma or brace");
+			return json_scan_failed(&reader->scan, at, "expected \",\" or \"}\"");
 		appendStringInfoChar(&reader->frame, ',');
 		at = json_skip_space(at + 1);
 		if (*at == '}')
-			return json_scan_failed(&reader->scan, at, "no string");
+			return json_scan_failed(&reader->scan, at, "expected a string");
 	}
 	appendStringInfoChar(&reader->frame, '}');
 	return at + 1;

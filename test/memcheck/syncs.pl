@@ -2,7 +2,7 @@
 # and none touches memory that it should not.  A round has one of each kind: a first one, an unchanged one, one with changes, one that
 # deletes, and those that fail on their way.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;

@@ -1,7 +1,7 @@
 # The page's server, as a program that speaks HTTP sees it: who is let in, the
 # events of a sync, what ends it, and that nothing leaks.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 use utf8;
 
 use PostgreSQL::Test::Cluster;

@@ -1,6 +1,6 @@
 # What the page shows of programs, and what its role may do in the database.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 use utf8;
 
 use PostgreSQL::Test::Cluster;

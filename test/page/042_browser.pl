@@ -1,6 +1,6 @@
 # The page in a browser.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 use utf8;
 
 use PostgreSQL::Test::Cluster;

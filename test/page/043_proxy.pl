@@ -1,6 +1,6 @@
 # The page behind nginx, with the file that its README names.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use IO::Socket::INET;
 use POSIX ();

@@ -17,7 +17,7 @@ YelpBrowser - a tab of headless Chromium, for TAP tests
 package YelpBrowser;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use IO::Handle ();
 use IO::Select;

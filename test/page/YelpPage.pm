@@ -17,7 +17,7 @@ YelpPage - the page of examples/sync-page, for TAP tests
 package YelpPage;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use File::Basename ();
 use File::Spec;

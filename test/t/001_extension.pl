@@ -1,7 +1,7 @@
 # The extension as an object: its schema, its comments, every way to call
 # yelp_sync(), any search_path, and its end.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 use utf8;
 
 use PostgreSQL::Test::Cluster;

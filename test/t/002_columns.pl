@@ -1,6 +1,6 @@
 # From the API's JSON to the columns: each value, in every encoding.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 use utf8;
 
 use Encode ();

@@ -1,7 +1,7 @@
 # The merge: exactly what changed is written and reported, and what users add to
 # yelp_programs stays.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;

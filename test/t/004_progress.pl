@@ -1,6 +1,6 @@
 # What a sync tells while it runs, in each form, and what it never tells.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 use utf8;
 
 use JSON::PP ();

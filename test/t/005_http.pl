@@ -1,7 +1,7 @@
 # HTTP: TLS that is verified, credentials, connections, encodings, proxies,
 # redirects, versions, and how many round trips a sync takes.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use Encode ();
 use IO::Select;

@@ -1,7 +1,7 @@
 # yelp_sync_runs, and what the next sync makes of it: the guess at the number of
 # pages.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use JSON::PP ();
 

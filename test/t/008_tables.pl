@@ -1,7 +1,7 @@
 # The tables are the user's own: who makes them, and what is left of them by
 # DROP EXTENSION; partitions, and logical replication.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;

@@ -1,6 +1,6 @@
 # pg_dump carries the tables with all that users added, by every way to restore.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;

@@ -1,7 +1,7 @@
 # Bad answers, as the first page and as a later one: which error each is, that
 # the tables stay as they are, and that the session goes on.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use IO::Compress::Gzip ();
 use MIME::Base64 qw(encode_base64);
@@ -83,22 +83,22 @@ my @cases = (
 
 	# No JSON: broken on its way, perhaps
 	[ 'empty body', '22032', qr/body is not JSON: it is empty/, body(''), retried => 1 ],
-	[ 'HTML', '22032', qr/body is not JSON: no value at byte 1\b/,
+	[ 'HTML', '22032', qr/body is not JSON: expected a value at byte 1\b/,
 		body('<html><body>Bad gateway</body></html>', headers => { 'Content-Type' => 'text/html' }),
 		retried => 1 ],
-	[ 'JSON that breaks off', '22032', qr/body is not JSON: it breaks off after 30 bytes/,
+	[ 'JSON that breaks off', '22032', qr/body is not JSON: truncated after 30 bytes/,
 		body('{"total":45,"payment_programs"'), retried => 1 ],
 	[ 'trailing garbage', '22032', qr/body is not JSON: more than one value at byte \d+/,
 		{ replace => { suffix => ' garbage' } }, retried => 1 ],
 	[ 'two pages in one', '22032', qr/body is not JSON: more than one value/,
 		{ replace => { suffix => '{}' } }, retried => 1 ],
-	[ 'byte order mark', '22032', qr/body is not JSON: no value at byte 1\b/,
+	[ 'byte order mark', '22032', qr/body is not JSON: expected a value at byte 1\b/,
 		{ replace => { prefix => "\x{FEFF}" } }, retried => 1 ],
 	[ 'raw control character', '22032', qr/body is not JSON: raw control character at byte \d+/,
 		field_bytes('program_type', "\"C\tC\""), retried => 1 ],
 	[ 'raw NUL', '22032', qr/body is not JSON: NUL at byte \d+/,
 		field_bytes('program_type', "\"C\0C\""), retried => 1 ],
-	[ 'NaN', '22032', qr/body is not JSON: no value at byte \d+/,
+	[ 'NaN', '22032', qr/body is not JSON: expected a value at byte \d+/,
 		field('program_metrics', '{"budget":NaN}'), retried => 1 ],
 
 	# No whole answer
@@ -123,7 +123,7 @@ my @cases = (
 		{ respond => { base64 => encode_base64(substr(gzipped('{"total":0}' . ' ' x 5000), 0, 30), ''),
 			headers => { 'Content-Encoding' => 'gzip' } } },
 		retried => 1 ],
-	[ 'more than Content-Length tells', '22032', qr/body is not JSON: it breaks off after 10 bytes/,
+	[ 'more than Content-Length tells', '22032', qr/body is not JSON: truncated after 10 bytes/,
 		{ raw => { text => "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"total\":45}" } },
 		retried => 1 ],
 	[ 'a byte a second', '08006', qr/: timed out \(attempt \d of \d, stage receive\)/,

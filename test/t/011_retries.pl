@@ -1,6 +1,6 @@
 # What is tried again, how often and when; and what is not.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use POSIX ();
 use Test::More;

@@ -2,7 +2,7 @@
 # all at 20 requests a second.  A sync of 96 pages gets through, in little more
 # time than the limit needs, and most of its requests are answered.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use Test::More;
 

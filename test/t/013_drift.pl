@@ -3,7 +3,7 @@
 # that is still listed is missing from the table, none was deleted without
 # proof, and the sync says what it is worth.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use JSON::PP ();
 use Test::More;

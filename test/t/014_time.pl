@@ -1,7 +1,7 @@
 # Time-outs and connections that fail: which error each is, and the stage that
 # it names; what may be tried again; and that nothing is left behind.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use Test::More;

@@ -5,7 +5,7 @@
 # YELP_SYNC_TEST_WORLD a run of a single world.
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use Digest::MD5 ();
 use Encode ();

@@ -3,7 +3,7 @@
 # so many requests or connections at a time.  With all options at their defaults
 # a sync gets through, in not much more time than the limit needs.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use Test::More;
 

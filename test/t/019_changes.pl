@@ -1,6 +1,6 @@
 # yelp_program_changes: what each sync changed, where record_changes is on.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use Encode ();
 use JSON::PP ();

@@ -4,7 +4,7 @@
 # YELP_SYNC_TEST_SYNCS is how many of each.
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;

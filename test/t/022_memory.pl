@@ -6,7 +6,7 @@
 # backend's memory as soon as it touches them, so they are few.
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use IO::Compress::Gzip ();
 use MIME::Base64 qw(encode_base64);

@@ -2,7 +2,7 @@
 # requests are in flight; and what a session keeps, it gives back.
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use IO::Socket::INET;
 use POSIX ();

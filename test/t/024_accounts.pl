@@ -1,7 +1,7 @@
 # One sync of an account at a time, and different accounts side by side.
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;

@@ -2,7 +2,7 @@
 # undoes it, and seen by nobody else before its end.
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;

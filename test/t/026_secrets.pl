@@ -1,7 +1,7 @@
 # A statement that the extension refuses may hold a password: neither the log
 # nor the error's context repeats it, at any log level.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;

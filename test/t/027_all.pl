@@ -1,7 +1,7 @@
 # CALL yelp_sync_all(): each account in transactions of its own, and in nobody's
 # way while it waits for the API.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use Test::More;
 

@@ -5,7 +5,7 @@
 # the same session works.
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use Errno qw(EAGAIN ECONNREFUSED EMFILE ENFILE ENOBUFS ENOMEM ENOSPC);
 use PostgreSQL::Test::Cluster;

@@ -5,7 +5,7 @@
 # YELP_SYNC_TEST_SEED and YELP_SYNC_TEST_ROUNDS make other and longer runs.
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;

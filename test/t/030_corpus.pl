@@ -3,7 +3,7 @@
 # an option is accepted, within its bounds, or refused with the error that it
 # should be.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use Cwd qw(abs_path);
 use PostgreSQL::Test::Cluster;

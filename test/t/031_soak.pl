@@ -6,7 +6,7 @@
 # YELP_SYNC_TEST_SECONDS is for how long, YELP_SYNC_TEST_SEED another run of it.
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use Encode ();
 use Errno qw(EMFILE ENOSPC);

@@ -1,6 +1,6 @@
 # The view yelp_sync_progress: the syncs that run now, for other sessions to see.
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;

@@ -25,7 +25,7 @@ out dies with the server's reason.
 package YelpApi;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use File::Basename ();
 use File::Spec;

@@ -21,7 +21,7 @@ It is a YelpSession.  Files, sockets, threads and memory are read from F</proc>.
 package YelpBackend;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use Time::HiRes ();
 

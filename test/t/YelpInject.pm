@@ -24,7 +24,7 @@ lets the server open so many sockets at most instead.
 package YelpInject;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use File::Basename ();
 use File::Spec;

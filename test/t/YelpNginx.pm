@@ -17,7 +17,7 @@ YelpNginx - nginx in front of the stand-in, for TAP tests
 package YelpNginx;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use IO::Socket::INET;
 use POSIX ();

@@ -21,7 +21,7 @@ in tables alone: it is the same whoever synced, and whatever became of him.
 package YelpOracle;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use YelpTest;
 

@@ -16,7 +16,7 @@ YelpSession - several commands in one session, for TAP tests
 package YelpSession;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use IPC::Run ();
 use JSON::PP ();

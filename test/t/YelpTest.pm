@@ -22,7 +22,7 @@ YelpTest - a cluster with yelp_sync and the stand-in for Yelp's API, for TAP tes
 package YelpTest;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use Encode ();
 use File::Spec ();

@@ -24,7 +24,7 @@ reads it nothing in it changes, so that there is one truth to compare with.
 package YelpWorld;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 use utf8;
 
 # What stands for NULL among a program's columns
@@ -526,7 +526,7 @@ sub describe
 package YelpWorld::State;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 =pod
 

@@ -223,89 +223,89 @@ static void
 test_broken_text(void)
 {
 	not_json(TEXT(""), "it is empty");
-	not_json(TEXT(" \n"), "it breaks off after 2 bytes");
-	not_json(TEXT("<html>"), "no value at byte 1");
-	not_json(TEXT("\xEF\xBB\xBF{}"), "no value at byte 1");
-	not_json(TEXT("{"), "it breaks off after 1 bytes");
-	not_json(TEXT("[[]"), "it breaks off after 3 bytes");
-	not_json(TEXT("{\"a"), "it breaks off after 3 bytes");
-	not_json(TEXT("{\"a\""), "it breaks off after 4 bytes");
-	not_json(TEXT("{\"a\":"), "it breaks off after 5 bytes");
-	not_json(TEXT("{\"a\":1"), "it breaks off after 6 bytes");
-	not_json(TEXT("{\"a\":1,"), "it breaks off after 7 bytes");
-	not_json(TEXT("{\"a\":tru"), "it breaks off after 8 bytes");
-	not_json(TEXT("{\"a\":-"), "it breaks off after 6 bytes");
-	not_json(TEXT("{\"a\":1."), "it breaks off after 7 bytes");
-	not_json(TEXT("{\"a\":1e+"), "it breaks off after 8 bytes");
-	not_json(TEXT("{\"\\"), "no escape at byte 3");
-	not_json(TEXT("{\"\\u12"), "no escape at byte 3");
-	not_json(TEXT("}"), "no value at byte 1");
-	not_json(TEXT("]"), "no value at byte 1");
+	not_json(TEXT(" \n"), "truncated after 2 bytes");
+	not_json(TEXT("<html>"), "expected a value at byte 1");
+	not_json(TEXT("\xEF\xBB\xBF{}"), "expected a value at byte 1");
+	not_json(TEXT("{"), "truncated after 1 bytes");
+	not_json(TEXT("[[]"), "truncated after 3 bytes");
+	not_json(TEXT("{\"a"), "truncated after 3 bytes");
+	not_json(TEXT("{\"a\""), "truncated after 4 bytes");
+	not_json(TEXT("{\"a\":"), "truncated after 5 bytes");
+	not_json(TEXT("{\"a\":1"), "truncated after 6 bytes");
+	not_json(TEXT("{\"a\":1,"), "truncated after 7 bytes");
+	not_json(TEXT("{\"a\":tru"), "truncated after 8 bytes");
+	not_json(TEXT("{\"a\":-"), "truncated after 6 bytes");
+	not_json(TEXT("{\"a\":1."), "truncated after 7 bytes");
+	not_json(TEXT("{\"a\":1e+"), "truncated after 8 bytes");
+	not_json(TEXT("{\"\\"), "invalid escape at byte 3");
+	not_json(TEXT("{\"\\u12"), "invalid escape at byte 3");
+	not_json(TEXT("}"), "expected a value at byte 1");
+	not_json(TEXT("]"), "expected a value at byte 1");
 }
 
 /* Most of these jsmn takes for JSON. */
 static void
 test_grammar(void)
 {
-	not_json(TEXT("{\"a\"}"), "no colon at byte 5");
-	not_json(TEXT("{\"a\",\"b\"}"), "no colon at byte 5");
-	not_json(TEXT("{\"a\":1,}"), "no string at byte 8");
-	not_json(TEXT("{,}"), "no string at byte 2");
-	not_json(TEXT("{\"a\":,}"), "no value at byte 6");
-	not_json(TEXT("{\"a\":}"), "no value at byte 6");
-	not_json(TEXT("{\"a\":1:2}"), "no comma or brace at byte 7");
-	not_json(TEXT("{\"a\":1 \"b\":2}"), "no comma or brace at byte 8");
-	not_json(TEXT("{\"a\"::1}"), "no value at byte 6");
-	not_json(TEXT("{1:2}"), "no string at byte 2");
-	not_json(TEXT("{null:2}"), "no string at byte 2");
-	not_json(TEXT("{{}:2}"), "no string at byte 2");
-	not_json(TEXT("{a:2}"), "no string at byte 2");
-	not_json(TEXT("{'a':2}"), "no string at byte 2");
-	not_json(TEXT("{1}"), "no string at byte 2");
-	not_json(TEXT("{]"), "no string at byte 2");
-	not_json(TEXT("{\"a\":1]"), "no comma or brace at byte 7");
-	not_json(TEXT("[1 2]"), "no comma or bracket at byte 4");
-	not_json(TEXT("[1,]"), "no value at byte 4");
-	not_json(TEXT("[,1]"), "no value at byte 2");
-	not_json(TEXT("[1,,2]"), "no value at byte 4");
-	not_json(TEXT("[\"a\":1]"), "no comma or bracket at byte 5");
-	not_json(TEXT("[}"), "no value at byte 2");
-	not_json(TEXT("[1}"), "no comma or bracket at byte 3");
+	not_json(TEXT("{\"a\"}"), "expected \":\" at byte 5");
+	not_json(TEXT("{\"a\",\"b\"}"), "expected \":\" at byte 5");
+	not_json(TEXT("{\"a\":1,}"), "expected a string at byte 8");
+	not_json(TEXT("{,}"), "expected a string at byte 2");
+	not_json(TEXT("{\"a\":,}"), "expected a value at byte 6");
+	not_json(TEXT("{\"a\":}"), "expected a value at byte 6");
+	not_json(TEXT("{\"a\":1:2}"), "expected \",\" or \"}\" at byte 7");
+	not_json(TEXT("{\"a\":1 \"b\":2}"), "expected \",\" or \"}\" at byte 8");
+	not_json(TEXT("{\"a\"::1}"), "expected a value at byte 6");
+	not_json(TEXT("{1:2}"), "expected a string at byte 2");
+	not_json(TEXT("{null:2}"), "expected a string at byte 2");
+	not_json(TEXT("{{}:2}"), "expected a string at byte 2");
+	not_json(TEXT("{a:2}"), "expected a string at byte 2");
+	not_json(TEXT("{'a':2}"), "expected a string at byte 2");
+	not_json(TEXT("{1}"), "expected a string at byte 2");
+	not_json(TEXT("{]"), "expected a string at byte 2");
+	not_json(TEXT("{\"a\":1]"), "expected \",\" or \"}\" at byte 7");
+	not_json(TEXT("[1 2]"), "expected \",\" or \"]\" at byte 4");
+	not_json(TEXT("[1,]"), "expected a value at byte 4");
+	not_json(TEXT("[,1]"), "expected a value at byte 2");
+	not_json(TEXT("[1,,2]"), "expected a value at byte 4");
+	not_json(TEXT("[\"a\":1]"), "expected \",\" or \"]\" at byte 5");
+	not_json(TEXT("[}"), "expected a value at byte 2");
+	not_json(TEXT("[1}"), "expected \",\" or \"]\" at byte 3");
 	not_json(TEXT("[][]"), "more than one value at byte 3");
 	not_json(TEXT("{}{}"), "more than one value at byte 3");
 	not_json(TEXT("{} x"), "more than one value at byte 4");
 	not_json(TEXT("{}}"), "more than one value at byte 3");
 	not_json(TEXT("1 2"), "more than one value at byte 3");
-	not_json(TEXT("[/* */]"), "no value at byte 2");
-	not_json(TEXT("[\f]"), "no value at byte 2");
-	not_json(TEXT("[\xC2\xA0]"), "no value at byte 2");
+	not_json(TEXT("[/* */]"), "expected a value at byte 2");
+	not_json(TEXT("[\f]"), "expected a value at byte 2");
+	not_json(TEXT("[\xC2\xA0]"), "expected a value at byte 2");
 }
 
 static void
 test_plain_values(void)
 {
-	not_json(TEXT("[truth]"), "no value at byte 5");
-	not_json(TEXT("[truetrue]"), "no comma or bracket at byte 6");
-	not_json(TEXT("[True]"), "no value at byte 2");
-	not_json(TEXT("[nul]"), "no value at byte 5");
-	not_json(TEXT("[nulll]"), "no comma or bracket at byte 6");
-	not_json(TEXT("[NaN]"), "no value at byte 2");
-	not_json(TEXT("[Infinity]"), "no value at byte 2");
-	not_json(TEXT("[-Infinity]"), "no digit at byte 3");
-	not_json(TEXT("[01]"), "no comma or bracket at byte 3");
-	not_json(TEXT("[-01]"), "no comma or bracket at byte 4");
-	not_json(TEXT("[-]"), "no digit at byte 3");
-	not_json(TEXT("[+1]"), "no value at byte 2");
-	not_json(TEXT("[--1]"), "no digit at byte 3");
-	not_json(TEXT("[1.]"), "no digit at byte 4");
-	not_json(TEXT("[.5]"), "no value at byte 2");
-	not_json(TEXT("[1.e5]"), "no digit at byte 4");
-	not_json(TEXT("[1.2.3]"), "no comma or bracket at byte 5");
-	not_json(TEXT("[1e]"), "no digit at byte 4");
-	not_json(TEXT("[1e+]"), "no digit at byte 5");
-	not_json(TEXT("[1e1.5]"), "no comma or bracket at byte 5");
-	not_json(TEXT("[0x10]"), "no comma or bracket at byte 3");
-	not_json(TEXT("[1_000]"), "no comma or bracket at byte 3");
+	not_json(TEXT("[truth]"), "expected a value at byte 5");
+	not_json(TEXT("[truetrue]"), "expected \",\" or \"]\" at byte 6");
+	not_json(TEXT("[True]"), "expected a value at byte 2");
+	not_json(TEXT("[nul]"), "expected a value at byte 5");
+	not_json(TEXT("[nulll]"), "expected \",\" or \"]\" at byte 6");
+	not_json(TEXT("[NaN]"), "expected a value at byte 2");
+	not_json(TEXT("[Infinity]"), "expected a value at byte 2");
+	not_json(TEXT("[-Infinity]"), "expected a digit at byte 3");
+	not_json(TEXT("[01]"), "expected \",\" or \"]\" at byte 3");
+	not_json(TEXT("[-01]"), "expected \",\" or \"]\" at byte 4");
+	not_json(TEXT("[-]"), "expected a digit at byte 3");
+	not_json(TEXT("[+1]"), "expected a value at byte 2");
+	not_json(TEXT("[--1]"), "expected a digit at byte 3");
+	not_json(TEXT("[1.]"), "expected a digit at byte 4");
+	not_json(TEXT("[.5]"), "expected a value at byte 2");
+	not_json(TEXT("[1.e5]"), "expected a digit at byte 4");
+	not_json(TEXT("[1.2.3]"), "expected \",\" or \"]\" at byte 5");
+	not_json(TEXT("[1e]"), "expected a digit at byte 4");
+	not_json(TEXT("[1e+]"), "expected a digit at byte 5");
+	not_json(TEXT("[1e1.5]"), "expected \",\" or \"]\" at byte 5");
+	not_json(TEXT("[0x10]"), "expected \",\" or \"]\" at byte 3");
+	not_json(TEXT("[1_000]"), "expected \",\" or \"]\" at byte 3");
 	fine(TEXT(PROGRAM(",\"a\":[0,-0,0.0,-0.5,1e5,1E+5,1.25e-05,12345678901,"
 					  "true,false,null,\"\",{},[]]")), "every plain value");
 }
@@ -316,13 +316,13 @@ test_strings(void)
 	not_json(TEXT("[\"a\nb\"]"), "raw control character at byte 4");
 	not_json(TEXT("[\"\t\"]"), "raw control character at byte 3");
 	not_json(TEXT("[\"\x1F\"]"), "raw control character at byte 3");
-	not_json(TEXT("[\"\\x\"]"), "no escape at byte 3");
-	not_json(TEXT("[\"\\'\"]"), "no escape at byte 3");
-	not_json(TEXT("[\"\\U0041\"]"), "no escape at byte 3");
-	not_json(TEXT("[\"ab\\u00g0\"]"), "no escape at byte 5");
-	not_json(TEXT("[\"\\u123\"]"), "no escape at byte 3");
-	not_json(TEXT("[\"\\\"]"), "it breaks off after 5 bytes");
-	not_json(TEXT("{\"a\\q\":1}"), "no escape at byte 4");
+	not_json(TEXT("[\"\\x\"]"), "invalid escape at byte 3");
+	not_json(TEXT("[\"\\'\"]"), "invalid escape at byte 3");
+	not_json(TEXT("[\"\\U0041\"]"), "invalid escape at byte 3");
+	not_json(TEXT("[\"ab\\u00g0\"]"), "invalid escape at byte 5");
+	not_json(TEXT("[\"\\u123\"]"), "invalid escape at byte 3");
+	not_json(TEXT("[\"\\\"]"), "truncated after 5 bytes");
+	not_json(TEXT("{\"a\\q\":1}"), "invalid escape at byte 4");
 	fine(TEXT(PROGRAM(",\"a\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\uABCD\x7F\"")),
 		 "every escape");
 }

@@ -16,7 +16,23 @@
 static int	tap_count;
 static int	tap_failures;
 
-/* The line of one check; a failed one is told to be so by the caller. */
+/* Where the check is that runs now */
+static const char *tap_file;
+static int	tap_line;
+
+static inline void
+tap_at(const char *file, int line)
+{
+	tap_file = file;
+	tap_line = line;
+}
+
+/* The checks, which tell where they stand in case that they fail. */
+#define tap_ok(...) (tap_at(__FILE__, __LINE__), tap_check(__VA_ARGS__))
+#define tap_is_int(...) (tap_at(__FILE__, __LINE__), tap_check_int(__VA_ARGS__))
+#define tap_is_text(...) (tap_at(__FILE__, __LINE__), tap_check_text(__VA_ARGS__))
+
+/* The line of one check. */
 __attribute__((format(printf, 2, 0)))
 static inline bool
 tap_report(bool passed, const char *format, va_list args)
@@ -27,12 +43,14 @@ tap_report(bool passed, const char *format, va_list args)
 	printf("%s %d - ", passed ? "ok" : "not ok", tap_count);
 	vprintf(format, args);
 	printf("\n");
+	if (!passed)
+		printf("# at %s line %d\n", tap_file, tap_line);
 	return passed;
 }
 
 __attribute__((format(printf, 2, 3)))
 static inline bool
-tap_ok(bool passed, const char *format,...)
+tap_check(bool passed, const char *format,...)
 {
 	va_list		args;
 
@@ -44,7 +62,7 @@ tap_ok(bool passed, const char *format,...)
 
 __attribute__((format(printf, 3, 4)))
 static inline bool
-tap_is_int(long long got, long long want, const char *format,...)
+tap_check_int(long long got, long long want, const char *format,...)
 {
 	bool		passed = got == want;
 	va_list		args;
@@ -60,7 +78,7 @@ tap_is_int(long long got, long long want, const char *format,...)
 /* NULL is equal to NULL only. */
 __attribute__((format(printf, 3, 4)))
 static inline bool
-tap_is_text(const char *got, const char *want, const char *format,...)
+tap_check_text(const char *got, const char *want, const char *format,...)
 {
 	bool		passed = got && want ? strcmp(got, want) == 0 : got == want;
 	va_list		args;

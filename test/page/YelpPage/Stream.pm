@@ -41,7 +41,7 @@ Turns away, as a closed tab does.
 package YelpPage::Stream;
 
 use strict;
-use warnings;
+use warnings FATAL => 'all';
 
 use IO::Select;
 use IO::Socket::INET;
