@@ -54,7 +54,8 @@ class ApiServer(web.Server):
 
     def disconnect(self, how):
         """Close or reset the connections that wait for a request; returns how many."""
-        idle = [c for c in self.connections if not c.handling and c.transport]
+        idle = [c for c in self.connections
+                if not c.handling and c.transport and not c.transport.is_closing()]
         for connection in idle:
             if how == "reset":
                 deliver.reset_connection(connection.transport)

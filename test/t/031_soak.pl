@@ -24,7 +24,7 @@ use YelpTest;
 use YelpWorld;
 
 my $seconds = $ENV{YELP_SYNC_TEST_SECONDS} // 10;
-my $seed = $ENV{YELP_SYNC_TEST_SEED} // 31;
+my $seed = $ENV{YELP_SYNC_TEST_SEED} // 30;
 my $report_every = 30;			# seconds
 my $most_differences = 10;
 my $kept_rounds = 4;			# of an account, to tell with a difference
