@@ -64,15 +64,18 @@ note_column(LostFields *lost, const char *column, int length)
 void
 lost_fields_note(LostFields *lost, Datum columns)
 {
+	ArrayType  *list = DatumGetArrayTypeP(columns);
 	Datum	   *names;
 	int			count;
 
-	deconstruct_array(DatumGetArrayTypeP(columns), TEXTOID, -1, false, TYPALIGN_INT,
-					  &names, NULL, &count);
+	deconstruct_array(list, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &count);
 	for (int i = 0; i < count; i++)
 		note_column(lost, VARDATA_ANY(DatumGetPointer(names[i])),
 					VARSIZE_ANY_EXHDR(DatumGetPointer(names[i])));
+	/* The context is that of the whole statement */
 	pfree(names);
+	if ((Pointer) list != DatumGetPointer(columns))
+		pfree(list);
 }
 
 /* Has any of the account's programs something at this path? */
