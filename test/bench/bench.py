@@ -191,9 +191,10 @@ async def run(bench, plan):
     findings.results = await hold_all(bench, contests)
     findings.scale = await hold_all(bench, scale)
     if with_promises:
-        print("== a rate limiter, cancels", flush=True)
+        print("== a rate limiter, cancels, many accounts", flush=True)
         findings.limiter = await promises.sync_through_limiter(bench)
         findings.cancels = await promises.cancel_often(bench)
+        findings.accounts = await promises.sync_accounts(bench)
     if with_connections:
         print("== connections", flush=True)
         findings.connections = await connections.experiment(bench)

@@ -99,6 +99,7 @@ class YelpSync(Storing):
     """The extension, called from a session that stays connected."""
 
     name = "yelp_sync"
+    syncs = ("first", "repeat", "edited", "changed")
     table_name = "yelp_programs"
 
     async def make_table(self):
@@ -127,10 +128,13 @@ class YelpSync(Storing):
         await self.connect()
 
     async def prepare(self, sync):
+        if sync == "edited":
+            await self.observer.execute("UPDATE yelp_programs SET budget = coalesce(budget, 0) + 1")
+            await self.table.analyze()
         await super().prepare(sync)
         if sync == "first":         # a sync that knows of no sync before it
             await self.observer.execute("TRUNCATE yelp_sync_runs")
-        self.expected = {"first": self.cell.programs, "repeat": 0,
+        self.expected = {"first": self.cell.programs, "repeat": 0, "edited": self.cell.programs,
                          "changed": changed_programs(self.cell.programs)}[sync]
 
     async def sync(self):

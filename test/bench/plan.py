@@ -2,6 +2,7 @@
 import typing
 
 WHOLE = ("first", "repeat", "changed")
+LARGE = ("first", "repeat", "edited", "changed")
 
 
 class Cell(typing.NamedTuple):
@@ -55,13 +56,13 @@ DEFAULT = (
             ("repeat",), 5),
     Contest(Cell(10_000, 0, "https 2"), with_pages_of_40("yelp_sync", "download"),
             ("repeat",), 5),
-    Contest(Cell(100_000, 0, "http"), BEST + LIMITS, WHOLE, 5, {"original": 1, "threads": 1}),
+    Contest(Cell(100_000, 0, "http"), BEST + LIMITS, LARGE, 5, {"original": 1, "threads": 1}),
 )
 
 SCALE_SIZES = (1000, 10_000, 100_000, 1_000_000)
 SCALE = tuple(
-    Contest(Cell(programs, 0, "http"), with_pages_of_40("yelp_sync"), ("first", "repeat"),
-            rounds)
+    Contest(Cell(programs, 0, "http"), with_pages_of_40("yelp_sync"),
+            ("first", "repeat", "edited"), rounds)
     for programs, rounds in zip(SCALE_SIZES, (7, 5, 3, 1)))
 
 FULL = tuple(
@@ -76,7 +77,7 @@ FULL = tuple(
             ("repeat",), 5, {"original": 1}),
     Contest(Cell(100_000, 0, "https 2"), with_pages_of_40("yelp_sync", "download"),
             ("repeat",), 5),
-    Contest(Cell(100_000, 0, "http"), STORING + LIMITS, WHOLE, 7, {"original": 2, "threads": 2}),
+    Contest(Cell(100_000, 0, "http"), STORING + LIMITS, LARGE, 7, {"original": 2, "threads": 2}),
 )
 
 PLANS = {"quick": QUICK, "default": DEFAULT, "full": FULL}

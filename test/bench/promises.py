@@ -1,4 +1,5 @@
-"""Two promises that are not about speed: a rate limiter is got past, and a cancel is quick."""
+"""Promises beside the contests: a rate limiter is got past, a cancel is quick, and accounts
+are synced one after the other in a round trip each."""
 import asyncio
 import random
 import time
@@ -13,7 +14,10 @@ from plan import Cell
 LIMITED = Cell(1913, "limited", "http")
 CANCELLED = (Cell(10_000, 0, "http"), Cell(1913, 100, "http"))
 CANCELS = 25                    # in each half, in each of these cells
-LISTINGS = {1913: ({20, 40}, {"a"}), 10_000: ({40}, {"a"})}
+MANY = Cell(100, 500, "http")
+ACCOUNTS = 20
+ACCOUNT_ROUNDS = 3
+LISTINGS = {100: ({20}, {"a"}), 1913: ({20, 40}, {"a"}), 10_000: ({40}, {"a"})}
 
 
 async def sync_through_limiter(bench):
@@ -73,3 +77,34 @@ async def cancel_some(contender):
         seconds = await cancel_once(contender, dice.uniform(0, whole))
         times += [seconds] if seconds is not None else []
     return times, meter.memory(contender.processes["backend"], "RssAnon") - before
+
+
+class ManyAccounts(YelpSync):
+    """Accounts of one endpoint, by one call."""
+
+    name = "accounts"
+
+    async def make_table(self):
+        for number in range(ACCOUNTS):
+            await self.observer.execute(f"""
+                CREATE SERVER bench{number} FOREIGN DATA WRAPPER yelp_sync
+                    OPTIONS (endpoint '{self.url}', page_size '{self.page_size}');
+                CREATE USER MAPPING FOR CURRENT_USER SERVER bench{number}
+                    OPTIONS (username 'bench{number}', password 'bench')""")
+
+    async def sync(self):
+        await self.session.execute("CALL yelp_sync_all()")
+
+
+async def sync_accounts(bench):
+    """The time of each unchanged sync of all accounts, in round trips of each account."""
+    contender = ManyAccounts(bench, MANY, 20)
+    await contender.start()
+    await contender.sync()
+    times = []
+    for _ in range(ACCOUNT_ROUNDS):
+        began = time.perf_counter()
+        await contender.sync()
+        times.append((time.perf_counter() - began) / (ACCOUNTS * MANY.latency / 1000))
+    await contender.stop()
+    return times
