@@ -10,7 +10,8 @@ use Test::More;
 use YelpApi;
 use YelpTest;
 
-# From debug on, PostgreSQL's own messages would show each statement
+# From debug on, PostgreSQL's own messages would show each statement; from 18 on also
+# those about the library that it looks for in a block, so that is loaded before
 my $secret = 'wholly-s3cret';
 my ($node, $api) = YelpTest::start(
 	conf => q{
@@ -50,7 +51,7 @@ foreach my $case (sort keys %refused)
 	{
 		my $offset = -s $node->logfile;
 		my ($status, $stdout, $stderr) =
-		  $node->psql('postgres', "\\set VERBOSITY verbose\n$way{$way}");
+		  $node->psql('postgres', "\\set VERBOSITY verbose\nLOAD 'yelp_sync';\n$way{$way}");
 		my $log = slurp_file($node->logfile, $offset);
 		like($stderr, qr/ERROR:  \Q$sqlstate\E: /, "$case, $way: is refused");
 		unlike($stderr, qr/CONTEXT:.*\Q$secret\E/s, "$case, $way: no password in the context");
