@@ -156,7 +156,7 @@ test_layouts(void)
 		store(&stored, "a", programs[i]);
 		for (int j = 0; j < (int) lengthof(layouts); j++)
 		{
-			char	   *before = strstr(layouts[j], "%s");
+			const char *before = strstr(layouts[j], "%s");
 			char	   *text = psprintf("%.*s%s%s", (int) (before - layouts[j]), layouts[j],
 										programs[i], before + 2);
 
