@@ -185,6 +185,37 @@ test_first_page('numbers that are no page', 'HV021', filled($page_bytes, '[', '1
 test_first_page('numbers that break off', '22032', filled($page_bytes, '[', '1', ','));
 test_first_page('numbers in an error', 'HV000', filled($page_bytes, '{"error":[', '1', ']}'), 500);
 
+# ---- many large pages at once ----
+
+# They arrive at the same time, and may have 16 MB together: the others are asked for once more, and
+# that is no attempt of theirs.
+my $wide_pages = 24;
+$node->safe_psql('postgres',
+	'CREATE SERVER wide FOREIGN DATA WRAPPER yelp_sync '
+	  . YelpTest::options(endpoint => $api->url, attempts => 1, timeout => '5min')
+	  . '; CREATE USER MAPPING FOR CURRENT_USER SERVER wide '
+	  . YelpTest::options(username => 'wide', password => 's3cret'));
+$api->config(accounts => { wide => { count => 20 * $wide_pages - 10 } });
+$api->faults();
+$api->reset('counters');
+$node->safe_psql('postgres', q{SELECT count(*) FROM yelp_sync('wide')});
+$api->faults({ match => { account => 'wide' }, times => $wide_pages, action => { hold => \1, pad => { bytes => 3_000_000 } } },
+	{ match => { account => 'wide' }, action => { pad => { bytes => 3_000_000 } } });
+my $wide = YelpBackend->new($node);
+my $wide_idle = $wide->memory('VmRSS');
+$wide->reset_peak;
+$wide->begin_sync('wide');
+$api->poll_counter('held', $wide_pages);
+$api->release;
+my $wide_result = $wide->sync_result;
+is($wide_result->{error}, undef, 'many large pages at once: no error, with a single attempt');
+is($node->safe_psql('postgres', q{SELECT listed, status FROM yelp_sync_runs WHERE username = 'wide' ORDER BY run_id DESC LIMIT 1}),
+	(20 * $wide_pages - 10) . '|synced', 'all of them are read');
+cmp_ok($api->counters->{requests}, '>', 2 * $wide_pages, 'some were asked for once more');
+cmp_ok($wide->memory('VmHWM') - $wide_idle, '<=', $most_page_kb, 'kB more than when idle');
+$wide->end;
+$api->faults();
+
 # ---- a cancel while a page is read ----
 
 # CPU time of a process in milliseconds: what it takes does not depend on who else runs
