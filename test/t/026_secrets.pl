@@ -11,7 +11,7 @@ use YelpApi;
 use YelpTest;
 
 # From debug on, PostgreSQL's own messages would show each statement; from 18 on also
-# those about the library that it looks for in a block, so that is loaded before
+# those about the library that it looks for in a block, so that is found before
 my $secret = 'wholly-s3cret';
 my ($node, $api) = YelpTest::start(
 	conf => q{
@@ -21,7 +21,8 @@ my ($node, $api) = YelpTest::start(
 		log_statement = none
 		log_min_duration_statement = -1
 	});
-$node->safe_psql('postgres', 'CREATE SERVER second FOREIGN DATA WRAPPER yelp_sync');
+my $first = q{ALTER SERVER second OPTIONS (SET attempts '3')};
+$node->safe_psql('postgres', q{CREATE SERVER second FOREIGN DATA WRAPPER yelp_sync OPTIONS (attempts '3')});
 
 my $mapping = 'CREATE USER MAPPING FOR CURRENT_USER SERVER second OPTIONS';
 my %refused = (
@@ -51,7 +52,7 @@ foreach my $case (sort keys %refused)
 	{
 		my $offset = -s $node->logfile;
 		my ($status, $stdout, $stderr) =
-		  $node->psql('postgres', "\\set VERBOSITY verbose\nLOAD 'yelp_sync';\n$way{$way}");
+		  $node->psql('postgres', "\\set VERBOSITY verbose\n$first;\n$way{$way}");
 		my $log = slurp_file($node->logfile, $offset);
 		like($stderr, qr/ERROR:  \Q$sqlstate\E: /, "$case, $way: is refused");
 		unlike($stderr, qr/CONTEXT:.*\Q$secret\E/s, "$case, $way: no password in the context");
