@@ -220,7 +220,7 @@ sub check_returned
 	push @broken, map { check_changed($_, $updated->{$_}, $before->{$_}, $after->{$_}) } @changed;
 	push @broken, none('unchanged and written',
 		grep { $before->{$_}{place} ne $after->{$_}{place}
-			&& (!$listed->{$_} || $listed->{$_}{text} eq $spelt->{$_}) } @same);
+			&& (!$listed->{$_} || $listed->{$_}{text} eq ($spelt->{$_} // q{})) } @same);
 	push @broken,
 	  none('created_at', grep { $before->{$_}{created} ne $after->{$_}{created} } @kept);
 	push @broken, none('updated_at of the unchanged',
