@@ -80,15 +80,15 @@ relieve_api(Tries *tries, FetchError *error, const RetryState *state, int64 wait
 	bool		arriving = state->arrived > tries->arrived;
 
 	tries->arrived = state->arrived;
-	if (arriving)
-		return try_at(state->now);
-	if (barren == 0)
-		return use_attempt(tries, state);
-	if (barren < state->attempts && tries->attempt < state->attempts)
+	if (barren < state->attempts)
 	{
+		if (arriving)
+			return try_at(state->now);
+		if (barren == 0)
+			return use_attempt(tries, state);
 		/* Nothing arrives: the throttle holds back all, the first page least */
-		tries->attempt++;
-		return try_at(0);
+		if (tries->attempt++ < state->attempts)
+			return try_at(0);
 	}
 	/* It is down.  The pages that are left need not wait for each other */
 	throttle_lift(state->throttle);
