@@ -90,10 +90,13 @@ relieve_api(Tries *tries, FetchError *error, const RetryState *state, int64 wait
 		if (tries->attempt++ < state->attempts)
 			return try_at(0);
 	}
-	/* It is down.  The pages that are left need not wait for each other */
+	/*
+	 * It is down, or at this page; one that is under way may show which.  The
+	 * pages that are left need not wait for each other.
+	 */
 	throttle_lift(state->throttle);
 	tries->attempt = state->attempts;
-	if (state->arrived == 0)
+	if (state->arrived == 0 && state->in_flight == 0)
 		error->kind = FETCH_ERROR_FATAL;
 	return give_up();
 }
