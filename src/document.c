@@ -17,6 +17,8 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
+#include "program_columns.h"
+
 /* What the server looks for; all else stays within the library */
 #pragma GCC visibility push(default)
 
@@ -102,62 +104,18 @@ yelp_sync_document(PG_FUNCTION_ARGS)
 
 /* ---- its members as columns ---- */
 
-/* Where in a program a column's member is */
-typedef enum ColumnPlace
-{
-	IN_PROGRAM,
-	IN_METRICS,
-	IN_BUSINESS,				/* the first one */
-	PLACES
-} ColumnPlace;
-
-typedef enum ColumnType
-{
-	COLUMN_TEXT,
-	COLUMN_TEXTS,
-	COLUMN_DATE,
-	COLUMN_CENTS,
-	COLUMN_INTEGER,
-	COLUMN_BOOLEAN
-} ColumnType;
-
-/* A column and the member of its name */
-typedef struct Column
-{
-	const char *name;
-	ColumnPlace place;
-	ColumnType	type;
-} Column;
-
-/* The names of members in the column problems begin so */
-static const char *const prefixes[PLACES] = {
-	[IN_METRICS] = "program_metrics.",
-	[IN_PROGRAM] = "",
-	[IN_BUSINESS] = "businesses[0]."
+/* The types of the columns, of which cents become units of the currency */
+static const Oid column_types[] = {
+	[COLUMN_TEXT] = TEXTOID,
+	[COLUMN_TEXTS] = TEXTARRAYOID,
+	[COLUMN_DATE] = DATEOID,
+	[COLUMN_CENTS] = NUMERICOID,
+	[COLUMN_INTEGER] = INT8OID,
+	[COLUMN_BOOLEAN] = BOOLOID
 };
 
-/* In the order of the type yelp_sync_values, where problems comes last */
-static const Column columns[] = {
-	{"program_type", IN_PROGRAM, COLUMN_TEXT},
-	{"program_status", IN_PROGRAM, COLUMN_TEXT},
-	{"program_pause_status", IN_PROGRAM, COLUMN_TEXT},
-	{"start_date", IN_PROGRAM, COLUMN_DATE},
-	{"end_date", IN_PROGRAM, COLUMN_DATE},
-	{"yelp_business_id", IN_BUSINESS, COLUMN_TEXT},
-	{"partner_business_id", IN_BUSINESS, COLUMN_TEXT},
-	{"budget", IN_METRICS, COLUMN_CENTS},
-	{"max_bid", IN_METRICS, COLUMN_CENTS},
-	{"ad_cost", IN_METRICS, COLUMN_CENTS},
-	{"currency", IN_METRICS, COLUMN_TEXT},
-	{"fee_period", IN_METRICS, COLUMN_TEXT},
-	{"is_autobid", IN_METRICS, COLUMN_BOOLEAN},
-	{"billed_impressions", IN_METRICS, COLUMN_INTEGER},
-	{"billed_clicks", IN_METRICS, COLUMN_INTEGER},
-	{"active_features", IN_PROGRAM, COLUMN_TEXTS},
-	{"available_features", IN_PROGRAM, COLUMN_TEXTS}
-};
-
-#define COLUMNS ((int) lengthof(columns))
+StaticAssertDecl(lengthof(column_types) == PROGRAM_COLUMN_TYPES,
+				 "each kind of column has a type");
 
 /* Is the member named among the problems, which may be NULL? */
 static bool
@@ -187,6 +145,13 @@ object_in(const JsonbValue *value)
 		JsonContainerIsObject(value->val.binary.data) ? value->val.binary.data : NULL;
 }
 
+/* A member of an object, or NULL; its own memory is the caller's. */
+static JsonbValue *
+find_member(JsonbContainer *object, const char *name, JsonbValue *member)
+{
+	return getKeyJsonValueFromContainer(object, name, strlen(name), member);
+}
+
 /* The objects that members are in, NULL where there is none. */
 static void
 find_objects(Jsonb *program, ArrayType *problems, JsonbContainer **objects)
@@ -195,15 +160,13 @@ find_objects(Jsonb *program, ArrayType *problems, JsonbContainer **objects)
 	JsonbValue *found;
 
 	objects[IN_PROGRAM] = &program->root;
-	found = getKeyJsonValueFromContainer(&program->root, "program_metrics",
-										 strlen("program_metrics"), &value);
-	objects[IN_METRICS] = object_in(found);
-	found = getKeyJsonValueFromContainer(&program->root, "businesses",
-										 strlen("businesses"), &value);
+	objects[IN_METRICS] = object_in(find_member(&program->root,
+												program_objects[IN_METRICS], &value));
 	objects[IN_BUSINESS] = NULL;
+	found = find_member(&program->root, program_objects[IN_BUSINESS], &value);
 	if (found && found->type == jbvBinary &&
 		JsonContainerIsArray(found->val.binary.data) &&
-		!is_problem(problems, "", "businesses"))
+		!is_problem(problems, "", program_objects[IN_BUSINESS]))
 		objects[IN_BUSINESS] =
 			object_in(getIthJsonbValueFromContainer(found->val.binary.data, 0));
 }
@@ -240,27 +203,17 @@ read_texts(const JsonbValue *value, Datum *array)
 	return true;
 }
 
-/* The number that so many digits make. */
-static int
-read_digits(const char *digits, int count)
-{
-	int			number = 0;
-
-	for (int i = 0; i < count; i++)
-		number = number * 10 + (digits[i] - '0');
-	return number;
-}
-
-/* A day as YYYY-MM-DD, which program_fields.c has checked. */
 static bool
 read_date(const JsonbValue *value, Datum *date)
 {
-	const char *text = value->val.string.val;
+	int			year;
+	int			month;
+	int			day;
 
-	if (value->type != jbvString || value->val.string.len != 10)
+	if (value->type != jbvString || value->val.string.len != 10 ||
+		!program_date(value->val.string.val, &year, &month, &day))
 		return false;
-	*date = DateADTGetDatum(date2j(read_digits(text, 4), read_digits(text + 5, 2),
-								   read_digits(text + 8, 2)) - POSTGRES_EPOCH_JDATE);
+	*date = DateADTGetDatum(date2j(year, month, day) - POSTGRES_EPOCH_JDATE);
 	return true;
 }
 
@@ -286,7 +239,7 @@ read_cents(const JsonbValue *value, Datum *amount)
 
 /* What the member is as a column; false if that is NULL. */
 static bool
-read_column(const JsonbValue *value, ColumnType type, Datum *datum)
+read_column(const JsonbValue *value, ProgramColumnType type, Datum *datum)
 {
 	switch (type)
 	{
@@ -309,6 +262,22 @@ read_column(const JsonbValue *value, ColumnType type, Datum *datum)
 	return false;
 }
 
+/* Whoever owns the type can alter it. */
+static void
+check_desc(TupleDesc desc)
+{
+	bool		valid = desc->natts == PROGRAM_COLUMNS + 1 &&
+		TupleDescAttr(desc, PROGRAM_COLUMNS)->atttypid == TEXTARRAYOID;
+
+	for (int i = 0; valid && i < PROGRAM_COLUMNS; i++)
+		valid = TupleDescAttr(desc, i)->atttypid == column_types[program_columns[i].type];
+	if (!valid)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("type yelp_sync_values has been altered"),
+				 errhint("Give it the attributes that the extension's install script gives it.")));
+}
+
 /* The function's row type; it lives as long as the query. */
 static TupleDesc
 result_desc(FunctionCallInfo fcinfo)
@@ -319,9 +288,9 @@ result_desc(FunctionCallInfo fcinfo)
 
 	if (desc == NULL)
 	{
-		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
-			desc->natts != COLUMNS + 1)
-			elog(ERROR, "function yelp_sync_columns() returns another type than yelp_sync_values");
+		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		check_desc(desc);
 		function->fn_extra = desc;
 	}
 	MemoryContextSwitchTo(caller);
@@ -330,30 +299,38 @@ result_desc(FunctionCallInfo fcinfo)
 
 /*
  * yelp_sync_columns(program jsonb, problems text[]) returns yelp_sync_values
+ *
+ * NULL for NULL.  Anybody can call it, with whatever there is.
  */
 Datum
 yelp_sync_columns(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *program = PG_GETARG_JSONB_P(0);
 	ArrayType  *problems = PG_ARGISNULL(1) ? NULL : PG_GETARG_ARRAYTYPE_P(1);
-	JsonbContainer *objects[PLACES];
-	Datum		values[COLUMNS + 1];
-	bool		nulls[COLUMNS + 1];
+	JsonbContainer *objects[PROGRAM_PLACES];
+	Datum		values[PROGRAM_COLUMNS + 1];
+	bool		nulls[PROGRAM_COLUMNS + 1];
+	Jsonb	   *program;
 
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	program = PG_GETARG_JSONB_P(0);
+	if (!JB_ROOT_IS_OBJECT(program))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("program is not a JSON object")));
 	find_objects(program, problems, objects);
-	for (int i = 0; i < COLUMNS; i++)
+	for (int i = 0; i < PROGRAM_COLUMNS; i++)
 	{
-		const Column *column = &columns[i];
+		const ProgramColumn *column = &program_columns[i];
 		JsonbContainer *object = objects[column->place];
 		JsonbValue	value;
 
 		nulls[i] = object == NULL ||
-			getKeyJsonValueFromContainer(object, column->name, strlen(column->name),
-										 &value) == NULL ||
-			is_problem(problems, prefixes[column->place], column->name) ||
+			find_member(object, column->name, &value) == NULL ||
+			is_problem(problems, program_prefixes[column->place], column->name) ||
 			!read_column(&value, column->type, &values[i]);
 	}
-	nulls[COLUMNS] = problems == NULL;
-	values[COLUMNS] = PointerGetDatum(problems);
+	nulls[PROGRAM_COLUMNS] = problems == NULL;
+	values[PROGRAM_COLUMNS] = PointerGetDatum(problems);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_desc(fcinfo), values, nulls)));
 }

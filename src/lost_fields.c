@@ -20,49 +20,20 @@
 /* In a single program a field comes and goes. */
 #define MIN_PROGRAMS 2
 
-/* The field of a column, and the object that holds it, or NULL */
-static const struct
-{
-	const char *column;
-	const char *object;
-	const char *path;
-}			fields[] =
-{
-	{"program_type", NULL, "{program_type}"},
-	{"program_status", NULL, "{program_status}"},
-	{"program_pause_status", NULL, "{program_pause_status}"},
-	{"start_date", NULL, "{start_date}"},
-	{"end_date", NULL, "{end_date}"},
-	{"yelp_business_id", "businesses", "{businesses,0,yelp_business_id}"},
-	{"partner_business_id", "businesses", "{businesses,0,partner_business_id}"},
-	{"budget", "program_metrics", "{program_metrics,budget}"},
-	{"max_bid", "program_metrics", "{program_metrics,max_bid}"},
-	{"ad_cost", "program_metrics", "{program_metrics,ad_cost}"},
-	{"currency", "program_metrics", "{program_metrics,currency}"},
-	{"fee_period", "program_metrics", "{program_metrics,fee_period}"},
-	{"is_autobid", "program_metrics", "{program_metrics,is_autobid}"},
-	{"billed_impressions", "program_metrics", "{program_metrics,billed_impressions}"},
-	{"billed_clicks", "program_metrics", "{program_metrics,billed_clicks}"},
-	{"active_features", NULL, "{active_features}"},
-	{"available_features", NULL, "{available_features}"},
-};
-
-StaticAssertDecl(lengthof(fields) <= lengthof(((LostFields *) NULL)->changed),
-				 "each column has a count");
-
 static void
-note_column(LostFields *lost, const char *column, int length)
+note_column(LostFields *fields, const char *column, int length)
 {
-	for (int i = 0; i < (int) lengthof(fields); i++)
+	for (int i = 0; i < PROGRAM_COLUMNS; i++)
 	{
-		if ((int) strlen(fields[i].column) == length &&
-			memcmp(fields[i].column, column, length) == 0)
-			lost->changed[i]++;
+		const char *name = program_columns[i].name;
+
+		if ((int) strlen(name) == length && memcmp(name, column, length) == 0)
+			fields->changed[i]++;
 	}
 }
 
 void
-lost_fields_note(LostFields *lost, Datum columns)
+lost_fields_note(LostFields *fields, Datum columns)
 {
 	ArrayType  *list = DatumGetArrayTypeP(columns);
 	Datum	   *names;
@@ -70,7 +41,7 @@ lost_fields_note(LostFields *lost, Datum columns)
 
 	deconstruct_array(list, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &count);
 	for (int i = 0; i < count; i++)
-		note_column(lost, VARDATA_ANY(DatumGetPointer(names[i])),
+		note_column(fields, VARDATA_ANY(DatumGetPointer(names[i])),
 					VARSIZE_ANY_EXHDR(DatumGetPointer(names[i])));
 	/* The context is that of the whole statement */
 	pfree(names);
@@ -102,23 +73,36 @@ add_name(StringInfo names, const char *name)
 		appendStringInfo(names, "%s\"%s\"", names->len > 0 ? ", " : "", name);
 }
 
+/* The column's member as a path, which is text[]; of an array, in its first object. */
+static char *
+path_of(const ProgramColumn *column)
+{
+	const char *object = program_objects[column->place];
+
+	if (object == NULL)
+		return psprintf("{%s}", column->name);
+	return psprintf("{%s,%s%s}", object, column->place == IN_BUSINESS ? "0," : "",
+					column->name);
+}
+
 char *
-lost_fields_find(const LostFields *lost, const char *schema, const char *username)
+lost_fields_find(const LostFields *fields, const char *schema, const char *username)
 {
 	StringInfoData names;
 
 	initStringInfo(&names);
-	for (int i = 0; i < (int) lengthof(fields); i++)
+	for (int i = 0; i < PROGRAM_COLUMNS; i++)
 	{
-		const char *object = fields[i].object;
+		const ProgramColumn *column = &program_columns[i];
+		const char *object = program_objects[column->place];
 
-		if (lost->changed[i] < MIN_PROGRAMS ||
-			is_anywhere(fields[i].path, schema, username))
+		if (fields->changed[i] < MIN_PROGRAMS ||
+			is_anywhere(path_of(column), schema, username))
 			continue;
 		if (object && is_anywhere(psprintf("{%s}", object), schema, username))
-			add_name(&names, psprintf("%s.%s", object, fields[i].column));
+			add_name(&names, psprintf("%s.%s", object, column->name));
 		else
-			add_name(&names, object ? object : fields[i].column);
+			add_name(&names, object ? object : column->name);
 	}
 	return names.len > 0 ? names.data : NULL;
 }

@@ -5,10 +5,12 @@
 #ifndef YELP_SYNC_LOST_FIELDS_H
 #define YELP_SYNC_LOST_FIELDS_H
 
+#include "program_columns.h"
+
 /* In how many programs of a sync each column changed; zero at first */
 typedef struct LostFields
 {
-	int64		changed[18];
+	int64		changed[PROGRAM_COLUMNS];
 } LostFields;
 
 /* Notes the columns that changed in a program, a text[]. */

@@ -16,6 +16,8 @@
 
 #include "lib/stringinfo.h"
 
+#include "program_columns.h"
+
 /* Amounts in cents go to numeric(14,2), so they stay below this. */
 #define CENTS_BOUND INT64CONST(100000000000000)
 
@@ -164,44 +166,18 @@ check_cents(const JsonToken *value)
 	return NULL;
 }
 
-/* The number that so many digits make, -1 if they are none. */
-static int
-read_digits(const char *text, int count)
-{
-	int			value = 0;
-
-	for (int i = 0; i < count; i++)
-	{
-		if (text[i] < '0' || text[i] > '9')
-			return -1;
-		value = value * 10 + (text[i] - '0');
-	}
-	return value;
-}
-
-/* Is it YYYY-MM-DD, a day of the Gregorian calendar from year 1 on? */
-static bool
-is_date(const char *date)
-{
-	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-	int			year = read_digits(date, 4);
-	int			month = read_digits(date + 5, 2);
-	int			day = read_digits(date + 8, 2);
-	bool		leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-
-	return date[4] == '-' && date[7] == '-' &&
-		year >= 1 && month >= 1 && month <= 12 && day >= 1 &&
-		day <= days[month - 1] + (leap && month == 2);
-}
-
 static const char *
 check_date(const JsonToken *value)
 {
 	char		date[10 * JSON_SPELLED_BYTES];
+	int			year;
+	int			month;
+	int			day;
 
 	return value->type == JSON_STRING &&
 		value->length <= (int) sizeof(date) &&
-		json_decode(value, date) == 10 && is_date(date) ?
+		json_decode(value, date) == 10 &&
+		program_date(date, &year, &month, &day) ?
 		NULL : "is not a date as YYYY-MM-DD";
 }
 
