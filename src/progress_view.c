@@ -13,16 +13,15 @@
 
 #include "progress_view.h"
 
-#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/procarray.h"
 #include "storage/spin.h"
 #include "utils/acl.h"
-#include "utils/resowner.h"
 
 #include "compat.h"
+#include "subtransaction.h"
 
 /* With the number of its layout: sessions may have libraries of two versions */
 #define SEGMENT_NAME "yelp_sync_progress_1"
@@ -62,38 +61,11 @@ clear_slot(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
 }
 
 static void
-attach(void)
+attach(pg_attribute_unused() void *arg)
 {
 	slots = compat_shared_segment(SEGMENT_NAME, MaxBackends * sizeof(ProgressSlot),
 								  init_slots);
 	before_shmem_exit(clear_slot, 0);
-}
-
-/* In a subtransaction, which gives back what an error leaves behind. */
-static ErrorData *
-try_attach(void)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		attach();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return error;
 }
 
 void
@@ -103,7 +75,9 @@ progress_view_prepare(void)
 
 	if (slots || !COMPAT_HAS_SHARED_SEGMENTS)
 		return;
-	error = try_attach();
+	error = subtransaction_try(attach, NULL);
+	if (error && is_interruption(error))
+		ReThrowError(error);
 	if (error)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
@@ -162,7 +136,7 @@ progress_view_list(void)
 
 	require_shared_segments();
 	if (slots == NULL)
-		attach();
+		attach(NULL);
 	for (int i = 0; i < MaxBackends; i++)
 	{
 		ProgressRow row = read_slot(&slots[i]);

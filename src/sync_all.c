@@ -18,9 +18,9 @@
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "subtransaction.h"
 #include "sync.h"
 
 /* Failures that the ERROR at the end tells; the others are only counted. */
@@ -34,63 +34,7 @@ typedef struct Failures
 
 /* ---- transactions ---- */
 
-typedef void (*Step) (Sync *sync);
-
-/*
- * Takes the error that is being caught, and with it the state of errors back to
- * none; NULL, and that state as it is, when there is no memory for it.
- */
-static ErrorData *
-take_error(void)
-{
-	ErrorData  *volatile error = NULL;
-
-	PG_TRY();
-	{
-		error = CopyErrorData();
-		FlushErrorState();
-	}
-	PG_CATCH();
-	{
-		error = NULL;
-	}
-	PG_END_TRY();
-	return error;
-}
-
-/*
- * Takes a step; the error that it ends with, or NULL.  Whatever is raised, the
- * subtransaction is over: the session would be stuck in it otherwise.
- */
-static ErrorData *
-try_step(Step step, Sync *sync)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		step(sync);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = take_error();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error == NULL)
-			PG_RE_THROW();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return error;
-}
-
-/* Commits, after which there is a new transaction; the same. */
+/* Commits, after which there is a new transaction; the error that it ends with, or NULL. */
 static ErrorData *
 try_commit(void)
 {
@@ -115,16 +59,20 @@ try_commit(void)
 /* ---- an account ---- */
 
 static void
-prepare(Sync *sync)
+prepare(void *arg)
 {
+	Sync	   *sync = arg;
+
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sync_prepare(sync);
 	PopActiveSnapshot();
 }
 
 static void
-fetch_and_store(Sync *sync)
+fetch_and_store(void *arg)
 {
+	Sync	   *sync = arg;
+
 	sync_fetch(sync);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sync_store(sync, NULL);
@@ -132,8 +80,10 @@ fetch_and_store(Sync *sync)
 }
 
 static void
-record_failure(Sync *sync)
+record_failure(void *arg)
 {
+	Sync	   *sync = arg;
+
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sync_record_failure(sync);
 	PopActiveSnapshot();
@@ -142,27 +92,20 @@ record_failure(Sync *sync)
 static ErrorData *
 try_sync(Sync *sync)
 {
-	ErrorData  *error = try_step(prepare, sync);
+	ErrorData  *error = subtransaction_try(prepare, sync);
 
 	if (error == NULL)
 		error = try_commit();
 	if (error == NULL)
-		error = try_step(fetch_and_store, sync);
+		error = subtransaction_try(fetch_and_store, sync);
 	return error ? error : try_commit();
 }
 
-/* A cancel, of which a statement_timeout is one, is not about the account. */
-static bool
-ends_all(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION;
-}
-
+/* An interruption is not about the account. */
 static void
 rethrow_if_it_ends_all(ErrorData *error)
 {
-	if (error && ends_all(error))
+	if (error && is_interruption(error))
 		ReThrowError(error);
 }
 
@@ -181,7 +124,7 @@ take_failure(Sync *sync, ErrorData *error, Failures *failures)
 {
 	rethrow_if_it_ends_all(error);
 	sync->error = error;
-	rethrow_if_it_ends_all(try_step(record_failure, sync));
+	rethrow_if_it_ends_all(subtransaction_try(record_failure, sync));
 	rethrow_if_it_ends_all(try_commit());
 	note_failure(failures, sync, error);
 	progress_failure(sync->username, error);
