@@ -407,7 +407,7 @@ redirect_target(CURL *easy)
 	if (shown)
 		copy = palloc_extended(strlen(shown) + 1, MCXT_ALLOC_NO_OOM);
 	if (copy)
-		strcpy(copy, shown);
+		memcpy(copy, shown, strlen(shown) + 1);
 	curl_free(shown);
 	return copy;
 }

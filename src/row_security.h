@@ -15,7 +15,7 @@
  * does and no policy lets the user exercise one of these rights (SELECT, INSERT,
  * UPDATE, DELETE) on any row at all.
  */
-extern bool row_security_applies(Oid table, AclMode rights);
+extern bool row_security_applies(Oid relid, AclMode rights);
 
 /*
  * Raises 42501 if the table has more rows of the account than these, which the
