@@ -46,6 +46,7 @@ struct HttpClient
 	HttpRequest *requests;
 	HttpBuffers buffers;
 	bool		open;
+	bool		silent;			/* a connection from before timed out */
 
 	/* The name look-up that the first request makes for all */
 	bool		resolved;
@@ -139,10 +140,16 @@ http_open(const HttpSettings *settings)
 	return client;
 }
 
+/*
+ * A connection that has gone silent may seem to be alive, and others that were
+ * made with it may have gone the same way: none is kept then.
+ */
 void
 http_close(HttpClient *client)
 {
 	free_requests(client);
+	if (client->silent)
+		http_pool_destroy();
 }
 
 int64
@@ -313,6 +320,7 @@ http_next(HttpClient *client, HttpResponse *response)
 	request = request_of(message->easy_handle);
 	client->received_bytes += received_bytes(request->easy);
 	http_request_describe(request, message->data.result, response);
+	client->silent |= request->silent;
 	curl_multi_remove_handle(http_pool.multi, request->easy);
 	request->state = REQUEST_FREE;
 	client->handed_out = request;

@@ -80,7 +80,10 @@ typedef struct HttpResponse
  */
 extern HttpClient *http_open(const HttpSettings *settings);
 
-/* Gives everything back but the connections: the session's next client takes them. */
+/*
+ * Gives everything back but the connections, which the session's next client
+ * takes; not even these where one has gone silent.
+ */
 extern void http_close(HttpClient *client);
 
 /* Gives back what an error left open, if anything; never raises. */

@@ -454,6 +454,7 @@ describe_failure(HttpRequest *request, CURLcode code, HttpResponse *response)
 	response->message = request->message[0] ? request->message :
 		curl_easy_strerror(code);
 	response->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+	request->silent = kept && response->timed_out;
 	response->lost_kept = kept && response->status == 0 && is_lost(code);
 	response->refused = !kept && response->status == 0 &&
 		is_refused(code, response->stage);

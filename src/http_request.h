@@ -61,6 +61,7 @@ typedef struct HttpRequest
 	size_t		capacity;
 
 	/* What went wrong */
+	bool		silent;			/* a connection from before timed out */
 	CallbackError callback_error;
 	char		message[CURL_ERROR_SIZE];
 } HttpRequest;
