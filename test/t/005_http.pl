@@ -4,17 +4,15 @@ use strict;
 use warnings FATAL => 'all';
 
 use Encode ();
-use IO::Select;
-use IO::Socket::INET;
 use IPC::Run ();
 use MIME::Base64;
-use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
 use YelpBackend;
+use YelpRelay;
 use YelpTest;
 
 my ($node, $api) = YelpTest::start(https => 1);
@@ -41,29 +39,18 @@ sub forget
 	return;
 }
 
-# A proxy that connects, in a process of its own, and logs what it is asked;
-# returns its process id, its port and the log's name.  With a user, it asks for
-# credentials.
+# A proxy that logs what it is asked; returns it and the log's name.  With
+# credentials, it asks for them.
 sub start_proxy
 {
 	my ($credentials) = @_;
 	my $log = PostgreSQL::Test::Utils::tempdir('proxy') . '/log';
-	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 200) or die $!;
-	my $pid = fork();
 
-	return ($pid, $listener->sockport, $log) if $pid;
-	YelpTest::detach();
-	$SIG{CHLD} = 'IGNORE';
-	while (my $client = $listener->accept)
-	{
-		next if fork();
-		eval { relay($client, $log, $credentials) };
-		POSIX::_exit(0);
-	}
-	POSIX::_exit(0);
+	return (YelpRelay->start(sub { tunnel(shift, $log, $credentials) }), $log);
 }
 
-sub relay
+# The socket that a client asks a proxy for
+sub tunnel
 {
 	my ($client, $log, $credentials) = @_;
 	my $request = '';
@@ -76,22 +63,9 @@ sub relay
 		$client->syswrite("HTTP/1.1 407 Who?\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n");
 		return;
 	}
-	my $server = IO::Socket::INET->new(PeerAddr => $host, PeerPort => $port) or return;
+	my $server = YelpRelay::connect_to($host, $port) or return;
 	$client->syswrite("HTTP/1.1 200 Connected\r\n\r\n");
-	my $both = IO::Select->new($client, $server);
-	while (my @ready = $both->can_read)
-	{
-		foreach my $from (@ready)
-		{
-			my $to = $from == $client ? $server : $client;
-			$from->sysread(my $data, 65536) or return;
-			for (my $at = 0; $at < length $data;)
-			{
-				$at += $to->syswrite($data, length($data) - $at, $at) // return;
-			}
-		}
-	}
-	return;
+	return $server;
 }
 
 note 'round trips';
@@ -288,8 +262,8 @@ is($sync->{sqlstate}, '08001', 'the option proxy is not');
 like(said($sync), qr/stage connect/, 'the stage is told');
 
 forget();
-my ($proxy, $proxy_port, $proxy_log) = start_proxy();
-set_server(proxy => "http://127.0.0.1:$proxy_port");
+my ($proxy, $proxy_log) = start_proxy();
+set_server(proxy => 'http://127.0.0.1:' . $proxy->port);
 $sync = YelpTest::sync($node, 'acme');
 is(scalar(@{ $sync->{rows} }), 1913, 'through the proxy that the option names') or diag($sync->{stderr});
 my $through = slurp_file($proxy_log);
@@ -297,8 +271,7 @@ my $https = $api->port('https');
 is(scalar(() = $through =~ /^CONNECT localhost:$https HTTP\/1\.1\r$/mg), $api->counters->{connections},
 	'each connection goes through it');
 unlike($through, qr/Authorization/i, 'and it learns no credentials');
-kill 'TERM', $proxy;
-waitpid($proxy, 0);
+$proxy->stop;
 
 # A proxy that asks for credentials; in one session, so that connections are kept
 sub set_mapping
@@ -308,9 +281,9 @@ sub set_mapping
 
 my $secret = "pr\x{f6}xy";
 my $in_utf8 = encode_base64(Encode::encode('UTF-8', "carol:$secret"), '');
-($proxy, $proxy_port, $proxy_log) = start_proxy($in_utf8);
+($proxy, $proxy_log) = start_proxy($in_utf8);
 forget();
-set_server(proxy => "http://127.0.0.1:$proxy_port");
+set_server(proxy => 'http://127.0.0.1:' . $proxy->port);
 $sync = YelpTest::sync($node, 'acme');    # should fail
 is($sync->{sqlstate}, '28000', 'a proxy that wants credentials');
 like($sync->{error}, qr/proxy refused the credentials \(attempt 1 of 3, stage connect\)$/, 'is told from the API');
@@ -326,8 +299,7 @@ is($many->{stdout}, "1913\n", 'with them, a sync goes through');
 is_deeply([ map { $_->{sqlstate} } grep { $_->{level} eq 'ERROR' } @{ $many->{messages} } ], ['28000'],
 	'and with others the connections that are open are not used');
 YelpTest::must_run($node, 'ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (DROP proxy_user, DROP proxy_password)');
-kill 'TERM', $proxy;
-waitpid($proxy, 0);
+$proxy->stop;
 
 # A proxy's own certificate; the stand-in is none, but speaks TLS
 foreach my $case (

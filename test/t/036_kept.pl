@@ -4,9 +4,6 @@ use strict;
 use warnings FATAL => 'all';
 
 use File::Basename ();
-use IO::Select;
-use IO::Socket::INET;
-use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -14,6 +11,7 @@ use Test::More;
 use YelpApi;
 use YelpBackend;
 use YelpNginx;
+use YelpRelay;
 use YelpTest;
 
 my $lacks_nginx = YelpNginx->is_lacking;
@@ -33,52 +31,7 @@ my $nginx = YelpNginx->start($api, location => '', http => <<"END");
 		location / { proxy_pass $backend; }
 	}
 END
-my ($relay, $relay_port) = start_relay();
-
-# In front of nginx, a process for each connection, which can be stopped or killed
-sub start_relay
-{
-	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 200) or die $!;
-	my $pid = fork() // die $!;
-	return ($pid, $listener->sockport) if $pid;
-	YelpTest::detach();
-	$SIG{CHLD} = 'IGNORE';
-	while (my $client = $listener->accept)
-	{
-		next if fork();
-		close $listener;
-		eval { relay($client) };
-		POSIX::_exit(0);
-	}
-	POSIX::_exit(0);
-}
-
-sub relay
-{
-	my ($client) = @_;
-	my $server = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $tls_port) or return;
-	my $both = IO::Select->new($client, $server);
-
-	while (my @ready = $both->can_read)
-	{
-		foreach my $from (@ready)
-		{
-			my $to = $from == $client ? $server : $client;
-			$from->sysread(my $data, 65536) or return;
-			for (my $at = 0; $at < length $data;)
-			{
-				$at += $to->syswrite($data, length($data) - $at, $at) // return;
-			}
-		}
-	}
-	return;
-}
-
-# The processes of the connections that there are
-sub relays
-{
-	return map { /^(\d+)/ ? $1 : () } split / /, slurp_file("/proc/$relay/task/$relay/children");
-}
+my $relay = YelpRelay->start(sub { YelpRelay::connect_to('127.0.0.1', $tls_port) });
 
 sub last_run
 {
@@ -94,7 +47,7 @@ sub test_kept
 
 	$session->run("ALTER SERVER yelp OPTIONS (SET http_version '$version', SET timeout '${timeout}ms')");
 	is($session->sync('acme')->{error}, undef, "$name: a sync that keeps connections");
-	my @kept = relays();
+	my @kept = $relay->connections;
 	$version eq '2' ? is(scalar(@kept), 1, "$name: one for all") : cmp_ok(scalar(@kept), '>', 1, "$name: several");
 
 	kill $signal, @kept;
@@ -115,7 +68,7 @@ sub test_kept
 
 $api->config(accounts => { acme => { password => 's3cret', count => 20 * $pages - 10 } });
 $node->safe_psql('postgres', 'ALTER SERVER yelp OPTIONS (SET endpoint '
-	  . YelpTest::literal("https://localhost:$relay_port/programs/v1")
+	  . YelpTest::literal('https://localhost:' . $relay->port . '/programs/v1')
 	  . ', ADD ca_file ' . YelpTest::literal($api->ca_file)
 	  . q{, ADD http_version '1.1', ADD timeout '30s', ADD retry_delay '1ms', ADD retry_max_delay '1ms')});
 foreach my $version ('1.1', '2')
@@ -124,7 +77,6 @@ foreach my $version ('1.1', '2')
 	test_kept($version, 'KILL', "HTTP/$version, reset");
 }
 
-kill 'KILL', relays(), $relay;
-waitpid($relay, 0);
+$relay->stop;
 $node->stop;
 done_testing();

@@ -1,0 +1,142 @@
+=pod
+
+=head1 NAME
+
+YelpRelay - passes connections on to a server, each in a process of its own, for TAP tests
+
+=head1 SYNOPSIS
+
+  my $relay = YelpRelay->start(sub {
+      my ($client) = @_;
+      return YelpRelay::connect_to('127.0.0.1', $port);
+  });
+  ... sync through $relay->port ...
+  kill 'STOP', $relay->connections;    # they have gone silent
+  $relay->stop;
+
+=cut
+
+package YelpRelay;
+
+use strict;
+use warnings FATAL => 'all';
+
+use IO::Select;
+use IO::Socket::INET;
+use POSIX ();
+use PostgreSQL::Test::Utils;
+
+use YelpTest;
+
+# Those that run, by process id, for END
+my %running;
+
+=pod
+
+=head1 METHODS
+
+=over
+
+=item YelpRelay->start($connect)
+
+Listens on a port of 127.0.0.1.  For each connection $connect is called with its socket, and
+returns the socket that it leads to, or nothing to close it.
+
+=item YelpRelay::connect_to($host, $port)
+
+A socket, or undef.
+
+=item $relay->port
+
+Where it listens.
+
+=item $relay->connections
+
+The ids of the processes of the connections that there are.
+
+=item $relay->stop
+
+Ends it, and its connections.
+
+=back
+
+=cut
+
+sub start
+{
+	my ($class, $connect) = @_;
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 200) or die $!;
+	my $pid = fork() // die $!;
+
+	if ($pid)
+	{
+		$running{$pid} = 1;
+		return bless { pid => $pid, port => $listener->sockport }, $class;
+	}
+	YelpTest::detach();
+	$SIG{CHLD} = 'IGNORE';
+	while (my $client = $listener->accept)
+	{
+		next if fork();
+		close $listener;
+		eval { _relay($client, $connect->($client)) };
+		POSIX::_exit(0);
+	}
+	POSIX::_exit(0);
+}
+
+sub connect_to
+{
+	my ($host, $port) = @_;
+	return IO::Socket::INET->new(PeerAddr => $host, PeerPort => $port);
+}
+
+sub _relay
+{
+	my ($client, $server) = @_;
+	return unless $server;
+	my $both = IO::Select->new($client, $server);
+
+	while (my @ready = $both->can_read)
+	{
+		foreach my $from (@ready)
+		{
+			my $to = $from == $client ? $server : $client;
+			$from->sysread(my $data, 65536) or return;
+			for (my $at = 0; $at < length $data;)
+			{
+				$at += $to->syswrite($data, length($data) - $at, $at) // return;
+			}
+		}
+	}
+	return;
+}
+
+sub port
+{
+	my ($self) = @_;
+	return $self->{port};
+}
+
+sub connections
+{
+	my ($self) = @_;
+	return split / /, slurp_file("/proc/$self->{pid}/task/$self->{pid}/children");
+}
+
+sub stop
+{
+	my ($self) = @_;
+	kill 'KILL', $self->connections, $self->{pid};
+	waitpid($self->{pid}, 0);
+	delete $running{ $self->{pid} };
+	return;
+}
+
+END
+{
+	local $?;
+	kill 'KILL', keys %running;
+}
+
+1;
