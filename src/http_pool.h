@@ -25,8 +25,8 @@ extern HttpPool http_pool;
 
 /*
  * Makes the session fit for requests over a route, of which so many connections
- * are kept: the endpoint, and a proxy with its credentials.  libcurl tells watch_socket what to wait for.  Raises
- * 53200 where there is no memory.
+ * are kept: the endpoint, and a proxy with its credentials.  libcurl tells
+ * watch_socket what to wait for.  Raises 53200 where there is no memory.
  */
 extern void http_pool_prepare(const char *route, int max_connections,
 							  curl_socket_callback watch_socket);

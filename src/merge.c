@@ -359,7 +359,7 @@ is_primary_key(const Merge *merge, const char *constraint)
 	const char *table = "yelp_programs";
 	const char *suffix = strrchr(constraint, '_');
 
-	if (!merge->partitioned)
+	if (!merge->tables.partitioned)
 		return strcmp(constraint, "yelp_programs_pkey") == 0;
 	return strncmp(constraint, table, strlen(table)) == 0 &&
 		suffix && strcmp(suffix, "_pkey") == 0;
@@ -421,7 +421,7 @@ run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *opt
 			error->sqlerrcode = ERRCODE_T_R_SERIALIZATION_FAILURE;
 			error->message = "could not serialize access due to a concurrent sync";
 		}
-		shorten_context(error, sql, psprintf("merge into %s.yelp_programs", merge->schema));
+		shorten_context(error, sql, psprintf("merge into %s.yelp_programs", merge->tables.schema));
 		ReThrowError(error);
 	}
 	PG_END_TRY();
@@ -432,7 +432,7 @@ run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *opt
 static const char *
 only_clause(const Merge *merge)
 {
-	return merge->partitioned ? "" : "ONLY ";
+	return merge->tables.partitioned ? "" : "ONLY ";
 }
 
 /* What to join with, as cheap as it may be. */
@@ -451,9 +451,9 @@ filled_columns(const Merge *merge, const char *prefix)
 	StringInfoData list;
 
 	initStringInfo(&list);
-	for (int i = 0; i < merge->filled->natts; i++)
+	for (int i = 0; i < merge->tables.filled->natts; i++)
 		appendStringInfo(&list, "%s%s%s", i > 0 ? ", " : "", prefix,
-						 quote_identifier(NameStr(TupleDescAttr(merge->filled, i)->attname)));
+						 quote_identifier(NameStr(TupleDescAttr(merge->tables.filled, i)->attname)));
 	return list.data;
 }
 
@@ -479,14 +479,14 @@ execute_merge(Merge *merge, const Fetched *fetched)
 	ParamListInfo params = makeParamList(lengthof(types));
 	bool		few = are_few(merge, fetched);
 	char	   *sql = psprintf(merge->record ? RECORDING_STATEMENT : MERGE_STATEMENT,
-							   merge->schema,
+							   merge->tables.schema,
 							   source_of(fetched), only_clause(merge),
 							   filled_columns(merge, ""),
 							   filled_columns(merge, "p."),
 							   filled_columns(merge, "a."),
 							   few ? AMONG(MISSING) : "",
 							   few ? AMONG("altered") : "",
-							   merge->row_security ? KEPT_ROWS : "");
+							   merge->tables.row_security ? KEPT_ROWS : "");
 	Datum		values[] = {
 		CStringGetTextDatum(merge->username),
 		BoolGetDatum(merge->delete_gone),

@@ -5,20 +5,17 @@
 #ifndef YELP_SYNC_MERGE_H
 #define YELP_SYNC_MERGE_H
 
-#include "access/tupdesc.h"
 #include "datatype/timestamp.h"
 
 #include "fetch.h"
 #include "lost_fields.h"
+#include "tables.h"
 
 typedef struct Merge
 {
 	/* What to do */
-	const char *schema;			/* where the extension's tables are, quoted */
+	Tables		tables;
 	const char *username;
-	bool		partitioned;	/* is yelp_programs? */
-	bool		row_security;	/* may policies keep rows from being written? */
-	TupleDesc	filled;			/* its columns that a program's document fills */
 	Known	   *known;			/* what is stored; NULL when it is merged */
 	ProgramSet	stored;			/* the same, as a set */
 	bool		delete_gone;	/* else what is not listed is left alone */

@@ -203,6 +203,8 @@ static const OptionRule rules[] =
 };
 /* *INDENT-ON* */
 
+StaticAssertDecl(lengthof(rules) <= 64, "each option has a bit");
+
 #define ACCOUNT_FIELD(account, rule, type) \
 	((type *) ((char *) (account) + (rule)->field))
 
@@ -463,11 +465,22 @@ option_set_stored(Account *account, List *options, Oid catalog)
 		DefElem    *def = lfirst_node(DefElem, cell);
 		const OptionRule *rule = find_rule(def->defname, catalog);
 
-		if (rule)
-			set_option(account, rule, defGetString(def));
-		if (strcmp(def->defname, "max_deleted") == 0)
-			account->max_deleted_given = true;
+		if (rule == NULL)
+			continue;
+		set_option(account, rule, defGetString(def));
+		account->given |= UINT64CONST(1) << (rule - rules);
 	}
+}
+
+bool
+option_is_given(const Account *account, const char *name)
+{
+	for (int i = 0; i < (int) lengthof(rules); i++)
+	{
+		if (strcmp(rules[i].name, name) == 0)
+			return (account->given >> i & 1) != 0;
+	}
+	return false;
 }
 
 /* ---- the validator ---- */

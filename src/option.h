@@ -42,10 +42,11 @@ typedef struct Account
 	/* When to believe that programs are gone */
 	bool		trust_total;
 	double		max_deleted;	/* percent of the stored programs */
-	bool		max_deleted_given;	/* it is not the default */
 
 	/* What to keep of what changed */
 	bool		record_changes;
+
+	uint64		given;			/* a bit for each option: see option_is_given */
 } Account;
 
 /* Sets every option that has a default. */
@@ -56,6 +57,9 @@ extern void option_set_defaults(Account *account);
  * object is in.  Options that are no longer known are passed over.
  */
 extern void option_set_stored(Account *account, List *options, Oid catalog);
+
+/* Does its server or user mapping set the option, be it to the default? */
+extern bool option_is_given(const Account *account, const char *name);
 
 /*
  * Checks the options of one object when they are set.  Raises HV00D for an

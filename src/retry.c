@@ -86,9 +86,12 @@ relieve_api(Tries *tries, FetchError *error, const RetryState *state, int64 wait
 			return try_at(state->now);
 		if (barren == 0)
 			return use_attempt(tries, state);
-		/* Nothing arrives: the throttle holds back all, the first page least */
-		if (tries->attempt++ < state->attempts)
+		if (tries->attempt < state->attempts)
+		{
+			/* Nothing arrives: the throttle holds back all, the first page least */
+			tries->attempt++;
 			return try_at(0);
+		}
 	}
 	/*
 	 * It is down, or at this page; one that is under way may show which.  The

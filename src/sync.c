@@ -174,7 +174,7 @@ warn_mass_deletion(const Account *account, const Merge *merge, int64 unlisted)
 							  account->max_deleted),
 					 psprintf("If they really are gone, run: ALTER SERVER %s OPTIONS (%s max_deleted '100%%'); and sync again.",
 							  quote_identifier(account->server),
-							  account->max_deleted_given ? "SET" : "ADD"));
+							  option_is_given(account, "max_deleted") ? "SET" : "ADD"));
 }
 
 /* Decides whether to delete what is not listed, and says why not. */
@@ -233,7 +233,7 @@ warn_kept(Merge *merge)
 static void
 warn_lost_fields(const Merge *merge)
 {
-	char	   *names = lost_fields_find(&merge->lost, merge->schema, merge->username);
+	char	   *names = lost_fields_find(&merge->lost, merge->tables.schema, merge->username);
 
 	if (names)
 		progress_warning(ERRCODE_WARNING,
@@ -343,15 +343,8 @@ sync_end(Sync *sync)
 static void
 prepare_tables(Sync *sync, bool changes)
 {
-	Tables		tables = tables_prepare(sync->schema, changes);
-
-	sync->merge.schema = tables.schema;
-	sync->merge.partitioned = tables.partitioned;
-	sync->merge.filled = tables.filled;
-	sync->merge.row_security = tables.row_security;
+	sync->merge.tables = tables_prepare(sync->schema, changes);
 	sync->merge.record = changes;
-	sync->programs = tables.programs;
-	sync->runs = tables.runs;
 }
 
 static void
@@ -361,13 +354,13 @@ read_known(Sync *sync)
 
 	server_encoding_prepare();
 	fingerprint_set_seed(GetSystemIdentifier());
-	sync->last = history_last_run(merge->schema, sync->username,
+	sync->last = history_last_run(merge->tables.schema, sync->username,
 								  sync->account->server);
-	merge->known = known_read(merge->schema, merge->partitioned, sync->username,
+	merge->known = known_read(merge->tables.schema, merge->tables.partitioned, sync->username,
 							  expected_rows(sync->last));
 	merge->stored = known_set(merge->known);
-	if (merge->row_security)
-		row_security_check_seen(sync->programs, sync->username, merge->stored.count);
+	if (merge->tables.row_security)
+		row_security_check_seen(merge->tables.programs, sync->username, merge->stored.count);
 }
 
 void
@@ -401,14 +394,14 @@ static void
 check_stored(Sync *sync)
 {
 	Merge	   *merge = &sync->merge;
-	Known	   *now = known_read(merge->schema, merge->partitioned, sync->username,
+	Known	   *now = known_read(merge->tables.schema, merge->tables.partitioned, sync->username,
 								 merge->stored.count);
 
 	if (!program_set_same_content(known_set(now), merge->stored))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("programs of account \"%s\" were changed in table %s.yelp_programs while they were fetched",
-						sync->username, merge->schema),
+						sync->username, merge->tables.schema),
 				 errhint("Sync again.")));
 	known_free(now);
 }
@@ -429,7 +422,7 @@ sync_store(Sync *sync, Tuplestorestate *result)
 	decide_deletion(sync->account, sync->fetched, merge);
 	merge->at = GetCurrentTimestamp();
 	if (merge->record)
-		merge->run_id = sync->run.run_id = history_next_run(sync->runs);
+		merge->run_id = sync->run.run_id = history_next_run(merge->tables.runs);
 	merge_programs(merge, sync->fetched);
 	warn_problems(sync->account, &sync->fetched->staging);
 	warn_kept(merge);
@@ -438,7 +431,7 @@ sync_store(Sync *sync, Tuplestorestate *result)
 	sync->run.finished_at = GetCurrentTimestamp();
 	sync->run.merge_us = clock_us() - started;
 	sync->run.warnings = sync->progress.warnings;
-	history_add(merge->schema, &sync->run, sync->fetched, merge);
+	history_add(merge->tables.schema, &sync->run, sync->fetched, merge);
 	log_run(sync);
 	staging_free(&sync->fetched->staging);
 }
@@ -449,7 +442,7 @@ sync_record_failure(Sync *sync)
 	prepare_tables(sync, false);
 	sync->run.finished_at = GetCurrentTimestamp();
 	sync->run.warnings = sync->progress.warnings;
-	history_add_failure(sync->merge.schema, &sync->run, sync->error);
+	history_add_failure(sync->merge.tables.schema, &sync->run, sync->error);
 }
 
 void

@@ -20,8 +20,6 @@ typedef struct Sync
 {
 	const char *username;
 	Oid			schema;			/* of the tables */
-	Oid			programs;		/* yelp_programs */
-	Oid			runs;			/* yelp_sync_runs */
 	bool		session;		/* the lock outlives the transaction */
 	bool		locked;
 	struct Sync *outer;			/* that this one runs within; a trigger may sync */
