@@ -33,8 +33,8 @@ UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
 	$(addsuffix /lib$(lib).a,$(pkglibdir) $(libdir))))) -lm
 
 # A unit is linked with the module that it tests and with those below it
-page_modules = $(addprefix src/,program_page.c program_fields.c program_columns.c json.c json_scan.c \
-	fingerprint.c sanitize.c)
+page_modules = $(addprefix src/,program_page.c program_guess.c program_fields.c \
+	program_columns.c json.c json_scan.c fingerprint.c sanitize.c)
 test/unit/program_page_test test/unit/known_program_test: $(page_modules)
 test/unit/throttle_test: src/throttle.c
 test/unit/api_error_test: src/api_error.c src/json.c src/json_scan.c src/sanitize.c

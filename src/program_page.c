@@ -12,11 +12,10 @@
  * - Most programs are the same as last time, to the byte.  Such a one is
  *	 recognized by its fingerprint and not read at all.
  *
- * To recognize a program takes its id and its end.  Both are guessed: the end is
- * where the next program seems to begin.  A wrong guess costs time and nothing
- * else, for the fingerprint is that of a text and of the id which was read from
- * it: it proves that this very text was once read in full, was an object, and
- * had this id.
+ * To recognize a program takes its id and its end.  Both are guessed
+ * (program_guess.c).  A wrong guess costs time and nothing else, for the
+ * fingerprint is that of a text and of the id which was read from it: it proves
+ * that this very text was once read in full, was an object, and had this id.
  */
 #include "postgres.h"
 
@@ -28,34 +27,18 @@
 #include "fingerprint.h"
 #include "json.h"
 #include "program_fields.h"
+#include "program_guess.h"
 #include "sanitize.h"
 
 /* How much of another member's name a message shows, in bytes */
 #define MAX_SHOWN_NAME 64
 
 #define LIST_NAME "payment_programs"
-#define ID_NAME "program_id"
 
 /* Lists and objects around a program */
 #define PROGRAM_DEPTH 2
 
-/* What two programs of a list begin with alike: {"program_id */
-#define LIKE_BYTES 12
-
 #define MIN_PROGRAMS 64
-
-/* So many elements are guessed at a time */
-#define MAX_GUESSES 8
-
-/* What an element of the list seems to be */
-typedef struct Guess
-{
-	const char *at;				/* where it begins */
-	const char *end;			/* or NULL */
-	const char *id;				/* in the text */
-	int			length;
-	uint64		id_hash;
-} Guess;
 
 /* A page that is being read */
 typedef struct PageReader
@@ -75,10 +58,7 @@ typedef struct PageReader
 
 	/* Those that are stored */
 	const KnownPrograms *known;
-	size_t		guessable;		/* bytes that may still be searched */
-	Guess		guesses[MAX_GUESSES];	/* elements in a row */
-	int			nguesses;
-	int			next_guess;
+	Guesses		guesses;
 } PageReader;
 
 /* Takes over the message; false for the caller to return. */
@@ -163,9 +143,9 @@ read_program(PageProgram *program, const JsonToken *object, int position)
 	const char *complaint;
 	char	   *unstorable;
 
-	complaint = read_id(json_member(object, ID_NAME), &program->id);
+	complaint = read_id(json_member(object, PROGRAM_ID), &program->id);
 	if (complaint)
-		return psprintf("field \"" LIST_NAME "[%d]." ID_NAME "\" %s",
+		return psprintf("field \"" LIST_NAME "[%d]." PROGRAM_ID "\" %s",
 						position, complaint);
 	unstorable = find_unstorable(object);
 	if (unstorable)
@@ -279,113 +259,6 @@ add_element(PageReader *reader, const JsonText *element)
 	reader->page->count++;
 }
 
-/*
- * Where the first member program_id within this text begins, its name included;
- * NULL if there seems to be none.
- */
-static const char *
-guess_member(PageReader *reader, const char *at)
-{
-	static const char name[] = "\"" ID_NAME "\"";
-	size_t		left = Min((size_t) (reader->scan.end - at), reader->guessable);
-	const char *member;
-
-	if (strncmp(at + 1, name, sizeof(name) - 1) == 0)
-		return at + 1;
-	member = memmem(at, left, name, sizeof(name) - 1);
-	reader->guessable -= member ? (size_t) (member - at) : left;
-	return member;
-}
-
-/* The text of the first string that a member program_id may have. */
-static bool
-guess_id(PageReader *reader, Guess *guess)
-{
-	const char *member = guess_member(reader, guess->at);
-	const char *id;
-	const char *quote;
-
-	if (member == NULL)
-		return false;
-	id = json_skip_space(member + strlen("\"" ID_NAME "\""));
-	if (*id != ':')
-		return false;
-	id = json_skip_space(id + 1);
-	if (*id++ != '"')
-		return false;
-	quote = memchr(id, '"', Min(reader->scan.end - id, PAGE_MAX_ID_BYTES + 1));
-	if (quote == NULL)
-		return false;
-	guess->id = id;
-	guess->length = quote - id;
-	guess->id_hash = fingerprint_of_id(id, guess->length);
-	return true;
-}
-
-/*
- * The end of the object, if the next one begins alike; or NULL.  Returns where
- * the next one begins.
- */
-static const char *
-guess_end(PageReader *reader, Guess *guess)
-{
-	const char *at = guess->at;
-	size_t		left = Min((size_t) (reader->scan.end - at), reader->guessable);
-	const char *limit = at + left;
-	const char *next = at + 1;
-
-	while (limit - next >= LIKE_BYTES &&
-		   (next = memchr(next, '{', limit - next - LIKE_BYTES + 1)) != NULL)
-	{
-		const char *end = next;
-
-		if (memcmp(next++, at, LIKE_BYTES) != 0)
-			continue;
-		while (json_is_space(end[-1]) || end[-1] == ',')
-			end--;
-		reader->guessable -= end - at;
-		guess->end = end;
-		return next - 1;
-	}
-	reader->guessable -= left;
-	return NULL;
-}
-
-/*
- * Guesses some elements from this place on.  The table of the stored programs is
- * too large for the processor's cache: what it holds of these is asked for at
- * once, and arrives while they are looked at.
- */
-static void
-guess_elements(PageReader *reader, const char *at)
-{
-	const KnownPrograms *known = reader->known;
-
-	reader->nguesses = reader->next_guess = 0;
-	while (at && reader->nguesses < MAX_GUESSES)
-	{
-		Guess	   *guess = &reader->guesses[reader->nguesses];
-
-		memset(guess, 0, sizeof(Guess));
-		guess->at = at;
-		if (!guess_id(reader, guess))
-			return;
-		known->prefetch(known->arg, guess->id_hash);
-		at = guess_end(reader, guess);
-		reader->nguesses++;
-	}
-}
-
-/* The guess about the object at this place, or NULL. */
-static const Guess *
-guess_at(PageReader *reader, const char *at)
-{
-	if (reader->next_guess == reader->nguesses ||
-		reader->guesses[reader->next_guess].at != at)
-		guess_elements(reader, at);
-	return reader->nguesses > 0 ? &reader->guesses[reader->next_guess++] : NULL;
-}
-
 /* Is this the text of the program as it is stored?  Then it is added. */
 static bool
 add_stored(PageReader *reader, const Guess *guess, const char *end)
@@ -410,7 +283,7 @@ read_element(PageReader *reader, const char *at)
 {
 	bool		too_many = reader->position >= PAGE_MAX_TOTAL;
 	const Guess *guess = reader->known && *at == '{' && !too_many ?
-		guess_at(reader, at) : NULL;
+		guess_at(&reader->guesses, at) : NULL;
 	JsonText	element = {.text = at};
 	const char *end;
 
@@ -651,11 +524,12 @@ bool
 program_page_read(ProgramPage *page, const char *text, size_t length,
 				  const KnownPrograms *known, PageError *problem)
 {
-	PageReader	reader = {.page = page,.known = known,.guessable = 2 * length};
+	PageReader	reader = {.page = page,.known = known};
 	bool		success;
 
 	memset(page, 0, sizeof(ProgramPage));
 	memset(problem, 0, sizeof(PageError));
+	guess_init(&reader.guesses, known, text, length);
 	initStringInfo(&reader.frame);
 	success = read_page(&reader, text, length, problem);
 	json_free(&reader.tokens);
