@@ -40,6 +40,46 @@
 /* Pages asked for at once behind the total */
 #define MAX_LOOKAHEAD 64
 
+/* Positions from .. to - 1 of the listing that have not been asked for yet. */
+typedef struct ListingRange
+{
+	int64		from;
+	int64		to;
+} ListingRange;
+
+struct Listing
+{
+	ListingState state;
+
+	/* What to ask for */
+	ListingRange *ranges;
+	int			nranges;
+	int			max_ranges;
+	int64		planned;		/* all before was asked for or is a range */
+	int64		look_at;		/* where to look for the end, or -1 */
+	int64		looked_at;		/* where that was, or is to be, or 0 */
+	int64		look_end;		/* up to where to look for it */
+	int			lookahead;		/* pages to ask for in the next look */
+	int			outstanding;	/* pages asked for and not yet answered */
+	int			postponed;		/* pages of which it is yet to be decided */
+
+	/* Where the listing ends */
+	int64		closed_at;		/* a look from here brought nothing new, or -1 */
+	int64		repeat_at;		/* a page behind last_end that only repeats
+								 * programs, or -1 */
+	int64		short_end;		/* behind the last page that was short, or -1 */
+	int			short_count;	/* programs on it */
+	int64		short_limit;	/* that it might have, says the API, or -1 */
+	int			nshort;			/* pages that were short */
+	bool		strict;			/* a short page does not show the end */
+	int64		expected;		/* where it ended last time, or 0 */
+	int			max_count;		/* programs on the longest page */
+	int			last_short;		/* programs on the latest short page */
+	int			empty_tail;		/* pages behind last_end without programs */
+	int64		first_empty;	/* offset of the first empty page behind the
+								 * programs known then, or -1 */
+};
+
 static void
 add_range(Listing *listing, int64 from, int64 to)
 {
@@ -63,13 +103,13 @@ static void
 plan_until(Listing *listing, int64 end)
 {
 	int64		missing = end - listing->planned;
-	int64		npages = (missing + listing->stride - 1) / listing->stride;
+	int64		npages = (missing + listing->state.stride - 1) / listing->state.stride;
 
 	if (missing <= 0)
 		return;
 	add_range(listing, listing->planned,
-			  listing->planned + npages * listing->stride);
-	listing->planned += npages * listing->stride;
+			  listing->planned + npages * listing->state.stride);
+	listing->planned += npages * listing->state.stride;
 }
 
 /*
@@ -79,17 +119,18 @@ plan_until(Listing *listing, int64 end)
 static void
 look_behind(Listing *listing, int64 expected)
 {
-	if (expected == 0 || expected % listing->stride == 0 ||
+	if (expected == 0 || expected % listing->state.stride == 0 ||
 		expected == listing->looked_at)
 		return;
 	listing->look_at = listing->looked_at = expected;
 }
 
-void
-listing_init(Listing *listing, int page_size, int64 expected, bool strict)
+Listing *
+listing_create(int page_size, int64 expected, bool strict)
 {
-	memset(listing, 0, sizeof(Listing));
-	listing->stride = page_size;
+	Listing    *listing = palloc0(sizeof(Listing));
+
+	listing->state.stride = page_size;
 	listing->max_ranges = FIRST_RANGES;
 	listing->ranges = palloc(FIRST_RANGES * sizeof(ListingRange));
 	listing->closed_at = listing->repeat_at = listing->short_end =
@@ -104,6 +145,20 @@ listing_init(Listing *listing, int page_size, int64 expected, bool strict)
 	plan_until(listing, Max(expected, 1));
 	if (expected > 0 && expected % page_size == 0)
 		plan_until(listing, expected + 1);
+	return listing;
+}
+
+void
+listing_free(Listing *listing)
+{
+	pfree(listing->ranges);
+	pfree(listing);
+}
+
+const ListingState *
+listing_state(const Listing *listing)
+{
+	return &listing->state;
 }
 
 /*
@@ -126,26 +181,26 @@ has_room(const Listing *listing)
 static bool
 ends_with_short_page(const Listing *listing)
 {
-	return !listing->strict && listing->short_end == listing->last_end &&
-		listing->short_end == listing->total && listing->nshort == 1 &&
+	return !listing->strict && listing->short_end == listing->state.last_end &&
+		listing->short_end == listing->state.total && listing->nshort == 1 &&
 		listing->short_count < listing->max_count && has_room(listing);
 }
 
 bool
 listing_end_is_seen(const Listing *listing)
 {
-	if (!listing->total_known || listing->end_unknown)
+	if (!listing->state.total_known || listing->state.end_unknown)
 		return false;
 	if (ends_with_short_page(listing))
 		return true;
-	if (listing->closed_at < listing->last_end)
+	if (listing->closed_at < listing->state.last_end)
 		return false;
 	for (int i = 0; i < listing->nranges; i++)
 	{
 		const ListingRange *range = &listing->ranges[i];
 
 		if (range->from < range->to && range->from < listing->closed_at &&
-			range->to > listing->last_end)
+			range->to > listing->state.last_end)
 			return false;
 	}
 	return true;
@@ -155,7 +210,7 @@ bool
 listing_ends_before(const Listing *listing, int64 offset)
 {
 	return ends_with_short_page(listing) ||
-		(listing->closed_at >= listing->last_end && listing->closed_at <= offset);
+		(listing->closed_at >= listing->state.last_end && listing->closed_at <= offset);
 }
 
 static bool
@@ -168,13 +223,13 @@ is_pointless(const Listing *listing)
 static int64
 known_end(const Listing *listing)
 {
-	if (!listing->total_known)
+	if (!listing->state.total_known)
 		return PG_INT64_MAX;
-	if (listing->end_unknown)
-		return listing->last_end;
+	if (listing->state.end_unknown)
+		return listing->state.last_end;
 	if (is_pointless(listing))
-		return Max(listing->last_end, listing->closed_at);
-	return Max(Max(listing->total, listing->last_end), listing->closed_at);
+		return Max(listing->state.last_end, listing->closed_at);
+	return Max(Max(listing->state.total, listing->state.last_end), listing->closed_at);
 }
 
 /* Up to where to ask: a bit further as long as the end has not been seen. */
@@ -183,7 +238,7 @@ ask_end(const Listing *listing)
 {
 	int64		end = known_end(listing);
 
-	if (listing->end_unknown || is_pointless(listing) ||
+	if (listing->state.end_unknown || is_pointless(listing) ||
 		listing_end_is_seen(listing))
 		return end;
 	return Max(end, listing->look_end);
@@ -193,8 +248,8 @@ ask_end(const Listing *listing)
 static bool
 needs_look(const Listing *listing)
 {
-	return listing->total_known && listing->outstanding == 0 &&
-		listing->postponed == 0 && !listing->end_unknown && !is_pointless(listing) &&
+	return listing->state.total_known && listing->outstanding == 0 &&
+		listing->postponed == 0 && !listing->state.end_unknown && !is_pointless(listing) &&
 		!listing_end_is_seen(listing);
 }
 
@@ -224,10 +279,10 @@ first_range(Listing *listing, int64 end)
 static void
 plan_look(Listing *listing)
 {
-	listing->look_end = Max(listing->last_end, listing->total) + 1;
+	listing->look_end = Max(listing->state.last_end, listing->state.total) + 1;
 	if (first_range(listing, listing->look_end) == NULL)
 		listing->look_end = Max(listing->look_end, listing->planned + 1);
-	listing->look_end += (int64) (listing->lookahead - 1) * listing->stride;
+	listing->look_end += (int64) (listing->lookahead - 1) * listing->state.stride;
 	plan_until(listing, listing->look_end);
 	listing->lookahead = Min(listing->lookahead * 2, MAX_LOOKAHEAD);
 }
@@ -255,7 +310,7 @@ listing_next(Listing *listing, int64 *offset, int *limit)
 	if (range == NULL && listing->look_at >= 0)
 	{
 		*offset = listing->look_at;
-		*limit = listing->stride;
+		*limit = listing->state.stride;
 		listing->look_at = -1;
 		listing->outstanding++;
 		return true;
@@ -263,7 +318,7 @@ listing_next(Listing *listing, int64 *offset, int *limit)
 	if (range == NULL)
 		return false;
 	*offset = range->from;
-	*limit = listing->stride;
+	*limit = listing->state.stride;
 	if (range->to < listing->planned)
 		*limit = (int) Min(*limit, range->to - range->from);
 	range->from += *limit;
@@ -281,27 +336,27 @@ listing_abandon_page(Listing *listing, int64 offset, int limit)
 bool
 listing_is_tail(const Listing *listing, int64 offset)
 {
-	return offset > 0 && offset >= listing->last_end;
+	return offset > 0 && offset >= listing->state.last_end;
 }
 
 bool
 listing_is_behind_end(const Listing *listing, int64 offset)
 {
 	return offset > 0 && listing_end_is_seen(listing) &&
-		offset >= Max(known_end(listing), listing->last_end);
+		offset >= Max(known_end(listing), listing->state.last_end);
 }
 
 static void
 follow_total(Listing *listing, int64 total)
 {
-	bool		first = !listing->total_known;
+	bool		first = !listing->state.total_known;
 
-	if (!first && listing->total != total)
-		listing->total_moved = true;
-	listing->total = first ? total : Max(listing->total, total);
-	listing->total_known = true;
-	plan_until(listing, listing->total);
-	if (first && total > 0 && total % listing->stride == 0)
+	if (!first && listing->state.total != total)
+		listing->state.total_moved = true;
+	listing->state.total = first ? total : Max(listing->state.total, total);
+	listing->state.total_known = true;
+	plan_until(listing, listing->state.total);
+	if (first && total > 0 && total % listing->state.stride == 0)
 	{
 		listing->look_end = Max(listing->look_end, total + 1);
 		plan_until(listing, total + 1);
@@ -312,7 +367,7 @@ follow_total(Listing *listing, int64 total)
 static void
 close_at(Listing *listing, int64 offset)
 {
-	if (listing->closed_at < listing->last_end || offset < listing->closed_at)
+	if (listing->closed_at < listing->state.last_end || offset < listing->closed_at)
 		listing->closed_at = offset;
 }
 
@@ -325,12 +380,12 @@ close_at(Listing *listing, int64 offset)
 static void
 note_repeat(Listing *listing, const ListingPage *page)
 {
-	bool		second = listing->repeat_at >= listing->last_end &&
+	bool		second = listing->repeat_at >= listing->state.last_end &&
 	listing->repeat_at != page->offset;
 
 	if (second)
 		close_at(listing, Max(listing->repeat_at, page->offset));
-	else if (page->asked >= listing->stride)
+	else if (page->asked >= listing->state.stride)
 		listing->repeat_at = page->offset;
 	add_range(listing, page->offset + page->count, page->offset + page->asked);
 }
@@ -349,9 +404,9 @@ note_empty(Listing *listing, int64 offset)
 static void
 follow_stride(Listing *listing, const ListingPage *page)
 {
-	if (page->count < listing->stride &&
+	if (page->count < listing->state.stride &&
 		(page->limit == page->count || listing->last_short == page->count))
-		listing->stride = page->count;
+		listing->state.stride = page->count;
 	listing->last_short = page->count;
 }
 
@@ -395,11 +450,11 @@ note_programs(Listing *listing, const ListingPage *page)
 {
 	int64		end = page->offset + page->count;
 
-	listing->rows += page->count;
+	listing->state.rows += page->count;
 	listing->max_count = Max(listing->max_count, page->count);
-	if (page->fresh > 0 && end > listing->last_end)
+	if (page->fresh > 0 && end > listing->state.last_end)
 	{
-		listing->last_end = end;
+		listing->state.last_end = end;
 		listing->empty_tail = 0;
 	}
 	if (page->count > page->asked)
@@ -412,15 +467,15 @@ void
 listing_add_page(Listing *listing, const ListingPage *page)
 {
 	bool		nothing_new = page->fresh == 0 &&
-	page->offset >= listing->last_end;
+	page->offset >= listing->state.last_end;
 
 	listing->outstanding--;
-	listing->pages += !nothing_new || page->offset == 0;
-	if (!listing->total_known && page->limit < 0 &&
+	listing->state.pages += !nothing_new || page->offset == 0;
+	if (!listing->state.total_known && page->limit < 0 &&
 		page->total != listing->expected)
 		look_behind(listing, page->total);
 	follow_total(listing, page->total);
-	if (page->count == 0 && page->asked >= listing->stride)
+	if (page->count == 0 && page->asked >= listing->state.stride)
 		note_empty(listing, page->offset);
 	if (nothing_new)
 	{
@@ -465,13 +520,23 @@ listing_refuse_page(Listing *listing, int64 offset)
 void
 listing_lose_end(Listing *listing)
 {
-	listing->end_unknown = true;
+	listing->state.end_unknown = true;
 }
 
 void
 listing_fail_page(Listing *listing)
 {
-	listing->failed++;
+	listing->state.failed++;
+}
+
+int64
+listing_pages_expected(const Listing *listing)
+{
+	const ListingState *state = &listing->state;
+	int64		programs = Max(Max(state->total, state->last_end), 1);
+
+	return Max((programs + state->stride - 1) / state->stride,
+			   state->pages + state->failed);
 }
 
 int64
@@ -486,8 +551,8 @@ listing_pages_left(const Listing *listing)
 
 		range.to = Min(range.to, end);
 		if (range.from < range.to)
-			pages += (range.to - range.from + listing->stride - 1) /
-				listing->stride;
+			pages += (range.to - range.from + listing->state.stride - 1) /
+				listing->state.stride;
 	}
 	if (pages == 0 && needs_look(listing))
 		pages = 1;
@@ -497,6 +562,6 @@ listing_pages_left(const Listing *listing)
 int64
 listing_gap(const Listing *listing)
 {
-	return listing->first_empty >= 0 && listing->first_empty < listing->last_end ?
+	return listing->first_empty >= 0 && listing->first_empty < listing->state.last_end ?
 		listing->first_empty : -1;
 }

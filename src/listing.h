@@ -9,57 +9,25 @@
 #ifndef YELP_SYNC_LISTING_H
 #define YELP_SYNC_LISTING_H
 
-/* Positions from .. to - 1 of the listing that have not been asked for yet. */
-typedef struct ListingRange
-{
-	int64		from;
-	int64		to;
-} ListingRange;
+typedef struct Listing Listing;
 
-/* Callers use the functions below; nothing in here is theirs to change. */
-typedef struct Listing
+/* What is known so far, for callers to look at. */
+typedef struct ListingState
 {
-	/* What to ask for */
 	int			stride;			/* programs to ask for per page */
-	ListingRange *ranges;
-	int			nranges;
-	int			max_ranges;
-	int64		planned;		/* all before was asked for or is a range */
-	int64		look_at;		/* where to look for the end, or -1 */
-	int64		looked_at;		/* where that was, or is to be, or 0 */
-	int64		look_end;		/* up to where to look for it */
-	int			lookahead;		/* pages to ask for in the next look */
-	int			outstanding;	/* pages asked for and not yet answered */
-	int			postponed;		/* pages of which it is yet to be decided */
 
 	/* The totals that the pages report */
 	bool		total_known;
 	int64		total;			/* the largest of them */
 	bool		total_moved;	/* they differ */
 
-	/* Where the listing ends */
-	int64		last_end;		/* behind the last program that was new */
-	int64		closed_at;		/* a look from here brought nothing new, or -1 */
-	int64		repeat_at;		/* a page behind last_end that only repeats
-								 * programs, or -1 */
-	int64		short_end;		/* behind the last page that was short, or -1 */
-	int			short_count;	/* programs on it */
-	int64		short_limit;	/* that it might have, says the API, or -1 */
-	int			nshort;			/* pages that were short */
-	bool		strict;			/* a short page does not show the end */
-	int64		expected;		/* where it ended last time, or 0 */
-	int			max_count;		/* programs on the longest page */
-	int			last_short;		/* programs on the latest short page */
-	int			empty_tail;		/* pages behind last_end without programs */
-	int64		first_empty;	/* offset of the first empty page behind the
-								 * programs known then, or -1 */
-	bool		end_unknown;	/* what lies behind last_end cannot be had */
-	int			failed;			/* pages that could not be had and are skipped */
-
 	/* What arrived */
 	int64		pages;
 	int64		rows;
-} Listing;
+	int64		last_end;		/* behind the last program that was new */
+	bool		end_unknown;	/* what lies behind last_end cannot be had */
+	int64		failed;			/* pages that could not be had and are skipped */
+} ListingState;
 
 /* What a page reports and holds. */
 typedef struct ListingPage
@@ -77,8 +45,12 @@ typedef struct ListingPage
  * for unknown: at least the first page is asked for.  A strict one does not take
  * a short page for the end, but looks behind it.
  */
-extern void listing_init(Listing *listing, int page_size, int64 expected,
-						 bool strict);
+extern Listing *listing_create(int page_size, int64 expected, bool strict);
+
+extern void listing_free(Listing *listing);
+
+/* Valid as long as the listing, and changed by the functions below. */
+extern const ListingState *listing_state(const Listing *listing);
 
 /*
  * The next page to ask for; false when there is none, for now.  Each page that
@@ -112,6 +84,9 @@ extern void listing_lose_end(Listing *listing);
 
 /* The page cannot be had and is skipped. */
 extern void listing_fail_page(Listing *listing);
+
+/* Pages with programs on them, by what is known now; a look behind the last is none. */
+extern int64 listing_pages_expected(const Listing *listing);
 
 /* Pages that are still to be asked for, by what is known now. */
 extern int64 listing_pages_left(const Listing *listing);

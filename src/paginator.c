@@ -2,9 +2,10 @@
  * paginator.c
  *	  All pages of an account's listing, once.
  *
- * As many pages as are expected go out together, page 0 among them; each page
- * reports the total, and what that adds is asked for as well.  Each page is read as soon as it has come, its programs
- * are added to the rows, and its text is freed.
+ * As many pages as are expected are requested together, page 0 among them; each
+ * page reports the total, and what that adds is requested as well.  Each page is
+ * read as soon as it has arrived, its programs are added to the rows, and its
+ * text is freed.
  *
  * A page occupies a slot from its first attempt to its last.  A failed attempt
  * that may be repeated waits in its slot, for its own backoff and for whatever
@@ -24,11 +25,11 @@
 #include "utils/memutils.h"
 
 #include "clock.h"
-#include "echo.h"
 #include "fetch_error.h"
 #include "http.h"
 #include "listing.h"
 #include "program_page.h"
+#include "reading.h"
 #include "sanitize.h"
 #include "server_encoding.h"
 #include "slots.h"
@@ -62,17 +63,14 @@ struct Paginator
 	Progress   *progress;
 
 	/* Which page is asked for when */
-	Listing		listing;
+	Listing    *listing;
 	Throttle	throttle;
 	Slots		slots;
 	bool		total_told;
 	Postponed  *postponed;		/* by offset */
 
 	/* What came */
-	int64		unusable;		/* programs in this reading */
-	const char *first_unusable; /* what is wrong with the first of them */
-	Echo		echo;			/* of the offset */
-	const char *mismatch;		/* what a page shows that was not asked for */
+	ReadingNotes notes;
 	int64		arrived;		/* pages in all readings */
 	HttpClient *http;
 	Staging    *staging;
@@ -112,7 +110,7 @@ next_page(Paginator *paginator, int64 now)
 	if (slot)
 		return slot;
 	slot = slots_find(&paginator->slots, SLOT_IDLE, now);
-	if (slot == NULL || !listing_next(&paginator->listing, &slot->offset, &slot->limit))
+	if (slot == NULL || !listing_next(paginator->listing, &slot->offset, &slot->limit))
 		return NULL;
 	slots_begin(slot);
 	return slot;
@@ -140,7 +138,7 @@ static bool
 is_done(const Paginator *paginator)
 {
 	return slots_used(&paginator->slots) == 0 &&
-		listing_pages_left(&paginator->listing) == 0;
+		listing_pages_left(paginator->listing) == 0;
 }
 
 /* When there will be something to do even if nothing arrives. */
@@ -153,7 +151,7 @@ next_deadline(const Paginator *paginator)
 							   slots_deadline(slots, next_start));
 
 	if (slots_used(slots) < slots->count &&
-		listing_pages_left(&paginator->listing) > 0)
+		listing_pages_left(paginator->listing) > 0)
 		deadline = Min(deadline, next_start);
 	return deadline;
 }
@@ -163,7 +161,7 @@ next_deadline(const Paginator *paginator)
 static void
 abandon_page(Paginator *paginator, Slot *slot)
 {
-	listing_abandon_page(&paginator->listing, slot->offset, slot->limit);
+	listing_abandon_page(paginator->listing, slot->offset, slot->limit);
 	slots_free(slot);
 }
 
@@ -171,14 +169,14 @@ abandon_page(Paginator *paginator, Slot *slot)
 static void
 settle_slots(Paginator *paginator)
 {
-	if (!listing_end_is_seen(&paginator->listing))
+	if (!listing_end_is_seen(paginator->listing))
 		return;
 	for (int i = 0; i < paginator->slots.count; i++)
 	{
 		Slot	   *slot = &paginator->slots.slots[i];
 
 		if (slot->state == SLOT_IDLE ||
-			!listing_is_behind_end(&paginator->listing, slot->offset))
+			!listing_is_behind_end(paginator->listing, slot->offset))
 			continue;
 		if (slot->state == SLOT_IN_FLIGHT)
 		{
@@ -189,55 +187,16 @@ settle_slots(Paginator *paginator)
 	}
 }
 
-/* Pages with programs on them, by what is known; a look behind the last is none. */
-static int64
-expected_pages(const Paginator *paginator)
-{
-	const Listing *listing = &paginator->listing;
-	int64		programs = Max(Max(listing->total, listing->last_end), 1);
-
-	return Max((programs + listing->stride - 1) / listing->stride,
-			   listing->pages + listing->failed);
-}
-
 static void
 tell_total(Paginator *paginator)
 {
+	const ListingState *listing = listing_state(paginator->listing);
+
 	if (paginator->total_told)
 		return;
 	paginator->total_told = true;
-	progress_total(paginator->progress, paginator->listing.total,
-				   expected_pages(paginator), paginator->listing.stride);
-}
-
-/* Notes the first page that shows programs of another status than asked for. */
-static void
-compare_status(Paginator *paginator, const Slot *slot, const ProgramPage *page)
-{
-	const char *status = paginator->account->program_status;
-
-	if (paginator->mismatch || page->status == NULL ||
-		pg_strcasecmp(page->status, status) == 0)
-		return;
-	paginator->mismatch =
-		MemoryContextStrdup(GetMemoryChunkContext(paginator),
-							psprintf("The page at offset " INT64_FORMAT
-									 " says that its program_status is \"%s\", not \"%s\".",
-									 slot->offset,
-									 text_shown(page->status, strlen(page->status), 64),
-									 status));
-}
-
-static void
-note_unusable(Paginator *paginator, const Slot *slot, const ProgramPage *page)
-{
-	if (paginator->unusable == 0)
-		paginator->first_unusable =
-			MemoryContextStrdup(GetMemoryChunkContext(paginator),
-								psprintf("On the page at offset " INT64_FORMAT ", %s.",
-										 slot->offset,
-										 fetch_error_text(page->skip_reason)));
-	paginator->unusable += page->skipped;
+	progress_total(paginator->progress, listing->total,
+				   listing_pages_expected(paginator->listing), listing->stride);
 }
 
 /* A listing that does not end would keep us for ever. */
@@ -248,22 +207,6 @@ reject_endless(const Paginator *paginator)
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			 errmsg("listing of account \"%s\" does not end after %d programs",
 					paginator->account->username, PAGE_MAX_TOTAL)));
-}
-
-/* A page without programs is nobody else's, whatever it says of itself. */
-static void
-note_echo(Paginator *paginator, const Slot *slot, const ProgramPage *page)
-{
-	EchoPage	echo = {
-		.offset = slot->offset,
-		.limit = slot->limit,
-		.count = page->count,
-		.echoed_offset = page->offset,
-		.echoed_limit = page->limit,
-	};
-
-	if (page->count > 0)
-		echo_add(&paginator->echo, &echo);
 }
 
 /* Leaves out the programs with characters that the server's encoding lacks. */
@@ -298,18 +241,15 @@ take_page(Paginator *paginator, Slot *slot, ProgramPage *page)
 	};
 
 	leave_out_foreign(page);
-	compare_status(paginator, slot, page);
+	reading_add_page(&paginator->notes, slot->offset, slot->limit, page);
 	seen.fresh = staging_add_page(paginator->staging, page, slot->offset,
 								  paginator->account->username);
-	if (page->skipped > 0)
-		note_unusable(paginator, slot, page);
 	/* Nobody knows them again: believe that they are new before the total */
 	if (slot->offset < page->total)
 		seen.fresh += page->skipped;
-	note_echo(paginator, slot, page);
 	slots_free(slot);
-	listing_add_page(&paginator->listing, &seen);
-	if (paginator->listing.rows > PAGE_MAX_TOTAL)
+	listing_add_page(paginator->listing, &seen);
+	if (listing_state(paginator->listing)->rows > PAGE_MAX_TOTAL)
 		reject_endless(paginator);
 	settle_slots(paginator);
 	throttle_succeeded(&paginator->throttle, clock_us(), slot->tries.sent_at,
@@ -345,7 +285,7 @@ skip_page(Paginator *paginator, const Slot *slot, const FetchError *error)
 		progress_warning(error->sqlstate, fetch_error_message(error, &place),
 						 fetch_error_detail(error, &place),
 						 "The page is skipped, and nothing is deleted, because of the server's option partial.");
-	listing_fail_page(&paginator->listing);
+	listing_fail_page(paginator->listing);
 }
 
 /* Keeps the page and its error until all others have been answered. */
@@ -359,7 +299,7 @@ postpone_page(Paginator *paginator, const Slot *slot, const FetchError *error,
 
 	page->slot = *slot;
 	page->status = status;
-	page->early = !paginator->listing.total_known;
+	page->early = !listing_state(paginator->listing)->total_known;
 	page->error = *error;
 	page->error.message = pstrdup(error->message);
 	page->error.detail = error->detail ? pstrdup(error->detail) : NULL;
@@ -367,7 +307,7 @@ postpone_page(Paginator *paginator, const Slot *slot, const FetchError *error,
 		at = &(*at)->next;
 	page->next = *at;
 	*at = page;
-	listing_postpone_page(&paginator->listing, slot->offset);
+	listing_postpone_page(paginator->listing, slot->offset);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -376,12 +316,12 @@ static void
 fail_page(Paginator *paginator, Slot *slot, const FetchError *error, int status)
 {
 	if (error->kind != FETCH_ERROR_FATAL &&
-		listing_is_tail(&paginator->listing, slot->offset))
+		listing_is_tail(paginator->listing, slot->offset))
 		postpone_page(paginator, slot, error, status);
 	else
 	{
 		skip_page(paginator, slot, error);
-		listing_postpone_page(&paginator->listing, slot->offset);
+		listing_postpone_page(paginator->listing, slot->offset);
 	}
 	slots_free(slot);
 	settle_slots(paginator);
@@ -401,7 +341,8 @@ is_refusal(int status)
 static bool
 may_be_nothing(const Paginator *paginator, const Postponed *page)
 {
-	return page->slot.offset >= paginator->listing.total || page->status >= 500;
+	return page->slot.offset >= listing_state(paginator->listing)->total ||
+		page->status >= 500;
 }
 
 static void
@@ -413,7 +354,7 @@ lose_end(Paginator *paginator, const Postponed *page)
 					 fetch_error_message(&page->error, &place),
 					 fetch_error_detail(&page->error, &place),
 					 "It may be behind the last program: what arrived is stored, and nothing is deleted.");
-	listing_lose_end(&paginator->listing);
+	listing_lose_end(paginator->listing);
 }
 
 /*
@@ -426,16 +367,16 @@ settle_postponed(Paginator *paginator)
 	Postponed  *page = paginator->postponed;
 
 	paginator->postponed = NULL;
-	listing_settle(&paginator->listing);
+	listing_settle(paginator->listing);
 	for (; page; page = page->next)
 	{
-		Listing    *listing = &paginator->listing;
+		Listing    *listing = paginator->listing;
 
 		if (!listing_is_tail(listing, page->slot.offset) && page->early)
 			listing_ask_again(listing, page->slot.offset, page->slot.limit);
 		else if (!listing_is_tail(listing, page->slot.offset))
 			skip_page(paginator, &page->slot, &page->error);
-		else if (listing->end_unknown ||
+		else if (listing_state(listing)->end_unknown ||
 				 listing_ends_before(listing, page->slot.offset))
 			continue;
 		else if (is_refusal(page->status))
@@ -511,10 +452,10 @@ take_response(Paginator *paginator, const HttpResponse *response)
 static ProgressPages
 pages_so_far(const Paginator *paginator)
 {
-	const Listing *listing = &paginator->listing;
+	const ListingState *listing = listing_state(paginator->listing);
 	ProgressPages pages = {
 		.completed = listing->pages,
-		.total = paginator->total_told ? expected_pages(paginator) : 0,
+		.total = paginator->total_told ? listing_pages_expected(paginator->listing) : 0,
 		.programs = listing->rows,
 		.retries = paginator->counts.retries,
 		.in_flight = paginator->slots.in_flight,
@@ -558,51 +499,15 @@ is_read(Paginator *paginator)
 	return is_done(paginator);
 }
 
-static char *
-describe_echo(const Echo *echo)
-{
-	return psprintf("The page at offset " INT64_FORMAT
-					" says that it is the one at offset " INT64_FORMAT ".",
-					echo->asked, echo->echoed);
-}
-
-static Reading
-reading_of(const Paginator *paginator)
-{
-	const Listing *listing = &paginator->listing;
-	EchoVerdict echo = echo_verdict(&paginator->echo,
-									paginator->staging->set.count);
-	Reading		reading = {
-		.total = listing->total,
-		.pages = listing->pages,
-		.failed_pages = listing->failed,
-		.skipped = paginator->unusable,
-		.skip_reason = paginator->first_unusable,
-		.total_moved = listing->total_moved,
-		.end_seen = listing_end_is_seen(listing),
-		.gap = listing_gap(listing),
-		.mismatch = paginator->mismatch,
-	};
-
-	if (echo != ECHO_FITS && reading.mismatch == NULL)
-	{
-		reading.mismatch = describe_echo(&paginator->echo);
-		reading.turns_back = echo == ECHO_TURNS_BACK;
-	}
-	return reading;
-}
-
 Reading
 paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 {
 	HttpResponse response;
+	Reading		reading;
 
-	listing_init(&paginator->listing, paginator->account->page_size, expected,
-				 strict);
-	echo_init(&paginator->echo);
-	paginator->mismatch = NULL;
-	paginator->first_unusable = NULL;
-	paginator->unusable = 0;
+	paginator->listing = listing_create(paginator->account->page_size, expected, strict);
+	reading_begin(&paginator->notes, paginator->account->program_status,
+				  GetMemoryChunkContext(paginator));
 	paginator->skipped = 0;
 	paginator->http = http_open(&paginator->settings);
 	while (!is_read(paginator))
@@ -621,7 +526,10 @@ paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 	paginator->counts.received_bytes += http_received_bytes(paginator->http);
 	http_close(paginator->http);
 	warn_skipped(paginator);
-	return reading_of(paginator);
+	reading = reading_end(&paginator->notes, paginator->listing,
+						  paginator->staging->set.count);
+	listing_free(paginator->listing);
+	return reading;
 }
 
 /* ---- one sync's pages ---- */

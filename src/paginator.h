@@ -6,9 +6,10 @@
 #define YELP_SYNC_PAGINATOR_H
 
 #include "account.h"
-#include "progress.h"
-#include "staging.h"
 #include "known.h"
+#include "progress.h"
+#include "reading.h"
+#include "staging.h"
 
 typedef struct Paginator Paginator;
 
@@ -18,26 +19,6 @@ typedef struct PaginatorCounts
 	int64		retries;		/* attempts that were repeated */
 	int64		received_bytes; /* of the pages, as they came */
 } PaginatorCounts;
-
-/* What one reading of the listing showed. */
-typedef struct Reading
-{
-	int64		total;			/* of programs, as the API reports it */
-	int64		pages;			/* that arrived */
-	int64		failed_pages;	/* that were skipped */
-	int64		skipped;		/* programs that cannot be stored */
-	const char *skip_reason;	/* of the first of them, as a sentence; or
-								 * NULL */
-
-	/* Whether it shows everything that is listed */
-	bool		end_seen;
-	bool		total_moved;	/* pages reported different totals */
-	int64		gap;			/* offset of a page without programs before
-								 * others, or -1 */
-	const char *mismatch;		/* how a page did not answer what was asked,
-								 * as a sentence; or NULL */
-	bool		turns_back;		/* only pages behind the last program did so */
-} Reading;
 
 /*
  * Makes ready to fetch pages, in the current memory context; the programs on
@@ -53,8 +34,8 @@ extern Paginator *paginator_create(const Account *account, const Known *known,
  * wrong one costs requests and nothing else.  A strict reading looks behind the
  * last program even where a short page seems to be the end.
  *
- * Raises the errors of fetch_error.c and
- * what CHECK_FOR_INTERRUPTS raises; nothing is left behind then.
+ * Raises the errors of fetch_error.c and what CHECK_FOR_INTERRUPTS raises;
+ * nothing is left behind then.
  */
 extern Reading paginator_fetch(Paginator *paginator, int64 expected,
 							   bool strict);

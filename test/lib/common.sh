@@ -176,16 +176,16 @@ install_missing() {
 
 # Runs a command as the unprivileged user, in an environment that leads
 # nowhere but to the private copy: a client that names no server finds none.
-# What single tests may be told (YELP_SYNC_TEST_SEED, say) is passed on.
+# What tests read from the environment (YELP_SYNC_TEST_SEED, say) is passed on.
 as_user() {
-	local switch=() told=() name
+	local switch=() settings=() name
 	[ "$(id -u)" -ne 0 ] || switch=(runuser -u "$user" --)
-	for name in "${!YELP_SYNC_TEST_@}"; do
-		told+=("$name=${!name}")
+	for name in "${!YELP_SYNC_TEST_@}" "${!PG_TEST_TIMEOUT_@}"; do
+		settings+=("$name=${!name}")
 	done
 	(cd "$work" && exec "${switch[@]}" env -i HOME="$work" LANG=C.UTF-8 \
 		PATH="$bindir:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
-		TMPDIR="$work/tmp" PGHOST="$work/tmp" "${told[@]}" "$@")
+		TMPDIR="$work/tmp" PGHOST="$work/tmp" "${settings[@]}" "$@")
 }
 
 # make in the copy of the tree

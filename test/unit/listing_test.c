@@ -59,7 +59,7 @@ typedef struct Request
 typedef struct Run
 {
 	Api		   *api;
-	Listing		listing;
+	Listing    *listing;
 	Request		requests[MAX_IN_FLIGHT * 8];
 	int			nrequests;
 	int			sent;
@@ -93,7 +93,7 @@ send_some(Run *run)
 
 	while (count_in_flight(run) < MAX_IN_FLIGHT &&
 		   run->nrequests < (int) lengthof(run->requests) &&
-		   listing_next(&run->listing, &request->offset, &request->limit))
+		   listing_next(run->listing, &request->offset, &request->limit))
 	{
 		request->postponed = false;
 		run->sent++;
@@ -115,9 +115,9 @@ abandon_behind_end(Run *run)
 		Request    *request = &run->requests[i];
 
 		if (!request->postponed &&
-			listing_is_behind_end(&run->listing, request->offset))
+			listing_is_behind_end(run->listing, request->offset))
 		{
-			listing_abandon_page(&run->listing, request->offset, request->limit);
+			listing_abandon_page(run->listing, request->offset, request->limit);
 			drop(run, i);
 		}
 		else
@@ -168,7 +168,7 @@ answer(Run *run, int i)
 
 	if (request.offset == api->broken_at)
 	{
-		listing_postpone_page(&run->listing, request.offset);
+		listing_postpone_page(run->listing, request.offset);
 		run->requests[i].postponed = true;
 		return;
 	}
@@ -176,7 +176,7 @@ answer(Run *run, int i)
 	{
 		if (api->beyond == BEYOND_REFUSED || api->beyond == BEYOND_BROKEN)
 		{
-			listing_postpone_page(&run->listing, request.offset);
+			listing_postpone_page(run->listing, request.offset);
 			run->requests[i].postponed = true;
 			return;
 		}
@@ -191,7 +191,7 @@ answer(Run *run, int i)
 	page.count = to - from;
 	page.fresh = show(run, from, to);
 	drop(run, i);
-	listing_add_page(&run->listing, &page);
+	listing_add_page(run->listing, &page);
 	abandon_behind_end(run);
 }
 
@@ -199,7 +199,7 @@ answer(Run *run, int i)
 static void
 settle(Run *run)
 {
-	Listing    *listing = &run->listing;
+	Listing    *listing = run->listing;
 
 	listing_settle(listing);
 	while (run->nrequests > 0)
@@ -216,7 +216,7 @@ settle(Run *run)
 		drop(run, first);
 		if (!listing_is_tail(listing, offset))
 			listing_fail_page(listing);
-		else if (listing->end_unknown || listing_ends_before(listing, offset))
+		else if (listing_state(listing)->end_unknown || listing_ends_before(listing, offset))
 			continue;
 		else if (offset < run->api->count)
 			listing_fail_page(listing);
@@ -232,7 +232,7 @@ read_listing(Run *run, Api *api, int page_size, int64 expected, bool strict)
 {
 	memset(run, 0, sizeof(Run));
 	run->api = api;
-	listing_init(&run->listing, page_size, expected, strict);
+	run->listing = listing_create(page_size, expected, strict);
 	for (;;)
 	{
 		int			chosen;
@@ -241,7 +241,7 @@ read_listing(Run *run, Api *api, int page_size, int64 expected, bool strict)
 		if (count_in_flight(run) == 0)
 		{
 			settle(run);
-			if (listing_pages_left(&run->listing) == 0)
+			if (listing_pages_left(run->listing) == 0)
 				break;
 			send_some(run);
 			if (run->nrequests == 0)
@@ -271,8 +271,8 @@ test_case(const char *name, Api api, int64 expected, int requests, bool end_seen
 	read_listing(&run, &api, 20, expected, false);
 	tap_is_int(run.nseen, api.count, "%s: all that is listed", name);
 	tap_is_int(run.sent, requests, "%s: requests", name);
-	tap_is_int(listing_end_is_seen(&run.listing), end_seen, "%s: the end", name);
-	tap_is_int(listing_gap(&run.listing), -1, "%s: no gap", name);
+	tap_is_int(listing_end_is_seen(run.listing), end_seen, "%s: the end", name);
+	tap_is_int(listing_gap(run.listing), -1, "%s: no gap", name);
 }
 
 static void
@@ -362,12 +362,11 @@ test_cases(void)
 static void
 test_gap(void)
 {
-	Listing		listing;
+	Listing    *listing = listing_create(20, 60, false);
 	int64		offset;
 	int			limit;
 
-	listing_init(&listing, 20, 60, false);
-	while (listing_next(&listing, &offset, &limit))
+	while (listing_next(listing, &offset, &limit))
 	{
 		ListingPage page = {
 			.offset = offset,.asked = limit,.total = 60,.limit = -1,
@@ -375,10 +374,10 @@ test_gap(void)
 			.fresh = offset == 0 || offset == 40 ? 20 : 0,
 		};
 
-		listing_add_page(&listing, &page);
+		listing_add_page(listing, &page);
 	}
-	tap_is_int(listing_gap(&listing), 20, "an empty page before others is a gap");
-	tap_ok(listing_end_is_seen(&listing), "and the end is seen all the same");
+	tap_is_int(listing_gap(listing), 20, "an empty page before others is a gap");
+	tap_ok(listing_end_is_seen(listing), "and the end is seen all the same");
 }
 
 /* An API that counts a million programs too many, and answers all pages. */
@@ -448,8 +447,8 @@ static const char *
 judge(const Run *run, const Api *api, int page_size)
 {
 	int			size = Min(page_size, api->largest);
-	bool		complete = run->listing.failed == 0 &&
-		listing_end_is_seen(&run->listing);
+	bool		complete = listing_state(run->listing)->failed == 0 &&
+		listing_end_is_seen(run->listing);
 	int			limit = 300 + 4 * (Max(api->count, api->total) / size + 2);
 	int			programs = api->count - api->again;
 
@@ -462,15 +461,15 @@ judge(const Run *run, const Api *api, int page_size)
 		return "complete, but not all there";
 	if (api->broken_at >= 0)
 		return NULL;
-	if (run->listing.failed > 0)
+	if (listing_state(run->listing)->failed > 0)
 		return "a page counts as failed";
-	if (listing_gap(&run->listing) >= 0)
+	if (listing_gap(run->listing) >= 0)
 		return "a gap where there is none";
-	if (listing_end_is_seen(&run->listing) && run->nseen < programs)
+	if (listing_end_is_seen(run->listing) && run->nseen < programs)
 		return "the end is seen before the last program";
 	if (api->beyond != BEYOND_BROKEN && run->nseen < programs)
 		return "programs are missing";
-	if (api->beyond != BEYOND_BROKEN && !listing_end_is_seen(&run->listing))
+	if (api->beyond != BEYOND_BROKEN && !listing_end_is_seen(run->listing))
 		return "the end is not seen";
 	if (run->sent > limit)
 		return "too many requests";
@@ -504,7 +503,7 @@ test_oracle(int rounds)
 			printf("# API %d: %s: %d programs, total %d, pages of %d, at most %d, beyond %d: %d seen, %d requests\n",
 				   round, why, api.count, api.total, page_size, api.largest,
 				   api.beyond, run.nseen, run.sent);
-		pfree(run.listing.ranges);
+		listing_free(run.listing);
 	}
 	tap_is_int(wrong, 0, "%d random APIs are read to their end", rounds);
 }
