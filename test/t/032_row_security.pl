@@ -165,5 +165,23 @@ is_refused('no policy to insert there', sprintf $cannot, 'yelp_sync_runs', 'INSE
 value('CREATE POLICY add ON yelp_sync_runs FOR INSERT WITH CHECK (true)');
 works('with policies there');
 
+note 'recorded changes';
+
+YelpTest::set_server($node, 'record_changes', 'on');
+value('GRANT SELECT, INSERT ON yelp_program_changes TO syncer;
+	ALTER TABLE yelp_program_changes ENABLE ROW LEVEL SECURITY');
+is_refused('no policy on yelp_program_changes', sprintf $cannot, 'yelp_program_changes', 'INSERT');
+value(q{CREATE POLICY add ON yelp_program_changes FOR INSERT WITH CHECK (username = 'acme')});
+works('with a policy there');
+is(value('SELECT count(*) FROM yelp_program_changes'), 10, 'each is recorded');
+value(q{ALTER POLICY add ON yelp_program_changes WITH CHECK (action <> 'deleted')});
+$api->mutate(remove => 1, add => 1);
+my $before = value('SELECT count(*) FROM yelp_programs');
+is(sync()->{sqlstate}, '42501', 'a policy that forbids one of them');
+is(value('SELECT count(*) FROM yelp_programs'), $before, 'nothing changed');
+value('ALTER POLICY add ON yelp_program_changes WITH CHECK (true)');
+is(sync()->{error}, undef, 'with another policy');
+YelpTest::table_is_listing($node, $api, 'acme', 'what was not recorded was not lost');
+
 $node->stop;
 done_testing();

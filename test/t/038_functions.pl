@@ -119,5 +119,20 @@ is(join(' ', sort keys %elsewhere), '', 'those that are left out are functions o
 cmp_ok($tried, '>', 6, 'the others were tried');
 
 $session->end;
+
+# The type that they return can be altered by whoever owns the extension
+foreach my $change ('ADD ATTRIBUTE more text', 'DROP ATTRIBUTE more', 'DROP ATTRIBUTE budget',
+	'ADD ATTRIBUTE budget numeric(14,2)')
+{
+	my $result = YelpTest::run($node, "ALTER TYPE yelp_sync_values $change;
+		SELECT yelp_sync_columns('{}', NULL)");    # should fail
+	my $sync = YelpTest::sync($node, 'acme');    # should fail
+
+	is($result->{sqlstate}, '42804', $change);
+	is($result->{error}, 'type yelp_sync_values has been altered', "$change: what is wrong");
+	unlike($sync->{sqlstate} // '', qr/^(XX...)?$/, "$change: a sync fails");
+}
+is($node->safe_psql('postgres', 'SELECT count(*) FROM yelp_programs'), '0', 'and stores nothing');
+
 $node->stop;
 done_testing();
