@@ -50,7 +50,7 @@ SET ROLE regress_yelp_two;
 SELECT * FROM yelp_accounts ORDER BY server, username;
 SET ROLE regress_yelp_super;
 
--- One's own mapping does not go before PUBLIC's on another server
+-- One's own mapping does not take precedence over PUBLIC's on another server
 CREATE SERVER "Three 3" FOREIGN DATA WRAPPER yelp_sync
 	OPTIONS (endpoint 'http://127.0.0.1:1/three', attempts '1');
 CREATE USER MAPPING FOR PUBLIC SERVER "Three 3" OPTIONS (username 'acme', password 'x');

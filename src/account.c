@@ -188,8 +188,8 @@ reject_untrusted(const ForeignServer *server, const char *username)
 					shown_username(username),
 					server->servername,
 					GetUserNameFromId(server->owner, false)),
-			 errdetail("Only servers of the current user, of superusers and of the extension's owner are used, because a server's owner decides where passwords are sent."),
-			 errhint("Map the account on a server of your own, or have a superuser take this one over: ALTER SERVER %s OWNER TO ...;",
+			 errdetail("Only servers owned by the current user, a superuser or the extension's owner are used, because a server's owner decides where passwords are sent."),
+			 errhint("Map the account on a server of your own, or have a superuser change the owner of this one: ALTER SERVER %s OWNER TO ...;",
 					 name)));
 }
 
@@ -250,7 +250,7 @@ reject_missing(const char *username, List *accounts)
 			 accounts ?
 			 errdetail("The accounts of this user are: %s.",
 					   describe_accounts(accounts)) :
-			 errdetail("This user has no account: no server of the foreign-data wrapper \"%s\" on which it has USAGE has a user mapping for it.",
+			 errdetail("This user has no accounts: no server of the foreign-data wrapper \"%s\" on which it has USAGE has a user mapping for it.",
 					   WRAPPER_NAME),
 			 errhint("Create one: CREATE SERVER yelp FOREIGN DATA WRAPPER %s; CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username %s, password '...');",
 					 WRAPPER_NAME, quote_literal_cstr(shown))));
@@ -269,9 +269,9 @@ reject_ambiguous(const char *username, List *matches)
 	ereport(ERROR,
 			(errcode(ERRCODE_AMBIGUOUS_PARAMETER),
 			 errmsg("account \"%s\" is mapped on several servers", username),
-			 errdetail("The servers are %s; a mapping for the user does not go before PUBLIC's on another server.",
+			 errdetail("The servers are %s.  A mapping for the user does not take precedence over one for PUBLIC on another server.",
 					   servers.data),
-			 errhint("Drop all user mappings for it but one, or revoke USAGE on the other servers.")));
+			 errhint("Drop all but one of the account's user mappings, or revoke USAGE on the other servers.")));
 }
 
 Account    *

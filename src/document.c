@@ -275,7 +275,7 @@ check_desc(TupleDesc desc)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("type yelp_sync_values has been altered"),
-				 errhint("Drop the extension and create it again: the tables stay as they are, servers and user mappings do not.")));
+				 errhint("Drop the extension and create it again; this keeps the tables, but drops servers and user mappings.")));
 }
 
 /* The function's row type; it lives as long as the query. */

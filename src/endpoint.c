@@ -87,7 +87,7 @@ static const char *
 check_text(const char *url, Authority authority)
 {
 	if (has_odd_character(url))
-		return "must not contain blanks, control characters or characters beyond ASCII";
+		return "must not contain spaces, control characters or non-ASCII characters";
 	if (strchr(url, '\\') != NULL)
 		return "must not contain a backslash";
 	if (strpbrk(url, "?#") != NULL)
@@ -187,7 +187,7 @@ reject_memory(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_OUT_OF_MEMORY),
 			 errmsg("out of memory"),
-			 errdetail("Failed while a URL was checked.")));
+			 errdetail("Failed while checking a URL.")));
 }
 
 static const char *

@@ -139,7 +139,7 @@ what_to_confirm(const Fetched *fetched, int64 surplus, FetchLacks lacks, void *a
 	if (lacks(arg, fetched))
 		return "programs seem to be gone";
 	if (exceeds > 0 && exceeds != surplus)
-		return "it does not show what it reports";
+		return "it is inconsistent";
 	return NULL;
 }
 
@@ -165,7 +165,7 @@ fetch_programs(Fetch *fetch, FetchExpected expected, FetchLacks lacks, void *arg
 
 	read_listing(fetch, expected.programs);
 	if (is_worth_another(fetched, expected.surplus, lacks, arg))
-		read_again(fetch, "it does not show what it reports");
+		read_again(fetch, "it is inconsistent");
 	while (fetched->doubt == DOUBT_NONE && !fetched->confirmed &&
 		   (why = what_to_confirm(fetched, expected.surplus, lacks, arg)) != NULL)
 	{

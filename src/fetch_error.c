@@ -17,33 +17,33 @@
 #define HINT_CREDENTIALS \
 	"Check the username and the password of the user mapping."
 #define HINT_CERTIFICATE \
-	"If the certificate is signed by an authority of your own, name it in the server's option ca_file."
+	"If the certificate was signed by a private authority, set the server option ca_file."
 #define HINT_CA_FILE \
-	"The server's option ca_file must name a file of certificates in PEM format that PostgreSQL's server can read."
+	"The server option ca_file must name a file of PEM certificates that the PostgreSQL server can read."
 #define HINT_HOST \
-	"Check the host in the server's option endpoint."
+	"Check the host in the server option endpoint."
 #define HINT_PROXY \
-	"Check the host in the server's option proxy."
+	"Check the host in the server option proxy."
 #define HINT_PROXY_USER \
 	"Check proxy_user and proxy_password of the user mapping."
 #define HINT_CONNECT \
-	"Check that the API is up, and the server's options endpoint and proxy."
+	"Check that the API is up, and check the server options endpoint and proxy."
 #define HINT_TLS \
-	"Check that the port in the server's option endpoint speaks TLS."
+	"Check that the port in the server option endpoint speaks TLS."
 #define HINT_SLOW \
-	"If the API is merely slow, raise the server's option timeout."
+	"If the API is merely slow, raise the server option timeout."
 #define HINT_ENDPOINT \
-	"Check the server's option endpoint."
+	"Check the server option endpoint."
 #define HINT_REDIRECT \
-	"Redirects are not followed: the server's option endpoint must name the API itself."
+	"Redirects are not followed: the server option endpoint must name the API itself."
 #define HINT_RATE \
 	"Sync again later, or with a lower concurrency; max_retry_after bounds how long a sync waits."
 #define HINT_DOWN \
 	"The API is overloaded or down: sync again later."
 #define HINT_BYTES \
-	"Lower the server's option page_size, or raise max_page_bytes."
+	"Lower the server option page_size, or raise max_page_bytes."
 #define HINT_FILES \
-	"Lower the server's option concurrency, or raise the setting max_files_per_process."
+	"Lower the server option concurrency, or raise max_files_per_process."
 
 /* Of a body that is no page, so much is shown. */
 #define MAX_EXCERPT_BYTES 80
@@ -166,27 +166,27 @@ static const Transport transports[] = {
 	},
 	[HTTP_BAD_CA_FILE] = {
 		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-		"could not use the certificate authorities", true, HINT_CA_FILE
+		"could not load the CA certificates", true, HINT_CA_FILE
 	},
 	[HTTP_UNTRUSTED] = {
 		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-		"API's certificate is not trusted", true, HINT_CERTIFICATE
+		"API certificate is not trusted", true, HINT_CERTIFICATE
 	},
 	[HTTP_WRONG_HOST] = {
 		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-		"API's certificate is for another host", true, HINT_HOST
+		"API certificate is for another host", true, HINT_HOST
 	},
 	[HTTP_UNTRUSTED_PROXY] = {
 		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-		"proxy's certificate is not trusted", true, HINT_CERTIFICATE
+		"proxy certificate is not trusted", true, HINT_CERTIFICATE
 	},
 	[HTTP_WRONG_PROXY] = {
 		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-		"proxy's certificate is for another host", true, HINT_PROXY
+		"proxy certificate is for another host", true, HINT_PROXY
 	},
 	[HTTP_DENIED_BY_PROXY] = {
 		FETCH_ERROR_FATAL, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-		"proxy refused the credentials", true, HINT_PROXY_USER
+		"proxy rejected the credentials", true, HINT_PROXY_USER
 	},
 	[HTTP_BROKEN] = {
 		FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE,
@@ -202,7 +202,7 @@ static const Transport transports[] = {
 	},
 	[HTTP_NO_ROOM] = {
 		FETCH_ERROR_RETRY, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-		"response has a header that is too large, or there is no memory for it", false, NULL
+		"response header is too large, or memory ran out", false, NULL
 	},
 	[HTTP_BAD_CODING] = {
 		FETCH_ERROR_FINAL, ERRCODE_CONNECTION_FAILURE,
@@ -210,11 +210,11 @@ static const Transport transports[] = {
 	},
 	[HTTP_UNDECODABLE] = {
 		FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE,
-		"response body cannot be decoded", true, NULL
+		"could not decode the response body", true, NULL
 	},
 	[HTTP_NO_SOCKET] = {
 		FETCH_ERROR_NO_SOCKET, ERRCODE_INSUFFICIENT_RESOURCES,
-		"server has no file descriptor to spare", false, HINT_FILES
+		"out of file descriptors", false, HINT_FILES
 	},
 	[HTTP_NO_BUFFER] = {
 		FETCH_ERROR_NO_BUFFER, ERRCODE_INSUFFICIENT_RESOURCES,
@@ -290,7 +290,7 @@ describe_denial(FetchError *error, bool accepted_before)
 	}
 	error->kind = FETCH_ERROR_DENIED;
 	error->sqlstate = ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
-	error->message = "API refused the credentials";
+	error->message = "API rejected the credentials";
 	error->hint = HINT_CREDENTIALS;
 }
 
@@ -385,7 +385,7 @@ fetch_error_of_wait(FetchError *error, int64 wait, int64 max_wait)
 {
 	error->kind = FETCH_ERROR_FATAL;
 	error->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-	error->message = psprintf("API asks for a wait of %.15g s, max_retry_after is %.15g s",
+	error->message = psprintf("API asked to wait %.15g s, but max_retry_after is %.15g s",
 							  wait / 1000.0, max_wait / 1000.0);
 	error->hint = HINT_RATE;
 }

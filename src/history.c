@@ -62,8 +62,8 @@ history_next_run(Oid runs)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" has no identity column \"run_id\"",
 						get_rel_name(runs)),
-				 errdetail("The server's option record_changes needs the numbers of runs."),
-				 errhint("Make it one again: ALTER TABLE ... ALTER COLUMN run_id ADD GENERATED ALWAYS AS IDENTITY;")));
+				 errdetail("The server option record_changes requires run numbers."),
+				 errhint("Restore it: ALTER TABLE ... ALTER COLUMN run_id ADD GENERATED ALWAYS AS IDENTITY;")));
 	return nextval_internal(sequence, false);
 }
 
@@ -161,9 +161,9 @@ insert_row(const char *schema, const RunRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("could not record the sync in table %s.yelp_sync_runs", schema),
-				 errdetail("A rule on the table does something else instead of INSERT (%s).",
+				 errdetail("A rule on the table replaced the INSERT (%s).",
 						   SPI_result_code_string(result)),
-				 errhint("Drop the rule, or use a trigger.")));
+				 errhint("Drop the rule, or use a trigger instead.")));
 }
 
 void

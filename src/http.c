@@ -102,7 +102,7 @@ check_ca_file(const char *path)
 				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
 				 errmsg("ca_file \"%s\" is not a regular file of at most %d MB",
 						path, MAX_CA_BYTES / (1024 * 1024)),
-				 errhint("The server's option ca_file must name a file of certificates in PEM format.")));
+				 errhint("The server option ca_file must name a file of PEM certificates.")));
 }
 
 /* What connections may be shared for: the same route is the same text. */
@@ -122,7 +122,7 @@ http_open(const HttpSettings *settings)
 	HttpClient *client;
 
 	if (open_client)
-		elog(ERROR, "an HTTP client is open already");
+		elog(ERROR, "an HTTP client is already open");
 	if (settings->ca_file)
 		check_ca_file(settings->ca_file);
 	client = palloc0(sizeof(HttpClient));
@@ -296,7 +296,7 @@ request_of(CURL *easy)
 
 	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &request) != CURLE_OK ||
 		request == NULL)
-		elog(ERROR, "libcurl does not know whose request ended");
+		elog(ERROR, "libcurl reported an unknown request");
 	return request;
 }
 

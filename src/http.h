@@ -40,7 +40,7 @@ typedef enum HttpError
 	HTTP_NO_ROOM,				/* for a header: too long, or no memory */
 	HTTP_BAD_CODING,			/* several codings, or an unknown one */
 	HTTP_UNDECODABLE,			/* the body is not in the coding that it names */
-	HTTP_NO_SOCKET,				/* the server has no file descriptor to spare */
+	HTTP_NO_SOCKET,				/* out of file descriptors */
 	HTTP_NO_BUFFER				/* given up: too many other bodies wait */
 } HttpError;
 

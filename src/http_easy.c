@@ -23,9 +23,9 @@ http_easy_check(CURLcode code, const char *option)
 		http_pool_reject_memory();
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_ERROR),
-			 errmsg("libcurl refused to set %s: %s", option,
+			 errmsg("could not set libcurl option %s: %s", option,
 					curl_easy_strerror(code)),
-			 errdetail("It is %s.", curl_version())));
+			 errdetail("The library is %s.", curl_version())));
 }
 
 static void

@@ -48,7 +48,7 @@ http_pool_reject_memory(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_OUT_OF_MEMORY),
 			 errmsg("out of memory"),
-			 errdetail("Failed while pages were fetched from the API.")));
+			 errdetail("Failed while fetching pages from the API.")));
 }
 
 void

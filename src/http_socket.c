@@ -274,8 +274,8 @@ require_descriptor(void)
 	if (!AcquireExternalFD())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("server has no file descriptor to spare"),
-				 errhint("Raise the setting max_files_per_process.")));
+				 errmsg("out of file descriptors"),
+				 errhint("Raise max_files_per_process.")));
 	ReleaseExternalFD();
 }
 

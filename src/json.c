@@ -149,14 +149,14 @@ json_read(JsonTokens *tokens, const char *text, size_t length,
 		return NULL;
 	if (scan.ntokens > JSON_MAX_TOKENS)
 		return reject(fault, JSON_TOO_LONG,
-					  psprintf("body of more than %d values is too long",
+					  psprintf("body contains more than %d values",
 							   JSON_MAX_TOKENS));
 	value.ntokens = scan.ntokens;
 	value.odd_numbers = scan.odd_numbers;
 	json = json_tokenize(tokens, &value);
 	return json ? json :
 		reject(fault, JSON_BROKEN,
-			   pstrdup("body is not JSON: jsmn cannot split it"));
+			   pstrdup("body is not JSON: jsmn could not tokenize it"));
 }
 
 /*
@@ -284,10 +284,10 @@ json_unstorable(const JsonToken *token)
 	const JsonToken *last = token + token->size - 1;
 
 	if (holds_bad_escape(token->text, last->text + last->length))
-		return "holds \\u0000 or half a surrogate pair, which no text can hold";
+		return "contains \\u0000 or an unpaired surrogate, which text cannot contain";
 	if (token->bad_utf8)
-		return "holds invalid UTF-8";
+		return "contains invalid UTF-8";
 	if (token->odd)
-		return "holds a number that is out of range";
+		return "contains a number that is out of range";
 	return NULL;
 }

@@ -167,7 +167,7 @@ scan_list(JsonScan *scan, const char *at, char close)
 	if (scan->depth == JSON_MAX_DEPTH)
 	{
 		set_fault(scan->fault, JSON_UNFIT,
-				  psprintf("body nests deeper than %d levels",
+				  psprintf("body is nested more than %d levels deep",
 						   JSON_MAX_DEPTH));
 		return NULL;
 	}

@@ -124,14 +124,14 @@ check_username(const char *value)
 		pg_wchar	c = character_at(at, &length);
 
 		if (c == ':')
-			return "must not contain a colon, which HTTP Basic authentication cannot carry";
+			return "must not contain a colon, which HTTP Basic authentication does not allow";
 		if (is_control(c) || is_invisible(c))
 			return "must not contain control characters, line breaks or invisible characters";
 		ends_blank = is_blank(c);
 		if (at == value && ends_blank)
-			return "must not begin with a blank";
+			return "must not begin with whitespace";
 	}
-	return ends_blank ? "must not end with a blank" : NULL;
+	return ends_blank ? "must not end with whitespace" : NULL;
 }
 
 static const char *
@@ -288,8 +288,8 @@ reject_unknown(const char *name, Oid catalog)
 			 errmsg("invalid option \"%s\"",
 					text_shown(name, strlen(name), NAMEDATALEN)),
 			 valid.len ?
-			 errhint("Valid options here are: %s.", valid.data) :
-			 errhint("There are no valid options here."),
+			 errhint("Valid options in this context are: %s.", valid.data) :
+			 errhint("There are no valid options in this context."),
 			 errhidestmt(true)));
 }
 
@@ -330,8 +330,8 @@ require_file_rights(const char *option)
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied to set option \"%s\"", option),
-			 errdetail("It makes the server read a file."),
-			 errhint("Only roles with the privileges of \"pg_read_server_files\" may set it."),
+			 errdetail("The option makes the server read a file."),
+			 errhint("Only roles with privileges of the \"pg_read_server_files\" role may set this option."),
 			 errhidestmt(true)));
 }
 
@@ -387,7 +387,7 @@ parse_number(const OptionRule *rule, const char *value)
 			valid = parse_real(value, &real, GUC_UNIT_S, &hint);
 			real *= SECOND;
 			if (is_bare_number(value))
-				hint = "A bare number is seconds; milliseconds are written with their unit, as in '500ms'.";
+				hint = "A number without a unit is in seconds; milliseconds need their unit, as in '500ms'.";
 			break;
 		case OPTION_BYTES:
 			valid = parse_int(value, &integer, GUC_UNIT_BYTE, &hint);
@@ -494,14 +494,14 @@ advise(const Account *account)
 	drop_context();
 	if (account->page_size > YELP_MAX_PAGE_SIZE)
 		ereport(NOTICE,
-				(errmsg("option \"page_size\" is above %d, the most that Yelp documents",
+				(errmsg("option \"page_size\" is greater than %d, the maximum that Yelp documents",
 						YELP_MAX_PAGE_SIZE),
 				 errhidestmt(true)));
 	if (account->endpoint &&
 		account->endpoint[strlen(account->endpoint) - 1] == '/')
 		ereport(NOTICE,
-				(errmsg("option \"endpoint\" ends with a slash, which is sent as it is"),
-				 errhint("The URL of Yelp's API has none."),
+				(errmsg("option \"endpoint\" ends with a slash, which is sent as is"),
+				 errhint("The URL of Yelp's API has no trailing slash."),
 				 errhidestmt(true)));
 	error_context_stack = context;
 }

@@ -223,7 +223,7 @@ leave_out_foreign(ProgramPage *page)
 			server_encoding_has(program->document, program->length))
 			page->programs[count++] = *program;
 		else if (page->skipped++ == 0)
-			page->skip_reason = psprintf("program \"%s\" holds a character that encoding %s lacks",
+			page->skip_reason = psprintf("program \"%s\" contains a character that has no equivalent in encoding %s",
 										 program->id, GetDatabaseEncodingName());
 	}
 	page->count = count;
@@ -284,7 +284,7 @@ skip_page(Paginator *paginator, const Slot *slot, const FetchError *error)
 	if (paginator->skipped++ < MAX_SKIP_WARNINGS)
 		progress_warning(error->sqlstate, fetch_error_message(error, &place),
 						 fetch_error_detail(error, &place),
-						 "The page is skipped, and nothing is deleted, because of the server's option partial.");
+						 "The page is skipped and nothing is deleted, because the server option partial is on.");
 	listing_fail_page(paginator->listing);
 }
 
@@ -353,7 +353,7 @@ lose_end(Paginator *paginator, const Postponed *page)
 	progress_warning(page->error.sqlstate,
 					 fetch_error_message(&page->error, &place),
 					 fetch_error_detail(&page->error, &place),
-					 "It may be behind the last program: what arrived is stored, and nothing is deleted.");
+					 "The page may be past the last program; the programs that arrived are stored, and nothing is deleted.");
 	listing_lose_end(paginator->listing);
 }
 
@@ -483,7 +483,7 @@ warn_skipped(const Paginator *paginator)
 
 	if (more > 0)
 		progress_warning(ERRCODE_WARNING,
-						 psprintf(INT64_FORMAT " more page%s of account \"%s\" skipped",
+						 psprintf("skipped " INT64_FORMAT " more page%s of account \"%s\"",
 								  more, more == 1 ? "" : "s",
 								  paginator->account->username),
 						 NULL, NULL);

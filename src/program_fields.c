@@ -178,7 +178,7 @@ check_date(const JsonToken *value)
 		value->length <= (int) sizeof(date) &&
 		json_decode(value, date) == 10 &&
 		program_date(date, &year, &month, &day) ?
-		NULL : "is not a date as YYYY-MM-DD";
+		NULL : "is not a date of the form YYYY-MM-DD";
 }
 
 static const char *

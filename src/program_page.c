@@ -94,7 +94,7 @@ find_unstorable(const JsonToken *object)
 		const char *complaint = json_unstorable(name);
 
 		if (complaint && !json_is_utf8(name->text, name->length))
-			return pstrdup("the name of a field holds invalid UTF-8");
+			return pstrdup("a field name contains invalid UTF-8");
 		if (complaint)
 			return psprintf("field \"%s\" %s",
 							text_shown(name->text, name->length, MAX_SHOWN_NAME),
@@ -128,7 +128,7 @@ read_id(const JsonToken *value, char **id)
 	if (length > PAGE_MAX_ID_BYTES)
 		return too_long;
 	if (text_has_controls(decoded, length))
-		return "holds a control character";
+		return "contains a control character";
 	*id = pnstrdup(decoded, length);
 	return NULL;
 }
@@ -234,7 +234,7 @@ add_element(PageReader *reader, const JsonText *element)
 
 	if (element->ntokens > JSON_MAX_TOKENS)
 	{
-		skip_element(reader, psprintf("field \"" LIST_NAME "[%d]\" holds more than %d values",
+		skip_element(reader, psprintf("field \"" LIST_NAME "[%d]\" contains more than %d values",
 									  reader->position, JSON_MAX_TOKENS));
 		return;
 	}
@@ -421,7 +421,7 @@ read_total(ProgramPage *page, const JsonToken *value, PageError *problem)
 		return bad_field(problem, "total", "is negative");
 	if (page->total > PAGE_MAX_TOTAL)
 		return set_problem(problem, PAGE_IMPLAUSIBLE,
-						   psprintf("field \"total\" is over %d",
+						   psprintf("field \"total\" is greater than %d",
 									PAGE_MAX_TOTAL));
 	return true;
 }
@@ -471,7 +471,7 @@ read_frame(PageReader *reader, const JsonToken *frame, PageError *problem)
 
 	if (reader->bad_utf8)
 		return set_problem(problem, PAGE_NOT_JSON,
-						   pstrdup("body is not JSON: invalid UTF-8 outside of its programs"));
+						   pstrdup("body is not JSON: invalid UTF-8 outside its programs"));
 	if (!read_total(page, json_member(frame, "total"), problem))
 		return false;
 	page->limit = read_echo(json_member(frame, "limit"), 1);

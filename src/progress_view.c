@@ -125,8 +125,8 @@ require_shared_segments(void)
 	if (!COMPAT_HAS_SHARED_SEGMENTS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("yelp_sync_progress needs PostgreSQL 17 or later"),
-				 errhint("pg_stat_activity shows the sessions that sync, and each sync tells its own session how it goes.")));
+				 errmsg("yelp_sync_progress requires PostgreSQL 17 or later"),
+				 errhint("pg_stat_activity shows the sessions that are syncing, and each sync reports its progress to its own session.")));
 }
 
 List	   *

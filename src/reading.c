@@ -32,7 +32,7 @@ compare_status(ReadingNotes *notes, int64 offset, const ProgramPage *page)
 		pg_strcasecmp(page->status, notes->program_status) == 0)
 		return;
 	mismatch = psprintf("The page at offset " INT64_FORMAT
-						" says that its program_status is \"%s\", not \"%s\".",
+						" reports program_status \"%s\" instead of \"%s\".",
 						offset,
 						text_shown(page->status, strlen(page->status), MAX_SHOWN_STATUS),
 						notes->program_status);
@@ -78,7 +78,7 @@ static char *
 describe_echo(const ReadingNotes *notes)
 {
 	char	   *mismatch = psprintf("The page at offset " INT64_FORMAT
-									" says that it is the one at offset " INT64_FORMAT ".",
+									" reports offset " INT64_FORMAT ".",
 									notes->echo.asked, notes->echo.echoed);
 
 	return MemoryContextStrdup(notes->context, mismatch);

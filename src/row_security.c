@@ -75,7 +75,7 @@ allows(const RowSecurityDesc *security, char command)
 const char *
 row_security_hint(void)
 {
-	return "Create a policy for all commands on the account's rows, or let the table's owner sync, for example by a SECURITY DEFINER function.";
+	return "Create a policy for all commands on the account's rows, or let the table's owner sync, for example through a SECURITY DEFINER function.";
 }
 
 static void
@@ -88,7 +88,7 @@ require_policies(Relation table, AclMode rights)
 			continue;
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("row-level security policies of table \"%s\" do not let role \"%s\" %s",
+				 errmsg("row-level security policies on table \"%s\" do not allow role \"%s\" to %s",
 						RelationGetRelationName(table),
 						GetUserNameFromId(GetUserId(), false), commands[i].name),
 				 errhint("%s", row_security_hint())));
@@ -158,6 +158,6 @@ row_security_check_seen(Oid table, const char *username, int64 seen)
 				 errmsg("row-level security hides " INT64_FORMAT " of " INT64_FORMAT
 						" programs of account \"%s\" from role \"%s\"",
 						count - seen, count, username, GetUserNameFromId(user, false)),
-				 errdetail("A sync has to see all of them, or it would not notice what is gone."),
+				 errdetail("A sync must see all of them to tell which programs are gone."),
 				 errhint("%s", row_security_hint())));
 }

@@ -105,33 +105,33 @@ explain_doubt(const Fetched *fetched, const char **hint)
 {
 	const Reading *reading = &fetched->reading;
 
-	*hint = "What arrived was added and updated.  Sync again later.";
+	*hint = "The programs that arrived were added or updated.  Sync again later.";
 	switch (fetched->doubt)
 	{
 		case DOUBT_NONE:
 		case DOUBT_FAILED_PAGES:
 			break;
 		case DOUBT_SKIPPED:
-			*hint = "Programs that cannot be stored were skipped: until they are listed in another form, nothing is deleted.";
+			*hint = "Programs that cannot be stored were skipped; nothing is deleted as long as the API lists them in this form.";
 			return psprintf(INT64_FORMAT " program%s skipped.  %s", reading->skipped,
 							reading->skipped == 1 ? " was" : "s were",
 							reading->skip_reason);
 		case DOUBT_END:
-			return pstrdup("It was not seen where the listing ends.");
+			return pstrdup("The end of the listing was not seen.");
 		case DOUBT_MISMATCH:
 			return pstrdup(reading->mismatch);
 		case DOUBT_GAP:
 			return psprintf("The page at offset " INT64_FORMAT
 							" is empty, but later ones are not.", reading->gap);
 		case DOUBT_FEWER:
-			*hint = "What arrived was added and updated.  If the API always reports a total above what it lists, set the server's option trust_total to off.";
+			*hint = "The programs that arrived were added or updated.  If the API always reports a total above what it lists, set the server option trust_total to off.";
 			return psprintf("The API reports a total of " INT64_FORMAT
 							", but lists " INT64_FORMAT " programs in %d reading%s.",
 							reading->total, fetched->programs.count,
 							fetched->staging.pass,
 							fetched->staging.pass == 1 ? "" : "s");
 		case DOUBT_MOVING:
-			return psprintf("The listing changed while it was read, %d times in a row.",
+			return psprintf("The listing changed while it was being read, %d times in a row.",
 							fetched->staging.pass);
 	}
 	return NULL;
@@ -170,7 +170,7 @@ warn_mass_deletion(const Account *account, const Merge *merge, int64 unlisted)
 					 psprintf(INT64_FORMAT " of " INT64_FORMAT
 							  " programs of account \"%s\" are no longer listed: nothing was deleted",
 							  unlisted, merge->stored.count, account->username),
-					 psprintf("The server's option max_deleted is %g%%.",
+					 psprintf("The server option max_deleted is %g%%.",
 							  account->max_deleted),
 					 psprintf("If they really are gone, run: ALTER SERVER %s OPTIONS (%s max_deleted '100%%'); and sync again.",
 							  quote_identifier(account->server),
@@ -210,10 +210,10 @@ warn_problems(const Account *account, const Staging *staging)
 
 	if (count > 0)
 		progress_warning(ERRCODE_WARNING,
-						 psprintf(INT64_FORMAT " program%s of account \"%s\" with fields that could not be read",
+						 psprintf("could not read all fields of " INT64_FORMAT " program%s of account \"%s\"",
 								  count, count == 1 ? "" : "s", account->username),
 						 staging->first_problem,
-						 "Their columns are NULL; the column problems names them.");
+						 "Their columns are NULL; the column problems lists the fields.");
 }
 
 /* What a policy lets one see, but not update or delete, stays as it is. */
@@ -226,7 +226,7 @@ warn_kept(Merge *merge)
 	progress_warning(ERRCODE_WARNING,
 					 psprintf(INT64_FORMAT " program%s of account \"%s\" could not be changed",
 							  merge->kept, merge->kept == 1 ? "" : "s", merge->username),
-					 "Row-level security policies or triggers of yelp_programs kept what was to be updated or deleted.",
+					 "Row-level security policies or triggers on yelp_programs prevented their update or deletion.",
 					 row_security_hint());
 }
 
@@ -237,10 +237,10 @@ warn_lost_fields(const Merge *merge)
 
 	if (names)
 		progress_warning(ERRCODE_WARNING,
-						 psprintf("fields are gone from all programs of account \"%s\": %s",
+						 psprintf("fields are missing from all programs of account \"%s\": %s",
 								  merge->username, names),
-						 "Programs had them until now; their columns are NULL.",
-						 "The API may have renamed them: the column data holds the programs as they are listed.");
+						 "Programs had them at the last sync; their columns are now NULL.",
+						 "The API may have renamed them; the column data has the programs as the API returned them.");
 }
 
 /* How it went, for the LOG line and for who syncs. */
@@ -400,7 +400,7 @@ check_stored(Sync *sync)
 	if (!program_set_same_content(known_set(now), merge->stored))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("programs of account \"%s\" were changed in table %s.yelp_programs while they were fetched",
+				 errmsg("programs of account \"%s\" were changed in table %s.yelp_programs while they were being fetched",
 						sync->username, merge->tables.schema),
 				 errhint("Sync again.")));
 	known_free(now);

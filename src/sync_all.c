@@ -174,7 +174,7 @@ raise_failures(const Failures *failures, int accounts)
 					accounts == 1 ? "" : "s"),
 			 errdetail_internal("%s%s", failures->text.data,
 								more > 0 ? psprintf("\nand %d more", more) : ""),
-			 errhint("What was synced is committed.  See the columns sqlstate and error of yelp_sync_runs.")));
+			 errhint("Syncs that succeeded are committed.  See the columns sqlstate and error of yelp_sync_runs.")));
 }
 
 void

@@ -96,8 +96,8 @@ reject_untrusted(const char *table, Oid owner)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("table %s belongs to role \"%s\"", table,
 					GetUserNameFromId(owner, false)),
-			 errdetail("Only tables of the current user, of superusers, of the extension's owner and, for others than superusers, of the schema's owner are used, because a table's triggers, rules and defaults run with the rights of whoever syncs."),
-			 errhint("Look at its triggers, rules and defaults, then have a superuser take it over: ALTER TABLE %s OWNER TO ...; or rename it, and another one is created.",
+			 errdetail("Only tables owned by the current user, a superuser, the extension's owner or, unless the current user is a superuser, the schema's owner are used, because a table's triggers, rules and defaults run with the privileges of the role that syncs."),
+			 errhint("Check its triggers, rules and defaults, then have a superuser change its owner: ALTER TABLE %s OWNER TO ...; or rename it, and a new one is created.",
 					 table)));
 }
 
@@ -131,7 +131,7 @@ find_table(Oid schema, TableName table)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s is not a table", name),
-				 errhint("Rename it, and a table is created in its place.")));
+				 errhint("Rename it, and a table will be created in its place.")));
 	if (!is_trusted(owner, schema))
 		reject_untrusted(name, owner);
 	return relid;
@@ -148,9 +148,9 @@ require_create_right(Oid schema, const char *name)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("table %s does not exist, and role \"%s\" may not create it",
 					qualified(schema, name), GetUserNameFromId(GetUserId(), false)),
-			 errdetail("The role has no right to create in schema \"%s\".",
+			 errdetail("The role lacks the CREATE privilege on schema \"%s\".",
 					   get_namespace_name(schema)),
-			 errhint("Have a superuser or the schema's owner run SELECT %s(); and grant the role the rights to the tables.",
+			 errhint("Have a superuser or the schema's owner run SELECT %s(); and grant the role privileges on the tables.",
 					 qualified(schema, "yelp_sync_create_tables"))));
 }
 
@@ -167,7 +167,7 @@ call_make_tables(Oid schema, int partitions)
 							   qualified(schema, "yelp_sync_make_tables"));
 
 	if (SPI_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not make the tables: %s", SPI_result_code_string(SPI_result));
+		elog(ERROR, "could not create the tables: %s", SPI_result_code_string(SPI_result));
 }
 
 /*
@@ -214,7 +214,7 @@ tables_create(Oid schema, int partitions)
 	if (partitions > 0 && !is_missing(schema, PROGRAMS))
 		ereport(NOTICE,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("table %s already exists and is left as it is",
+				 errmsg("table %s already exists, skipping",
 						qualified(schema, rules[PROGRAMS].name))));
 	if (!complete)
 		make_tables(schema, partitions);

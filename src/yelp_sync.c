@@ -53,7 +53,7 @@ void
 _PG_init(void)
 {
 	DefineCustomEnumVariable("yelp_sync.progress",
-							 "Sets the form in which a sync tells its progress.",
+							 "Sets the format in which syncs report their progress.",
 							 NULL,
 							 &progress_format,
 							 PROGRESS_TEXT,
@@ -61,7 +61,7 @@ _PG_init(void)
 							 PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomBoolVariable("yelp_sync.log_syncs",
-							 "Logs each sync that was committed.",
+							 "Logs each committed sync.",
 							 NULL,
 							 &sync_log,
 							 true,
@@ -263,7 +263,7 @@ yelp_sync_create_tables(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("partitions must be between 1 and %d", TABLES_MAX_PARTITIONS),
-				 errhint("Without the argument yelp_programs is a plain table.")));
+				 errhint("Omit the argument to create yelp_programs as a plain table.")));
 	PreventCommandIfReadOnly("yelp_sync_create_tables()");
 	SPI_connect();
 	tables_create(get_func_namespace(fcinfo->flinfo->fn_oid), partitions);

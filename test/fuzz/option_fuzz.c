@@ -179,7 +179,7 @@ check_number(const FuzzOption *option, const char *value)
 
 	fuzz_check(number >= option->min && number <= option->max,
 			   "a number is within its bounds");
-	/* No room for more; and ".5MB" must not begin with a blank */
+	/* No room for more; and ".5MB" must not begin with whitespace */
 	if (strlen(value) > 60 || !isdigit((unsigned char) value[0]))
 		return;
 	check_same(option, psprintf(" %s", value), number);

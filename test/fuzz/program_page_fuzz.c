@@ -138,7 +138,7 @@ compare_page(const ProgramPage *page, const OraclePage *oracle)
 static bool
 is_too_deep(const PageError *problem)
 {
-	return strstr(problem->message, "nests deeper") != NULL;
+	return strstr(problem->message, "is nested more than") != NULL;
 }
 
 static void

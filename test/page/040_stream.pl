@@ -175,7 +175,7 @@ note 'errors and warnings';
 @events = $page->sync('failing')->rest;
 is(types(@events), 'start error', 'a refused account');
 is($events[-1]{sqlstate}, '28000', 'its SQLSTATE');
-like($events[-1]{message}, qr/account "failing": API refused the credentials/, 'its message');
+like($events[-1]{message}, qr/account "failing": API rejected the credentials/, 'its message');
 like($events[-1]{detail}, qr/ACCESS_DENIED/, 'its detail');
 like($events[-1]{hint}, qr/^Check the username/, 'its hint');
 @events = $page->sync("no'body\n")->rest;

@@ -146,7 +146,7 @@ is($browser->text('#changes-summary'), 'Nothing is known yet.', 'nothing is show
 sync('error');
 is(scalar($browser->texts('#problems li.error')), 1, 'one error');
 my $error = $browser->text('#problems li.error');
-like($error, qr/account "failing": API refused the credentials.*ACCESS_DENIED.*Check the username.*SQLSTATE 28000/,
+like($error, qr/account "failing": API rejected the credentials.*ACCESS_DENIED.*Check the username.*SQLSTATE 28000/,
 	'with all there is to say');
 is($browser->text('#status'), 'The sync failed.', 'it failed');
 shoot('failed', 'header');

@@ -276,7 +276,7 @@ foreach my $case (
 	{
 		is($sync->{sqlstate}, undef, "$encoding, $name: no error") or diag($sync->{stderr});
 		my ($warning) = grep { $_->{level} eq 'WARNING' } @{ $sync->{messages} };
-		like($warning->{detail}, qr/program "$culprit" holds a character that encoding $encoding lacks/,
+		like($warning->{detail}, qr/program "$culprit" contains a character that has no equivalent in encoding $encoding/,
 			"$encoding, $name: a WARNING names the program");
 		is($node->safe_psql($database, 'SELECT string_agg(program_id, $$ $$) FROM yelp_programs'),
 			'ascii', "$encoding, $name: the others are stored");
@@ -304,7 +304,7 @@ is( $node->safe_psql('sql_ascii',
 $api->set_programs('acme', @escaped);
 $sync = YelpTest::sync($node, 'acme', database => 'sql_ascii');
 is($sync->{sqlstate}, undef, 'SQL_ASCII: an escape beyond ASCII stops nothing');
-like($sync->{stderr}, qr/program "escape" holds a character that encoding SQL_ASCII lacks/,
+like($sync->{stderr}, qr/program "escape" contains a character that has no equivalent in encoding SQL_ASCII/,
 	'SQL_ASCII: the program is named');
 
 # Ids in another spelling than the server's: two programs, and the same ones again

@@ -167,7 +167,7 @@ set_server(endpoint => $api->url('wrong_host'));
 $sync = YelpTest::sync($node, 'acme');    # should fail
 is($sync->{sqlstate}, '08001', 'a certificate for another host');
 like(said($sync), qr/127\.0\.0\.1/, 'names the host');
-unlike($sync->{hint} // '', qr/authority of your own/, 'and does not advise another CA');
+unlike($sync->{hint} // '', qr/private authority/, 'and does not advise another CA');
 $counters = $api->counters;
 is($counters->{requests}, 0, 'to none of them a request was sent');
 cmp_ok($counters->{failed_handshakes}, '<=', 3, 'and none was tried again');
@@ -204,7 +204,7 @@ foreach my $status (401, 403)
 	$api->reset('counters');
 	$sync = YelpTest::sync($node, 'acme');    # should fail
 	is($sync->{sqlstate}, '28000', "$status: the SQLSTATE");
-	like($sync->{error}, qr/^could not fetch the page at offset 0 of account "acme": API refused the credentials \(attempt 1 of 3, /,
+	like($sync->{error}, qr/^could not fetch the page at offset 0 of account "acme": API rejected the credentials \(attempt 1 of 3, /,
 		"$status: the message");
 	like($sync->{detail}, qr/^The API answered with HTTP status $status, "ACCESS_DENIED": The authorization server denied the request\.  The URL was https:\S+$/,
 		"$status: the API's own words");
@@ -286,7 +286,7 @@ forget();
 set_server(proxy => 'http://127.0.0.1:' . $proxy->port);
 $sync = YelpTest::sync($node, 'acme');    # should fail
 is($sync->{sqlstate}, '28000', 'a proxy that wants credentials');
-like($sync->{error}, qr/proxy refused the credentials \(attempt 1 of 3, stage connect\)$/, 'is told from the API');
+like($sync->{error}, qr/proxy rejected the credentials \(attempt 1 of 3, stage connect\)$/, 'is told from the API');
 is($sync->{hint}, 'Check proxy_user and proxy_password of the user mapping.', 'with a hint');
 is($api->counters->{requests}, 0, 'and nothing reaches the API');
 my $many = YelpTest::run($node, join "\n",
@@ -303,8 +303,8 @@ $proxy->stop;
 
 # A proxy's own certificate; the stand-in is none, but speaks TLS
 foreach my $case (
-	[ untrusted => "proxy's certificate is not trusted", qr/ca_file/ ],
-	[ wrong_host => "proxy's certificate is for another host", qr/option proxy/ ])
+	[ untrusted => "proxy certificate is not trusted", qr/ca_file/ ],
+	[ wrong_host => "proxy certificate is for another host", qr/option proxy/ ])
 {
 	my ($name, $message, $hint) = @$case;
 	set_server(proxy => 'https://localhost:' . $api->port($name));

@@ -231,9 +231,9 @@ $api->mutate(account => 'enclosing', edit => [ [ 0, { %wrong, program_metrics =>
 $api->mutate(account => 'enclosed', edit => [ [ 0, { end_date => 'never' } ] ]);
 $sync = YelpTest::sync($node, 'enclosing');
 is($sync->{error}, undef, 'no error') or diag($sync->{stderr});
-is_deeply($sync->{warnings}, [ map { qq{1 program of account "$_" with fields that could not be read} } 'enclosed', 'enclosing' ],
+is_deeply($sync->{warnings}, [ map { qq{could not read all fields of 1 program of account "$_"} } 'enclosed', 'enclosing' ],
 	'both warn');
-is_deeply(warnings($_), [qq{1 program of account "$_" with fields that could not be read}],
+is_deeply(warnings($_), [qq{could not read all fields of 1 program of account "$_"}],
 	"each warning is in its own account's row: $_") foreach 'enclosed', 'enclosing';
 
 note 'a rule in the way';

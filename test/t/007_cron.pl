@@ -78,7 +78,7 @@ sub test_mode
 		YelpTest::table_is_listing($node, $api, $account, "$mode: its programs are there");
 	}
 	is($ended->{'yelp closed'}{status}, 'failed', "$mode: an account without a password that is right failed");
-	like($ended->{"yelp closed"}{message}, qr/account "closed": API refused the credentials/, "$mode: and its message says why");
+	like($ended->{"yelp closed"}{message}, qr/account "closed": API rejected the credentials/, "$mode: and its message says why");
 	is($ended->{all}{status}, 'failed', "$mode: all accounts, one of which fails: the job has failed");
 	like($ended->{all}{message}, qr/1 of 2 accounts.*badpass/, "$mode: and its message names the account");
 	YelpTest::table_is_listing($node, $api, 'acme', "$mode: the other one is synced");

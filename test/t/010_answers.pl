@@ -116,7 +116,7 @@ my @cases = (
 	[ 'bad chunks', '08006', qr/: connection failed /,
 		{ raw => { text => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}" } },
 		retried => 1 ],
-	[ 'no gzip', '08006', qr/: response body cannot be decoded /,
+	[ 'no gzip', '08006', qr/: could not decode the response body /,
 		body('{"total":0,"payment_programs":[]}', headers => { 'Content-Encoding' => 'gzip' }),
 		retried => 1 ],
 	[ 'gzip that breaks off', '22032', qr/body is not JSON: /,
@@ -144,10 +144,10 @@ my @cases = (
 		hint => undef ],
 	[ 'endless interim answers', '54000', qr/: response headers are larger than 256 kB /,
 		{ raw => { text => "HTTP/1.1 100 Continue\r\nX-A: b\r\n\r\n" x 20_000 } }, hint => undef ],
-	[ 'nesting 200,000 deep', 'HV021', qr/: body nests deeper than \d+ levels /,
+	[ 'nesting 200,000 deep', 'HV021', qr/: body is nested more than \d+ levels deep /,
 		field('note', '[' x 200_000 . ']' x 200_000), retried => 1 ],
-	[ 'huge total', '54000', qr/field "total" is over 10000000 /, member('total', '10000001') ],
-	[ 'total beyond bigint', '54000', qr/field "total" is over 10000000 /,
+	[ 'huge total', '54000', qr/field "total" is greater than 10000000 /, member('total', '10000001') ],
+	[ 'total beyond bigint', '54000', qr/field "total" is greater than 10000000 /,
 		member('total', '1' . '0' x 30) ],
 
 	# No page
@@ -217,24 +217,24 @@ my @skipped = (
 	[ 'id of a megabyte',
 		qr/field "payment_programs\[3\]\.program_id" is longer than 256 bytes/,
 		field('program_id', '"' . 'x' x (1 << 20) . '"') ],
-	[ 'id with a NUL', qr/field "payment_programs\[3\]\.program_id" holds \\u0000/,
+	[ 'id with a NUL', qr/field "payment_programs\[3\]\.program_id" contains \\u0000/,
 		field('program_id', '"a\u0000b"') ],
 
 	# What no text or number of PostgreSQL's can hold, in whatever member
-	[ 'invalid UTF-8', qr/field "note" holds invalid UTF-8/,
+	[ 'invalid UTF-8', qr/field "note" contains invalid UTF-8/,
 		field_bytes('note', "\"\xC3\x28\"") ],
-	[ 'surrogate in UTF-8', qr/field "note" holds invalid UTF-8/,
+	[ 'surrogate in UTF-8', qr/field "note" contains invalid UTF-8/,
 		field_bytes('note', "\"\xED\xA0\x80\"") ],
-	[ 'NUL escape', qr/field "note" holds \\u0000 or half a surrogate pair/,
+	[ 'NUL escape', qr/field "note" contains \\u0000 or an unpaired surrogate/,
 		field('note', '"a\u0000b"') ],
-	[ 'high surrogate alone', qr/field "note" holds \\u0000 or half a surrogate pair/,
+	[ 'high surrogate alone', qr/field "note" contains \\u0000 or an unpaired surrogate/,
 		field('note', '["a\ud800b"]') ],
-	[ 'low surrogate first', qr/field "program_type" holds .* half a surrogate pair/,
+	[ 'low surrogate first', qr/field "program_type" contains .* an unpaired surrogate/,
 		field('program_type', '"\udc00\ud800"') ],
-	[ 'NUL escape in a name', qr/field "note" holds \\u0000/,
+	[ 'NUL escape in a name', qr/field "note" contains \\u0000/,
 		field('note', '{"a\u0000":1}') ],
 	[ 'number of jsonb\'s that is too large',
-		qr/field "note" holds a number that is out of range/,
+		qr/field "note" contains a number that is out of range/,
 		field('note', '{"a":[1e1000000]}') ],
 
 );
@@ -353,7 +353,7 @@ sub check_answer
 foreach my $status (401, 403)
 {
 	subtest "status $status" => sub {
-		check_answer(0, '28000', qr/API refused the credentials /,
+		check_answer(0, '28000', qr/API rejected the credentials /,
 			status($status, '{"error":{"id":"ACCESS_DENIED","description":"Denied."}}'),
 			options => { concurrency => 1 },
 			detail => qr/HTTP status $status, "ACCESS_DENIED": Denied\.  The URL was /,
@@ -408,7 +408,7 @@ sub check_problem
 	my $result = sync_with($offset, $action);
 
 	is(scalar @{ $result->{warnings} }, 1, 'one WARNING');
-	like($result->{warnings}[0], qr/^1 program of account "acme" with fields that could not be read/,
+	like($result->{warnings}[0], qr/^could not read all fields of 1 program of account "acme"/,
 		'... that sums up');
 	like($session->value("SELECT array_to_string(problems, ',') FROM yelp_programs
 			WHERE program_id = '$ids[$offset + 3]'"), $field, 'the column problems');

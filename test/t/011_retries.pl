@@ -259,7 +259,7 @@ foreach my $case (
 		my $result = sync_with({ max_retry_after => $most },
 			{ match => { offset => 40 }, action => waits($status, $value) });
 		is($result->{sqlstate}, '53400', "$status, Retry-After $value over $most: an error");
-		like($result->{error}, qr/page at offset 40 .*API asks for a wait of .*max_retry_after/,
+		like($result->{error}, qr/page at offset 40 .*API asked to wait .*max_retry_after/,
 			'... that states it');
 		like($result->{error}, qr/wait of ${seconds}(000 m)? ?s\b/, '... with the time')
 		  if defined $seconds;
@@ -283,7 +283,7 @@ subtest 'the wrong password' => sub {
 	$api->config(accounts => { acme => { password => 'new' } });
 	my $result = sync_with({});
 	is($result->{sqlstate}, '28000', 'an error');
-	like($result->{error}, qr/: API refused the credentials \(attempt 1 of 3, /, 'at once');
+	like($result->{error}, qr/: API rejected the credentials \(attempt 1 of 3, /, 'at once');
 	is($api->counters->{requests}, 6, 'after one request for each page and the look behind them');
 	$api->config(accounts => { acme => { password => 's3cret' } });
 };

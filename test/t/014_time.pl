@@ -75,13 +75,13 @@ my @cases = (
 		{ endpoint => $silent_tls, timeout => '300ms' }, least => 0.6 ],
 	[ 'HTTP instead of TLS', '08001', 'connection failed', 'TLS',
 		{ endpoint => $api->url =~ s/^http:/https:/r }, detail => qr/SSL|TLS/ ],
-	[ 'a certificate for another host', '08001', q{API's certificate is for another host}, 'TLS',
+	[ 'a certificate for another host', '08001', q{API certificate is for another host}, 'TLS',
 		{ endpoint => $api->url('wrong_host'), ca_file => $api->ca_file }, final => 1 ],
-	[ 'a certificate of another authority', '08001', q{API's certificate is not trusted}, 'TLS',
+	[ 'a certificate of another authority', '08001', q{API certificate is not trusted}, 'TLS',
 		{ endpoint => $api->url('untrusted'), ca_file => $api->ca_file }, final => 1,
 		hint => qr/ca_file/ ],
 	[ 'a certificate that the system does not know', '08001',
-		q{API's certificate is not trusted}, 'TLS',
+		q{API certificate is not trusted}, 'TLS',
 		{ endpoint => $api->https_url }, final => 1, hint => qr/ca_file/ ],
 
 	# Receive

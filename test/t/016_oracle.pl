@@ -168,7 +168,7 @@ sub check_status
 {
 	my ($state, $result) = @_;
 	my ($after, $listed, $status) = ($result->{stored}, $state->listed, $result->{run}{status});
-	my @doubts = grep { !/with fields that could not be read/ } @{ $result->{warnings} };
+	my @doubts = grep { !/could not read all fields/ } @{ $result->{warnings} };
 
 	return ("$status, without a WARNING") if $status ne 'synced' && !@doubts;
 	return ("$status, though all can be proved: @doubts")
@@ -259,7 +259,7 @@ sub check_problems
 	my $most = grep { $listed->{$_}{odd} } keys %$listed;
 	my $least = grep { $listed->{$_}{odd} } map { keys %{ $result->{$_} } } qw(added updated);
 	my $twice = @{ $state->{programs} } - $state->unusable - keys %$listed;
-	my $warnings = grep { /with fields that could not be read/ } @{ $result->{warnings} };
+	my $warnings = grep { /could not read all fields/ } @{ $result->{warnings} };
 
 	return (
 		$count < $least - $twice || $count > $most + $twice

@@ -65,7 +65,7 @@ foreach my $case (sort keys %refused)
 my $offset = -s $node->logfile;
 $node->psql('postgres', "ALTER SERVER second OPTIONS (ADD page_size '41') /* $secret */");
 my $log = slurp_file($node->logfile, $offset);
-like($log, qr/NOTICE: .*option "page_size" is above 40/, 'the log has the notice');
+like($log, qr/NOTICE: .*option "page_size" is greater than 40/, 'the log has the notice');
 unlike($log, qr/\Q$secret\E/, 'and not the statement');
 
 $node->stop;

@@ -65,7 +65,7 @@ password('account07', 'wrong');
 my $result = $session->run('CALL yelp_sync_all()');
 is($result->{sqlstate}, 'HV000', 'one account of twenty fails: an error at the end');
 is($result->{error}, 'could not sync 1 of 20 accounts', 'that counts');
-like($result->{detail}, qr/\AAccount "account07": could not fetch .* API refused the credentials [^\n]*\z/,
+like($result->{detail}, qr/\AAccount "account07": could not fetch .* API rejected the credentials [^\n]*\z/,
 	'and names it');
 my @warnings = grep { $_->{level} eq 'WARNING' } @{ $result->{messages} };
 is(@warnings, 1, 'one WARNING');
@@ -77,7 +77,7 @@ is_deeply([ map { $_->{status} } @runs ], [ map { $_ eq 'account07' ? 'failed' :
 	'with its status');
 my ($failed) = grep { $_->{status} eq 'failed' } @runs;
 is($failed->{sqlstate}, '28000', 'the failure has its SQLSTATE');
-like($failed->{error}, qr/API refused the credentials/, 'its message');
+like($failed->{error}, qr/API rejected the credentials/, 'its message');
 is($failed->{server}, 'account07', 'its server');
 is($failed->{added}, undef, 'and no figures');
 cmp_ok($api->counters->{connections}, '<=', 4, 'connections are used again from account to account');
@@ -91,7 +91,7 @@ is((grep { !defined $_->{account} } @events), 0, 'json: each event names its acc
 my ($error) = grep { $_->{type} eq 'error' } @events;
 is($error->{account}, 'account07', '... an error event');
 is($error->{sqlstate}, '28000', '... with the SQLSTATE');
-like($error->{message}, qr/refused the credentials/, '... the message');
+like($error->{message}, qr/rejected the credentials/, '... the message');
 like($error->{detail}, qr/ACCESS_DENIED/, '... the detail');
 like($error->{hint}, qr/password/, '... and the hint');
 is((grep { $_->{type} eq 'complete' } @events), 19, '... the others complete');

@@ -11,7 +11,7 @@ use YelpTest;
 
 my $programs = 50;
 my ($node, $api) = YelpTest::start();
-my $cannot = 'row-level security policies of table "%s" do not let role "syncer" %s';
+my $cannot = 'row-level security policies on table "%s" do not allow role "syncer" to %s';
 my $partial = qr/could not be changed/;
 
 sub value

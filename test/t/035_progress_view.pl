@@ -17,7 +17,7 @@ if ($observer->value('SHOW server_version_num') < 170000)
 {
 	my $result = $observer->run('SELECT * FROM yelp_sync_progress');
 	is($result->{sqlstate}, '0A000', 'before PostgreSQL 17: an error');
-	is($result->{error}, 'yelp_sync_progress needs PostgreSQL 17 or later', 'that says why');
+	is($result->{error}, 'yelp_sync_progress requires PostgreSQL 17 or later', 'that says why');
 	like($result->{hint}, qr/^pg_stat_activity shows /, 'and what there is');
 	is(YelpTest::sync($node, 'acme')->{error}, undef, 'a sync does without');
 	$observer->end;

@@ -41,10 +41,10 @@ sub gone
 	my $result = YelpTest::sync($node, 'acme');
 
 	is($result->{error}, undef, "$name: works") or diag($result->{stderr});
-	return [ grep { /are gone from all programs/ } @{ $result->{warnings} } ];
+	return [ grep { /are missing from all programs/ } @{ $result->{warnings} } ];
 }
 
-my $said = 'fields are gone from all programs of account "acme": ';
+my $said = 'fields are missing from all programs of account "acme": ';
 $api->config(accounts => { acme => { count => 30 } });
 is_deeply(gone('the first sync'), [], 'and finds nothing gone');
 

@@ -118,7 +118,7 @@ bad_field(const char *text, size_t length, const char *complaint)
 static void
 bad_program(const char *text, size_t length, const char *why)
 {
-	if (strstr(why, "holds ") != NULL)
+	if (strstr(why, "contains ") != NULL)
 		skipped(text, length, psprintf("program \"%s\": %s", ID, why));
 	else
 		bad_field(text, length, why);
@@ -335,13 +335,13 @@ test_encoding(void)
 	not_json(TEXT("\0"), "NUL at byte 1");
 	not_json(TEXT("[\"\xFF\"]"), "invalid UTF-8 at byte 3");
 	skipped(TEXT(PAGE("{\"program_id\":\"a\",\"note\":[\"b\xC3\"]}")),
-			"program \"a\": field \"note\" holds invalid UTF-8");
+			"program \"a\": field \"note\" contains invalid UTF-8");
 	skipped(TEXT(PAGE("{\"program_id\":\"a\",\"n\xC3\":1}")),
-			"program \"a\": the name of a field holds invalid UTF-8");
+			"program \"a\": a field name contains invalid UTF-8");
 	skipped(TEXT(PAGE("{\"program_id\":\"a\xFF\"},{\"program_id\":\"b\"}")),
-			"field \"payment_programs[0].program_id\" holds invalid UTF-8");
+			"field \"payment_programs[0].program_id\" contains invalid UTF-8");
 	not_json(TEXT("{\"total\":1,\"x\":\"\xFF\",\"payment_programs\":[]}"),
-			 "invalid UTF-8 outside of its programs");
+			 "invalid UTF-8 outside its programs");
 	not_json(TEXT("[\"\x80\"]"), "invalid UTF-8 at byte 3");
 	not_json(TEXT("[\"\xC3\"]"), "invalid UTF-8 at byte 3");
 	not_json(TEXT("[\"a\xE2\x82"), "invalid UTF-8 at byte 4");
@@ -356,8 +356,8 @@ test_encoding(void)
 static void
 test_bad_escapes(void)
 {
-	static const char why[] = "field \"a\" holds \\u0000 or half a surrogate "
-	"pair, which no text can hold";
+	static const char why[] = "field \"a\" contains \\u0000 or an unpaired "
+	"surrogate, which text cannot contain";
 
 	bad_program(TEXT(PROGRAM(",\"a\":\"\\u0000\"")), why);
 	bad_program(TEXT(PROGRAM(",\"a\":{\"b\":[1,\"x\\u0000y\"]}")), why);
@@ -370,14 +370,14 @@ test_bad_escapes(void)
 	bad_program(TEXT(PROGRAM(",\"a\":[\"\\ud83e\",\"\\udd5e\"]")), why);
 	bad_program(TEXT(PROGRAM(",\"a\":\"\\ud83e\\udd5e\\udd5e\"")), why);
 	bad_program(TEXT(PROGRAM(",\"\\ud800\":1")),
-				"field \"\\ud800\" holds \\u0000 or half a surrogate pair, "
-				"which no text can hold");
+				"field \"\\ud800\" contains \\u0000 or an unpaired "
+				"surrogate, which text cannot contain");
 	bad_program(TEXT(PROGRAM(",\"program_type\":\"\\u0000\"")),
-				"field \"program_type\" holds \\u0000 or half a surrogate "
-				"pair, which no text can hold");
+				"field \"program_type\" contains \\u0000 or an unpaired "
+				"surrogate, which text cannot contain");
 	skipped(TEXT(PAGE("{\"program_id\":\"\\u0000\"}")),
-			"field \"payment_programs[0].program_id\" holds \\u0000 or "
-			"half a surrogate pair, which no text can hold");
+			"field \"payment_programs[0].program_id\" contains \\u0000 or "
+			"an unpaired surrogate, which text cannot contain");
 	fine(TEXT(PROGRAM(",\"a\":\"\\\\u0000 \\\\ud800\"")),
 		 "escaped backslashes before u");
 	fine(TEXT("{\"\\ud800\":\"\\u0000\",\"total\":0,\"payment_programs\":[]}"),
@@ -421,11 +421,11 @@ test_total(void)
 		{"-1", PAGE_NOT_A_PAGE, "field \"total\" is negative"},
 		{"-99999999999999999999", PAGE_NOT_A_PAGE,
 		"field \"total\" is negative"},
-		{"10000001", PAGE_IMPLAUSIBLE, "field \"total\" is over 10000000"},
+		{"10000001", PAGE_IMPLAUSIBLE, "field \"total\" is greater than 10000000"},
 		{"9223372036854775808", PAGE_IMPLAUSIBLE,
-		"field \"total\" is over 10000000"},
+		"field \"total\" is greater than 10000000"},
 		{"99999999999999999999999999", PAGE_IMPLAUSIBLE,
-		"field \"total\" is over 10000000"}
+		"field \"total\" is greater than 10000000"}
 	};
 	ProgramPage page;
 
@@ -485,9 +485,9 @@ test_program_id(void)
 	skipped(TEXT(PAGE("{\"program_id\":\"\"}")),
 			"field \"payment_programs[0].program_id\" is empty");
 	skipped(TEXT(PAGE("{\"program_id\":\"a\\u001b]0;x\"}")),
-			"field \"payment_programs[0].program_id\" holds a control character");
+			"field \"payment_programs[0].program_id\" contains a control character");
 	skipped(TEXT(PAGE("{\"program_id\":\"a\\u009b2J\"}")),
-			"field \"payment_programs[0].program_id\" holds a control character");
+			"field \"payment_programs[0].program_id\" contains a control character");
 	skipped(too_long, strlen(too_long), over);
 	skipped(far_too_long, strlen(far_too_long), over);
 
@@ -525,7 +525,7 @@ typedef struct FieldCase
 		"\"0000-01-01\"", "\"26-01-01\"", "\"2026-1-1\"", "\"2026/01/01\"", \
 		"\"2026-01-01T00:00\"", "\" 2026-01-0\"", "\"2026-01- 1\"", "\"\"", \
 		"\"infinity\"", "20260101", "true", "{}"}, \
-	"is not a date as YYYY-MM-DD"
+	"is not a date of the form YYYY-MM-DD"
 #define CENTS_CASES \
 	{"null", "0", "-0", "-5", "99999999999999", "-99999999999999"}, \
 	{"1.5", "1.25e1", "\"5\"", "true", "{}", "[1]"}, \
@@ -647,7 +647,7 @@ test_ranges(void)
 static void
 test_other_numbers(void)
 {
-	static const char why[] = "field \"a\" holds a number that is out of range";
+	static const char why[] = "field \"a\" contains a number that is out of range";
 	char	   *digits = repeated("", "7", 1001, "");
 	char	   *text;
 
@@ -699,7 +699,7 @@ test_repeated_names(void)
 	not_a_page(TEXT("{\"total\":7,\"total\":null,\"payment_programs\":[]}"),
 			   "field \"total\" is not an integer");
 	bad_program(TEXT(PROGRAM(",\"end_date\":\"2026-01-01\",\"end_date\":1")),
-				"field \"end_date\" is not a date as YYYY-MM-DD");
+				"field \"end_date\" is not a date of the form YYYY-MM-DD");
 	bad_program(TEXT(PROGRAM(",\"program_metrics\":{\"budget\":1},"
 							 "\"program_metrics\":{\"budget\":1,"
 							 "\"budget\":true}")),
@@ -722,7 +722,7 @@ test_spelled_names(void)
 		tap_is_text(page.programs[0].id, "b", "program_id is read");
 	}
 	bad_program(TEXT(PROGRAM(",\"\\u0065nd_date\":1")),
-				"field \"end_date\" is not a date as YYYY-MM-DD");
+				"field \"end_date\" is not a date of the form YYYY-MM-DD");
 	bad_program(TEXT(PROGRAM(",\"\\u0070\\u0072\\u006f\\u0067\\u0072\\u0061"
 							 "\\u006d\\u005f\\u0070\\u0061\\u0075\\u0073"
 							 "\\u0065\\u005f\\u0073\\u0074\\u0061\\u0074"
@@ -742,8 +742,8 @@ test_long_names(void)
 	char	   *text = psprintf(PROGRAM(",\"%s\":\"\\u0000\""), name);
 
 	bad_program(text, strlen(text),
-				psprintf("field \"%.63s\" holds \\u0000 or half a surrogate "
-						 "pair, which no text can hold", name));
+				psprintf("field \"%.63s\" contains \\u0000 or an unpaired "
+						 "surrogate, which text cannot contain", name));
 }
 
 static void
@@ -756,7 +756,7 @@ test_nesting(void)
 	char	   *deeper = psprintf(PROGRAM(",\"a\":[%s%s]"), open, close);
 	char	   *arrays = repeated("", "[", 200000, "");
 	char	   *objects = repeated("", "{\"a\":", 200000, "1");
-	char	   *message = psprintf("body nests deeper than %d levels",
+	char	   *message = psprintf("body is nested more than %d levels deep",
 								   JSON_MAX_DEPTH);
 
 	fine(deepest, strlen(deepest), "the deepest nesting");
@@ -791,7 +791,7 @@ test_many_values(void)
 	ProgramPage page;
 
 	text = psprintf(PROGRAM(",\"a\":[%s]"), numbers);
-	skipped(text, strlen(text), "field \"payment_programs[0]\" holds more than 65536 values");
+	skipped(text, strlen(text), "field \"payment_programs[0]\" contains more than 65536 values");
 	numbers[2 * (JSON_MAX_TOKENS - 6)] = '\0';
 	text = psprintf(PROGRAM(",\"a\":[%s1]"), numbers);
 	if (read_fine(&page, text, strlen(text), "as many values as are read"))
@@ -800,7 +800,7 @@ test_many_values(void)
 					numbers, numbers);
 	fine(text, strlen(text), "values outside of programs");
 	refused(members, strlen(members), PAGE_IMPLAUSIBLE, NULL,
-			"body of more than 65536 values is too long");
+			"body contains more than 65536 values");
 	text = repeated("{\"total\":1,\"payment_programs\":[{}", ",{}", 999999, "]}");
 	if (read_fine(&page, text, strlen(text), "elements that are no programs"))
 		tap_is_int(page.skipped, 1000000, "are counted");
