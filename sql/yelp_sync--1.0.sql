@@ -2,12 +2,12 @@
 
 \echo Use "CREATE EXTENSION yelp_sync" to load this file. \quit
 
--- Others may have created functions and operators in the extension's schema:
--- nothing but pg_catalog is searched, and what is ours is named in full.
+-- Other roles may have created functions and operators in the extension's
+-- schema, so search only pg_catalog and schema-qualify our own objects.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 --
--- Where accounts live: servers and user mappings
+-- Accounts: servers and user mappings
 --
 
 CREATE FUNCTION @extschema@.yelp_sync_validator(options text[], catalog oid)
@@ -16,7 +16,7 @@ LANGUAGE C STRICT
 AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_validator(text[], oid) IS
-'checks the options of servers and user mappings for Yelp';
+'validates the options of servers and user mappings';
 
 CREATE FOREIGN DATA WRAPPER yelp_sync VALIDATOR @extschema@.yelp_sync_validator;
 
@@ -30,21 +30,21 @@ LANGUAGE C STABLE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_accounts() IS
-'what the view yelp_accounts shows';
+'implements the view yelp_accounts';
 
 CREATE VIEW @extschema@.yelp_accounts AS
 SELECT username, server, endpoint FROM @extschema@.yelp_sync_accounts();
 
 COMMENT ON VIEW @extschema@.yelp_accounts IS
 'accounts that the current user can sync';
-COMMENT ON COLUMN @extschema@.yelp_accounts.username IS 'argument for yelp_sync()';
-COMMENT ON COLUMN @extschema@.yelp_accounts.server IS 'foreign server that it is mapped on';
-COMMENT ON COLUMN @extschema@.yelp_accounts.endpoint IS 'URL that is asked for the programs';
+COMMENT ON COLUMN @extschema@.yelp_accounts.username IS 'argument to pass to yelp_sync()';
+COMMENT ON COLUMN @extschema@.yelp_accounts.server IS 'foreign server that has the user mapping';
+COMMENT ON COLUMN @extschema@.yelp_accounts.endpoint IS 'URL of the API';
 
 GRANT SELECT ON @extschema@.yelp_accounts TO PUBLIC;
 
 --
--- The syncs that run now
+-- Running syncs
 --
 
 CREATE FUNCTION @extschema@.yelp_sync_running(
@@ -57,31 +57,31 @@ ROWS 10
 AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_running() IS
-'what the view yelp_sync_progress shows';
+'implements the view yelp_sync_progress';
 
 CREATE VIEW @extschema@.yelp_sync_progress AS
 SELECT pid, username, phase, reading, pages_done, pages_total, programs, retries, in_flight, started_at
 FROM @extschema@.yelp_sync_running();
 
 COMMENT ON VIEW @extschema@.yelp_sync_progress IS
-'syncs that run now in this database; needs PostgreSQL 17 or later';
-COMMENT ON COLUMN @extschema@.yelp_sync_progress.pid IS 'process that syncs, as in pg_stat_activity';
-COMMENT ON COLUMN @extschema@.yelp_sync_progress.username IS 'account that is synced';
+'syncs currently running in this database; requires PostgreSQL 17 or later';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.pid IS 'process ID of the backend, as in pg_stat_activity';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.username IS 'account being synced';
 COMMENT ON COLUMN @extschema@.yelp_sync_progress.phase IS 'preparing, fetching or merging';
 COMMENT ON COLUMN @extschema@.yelp_sync_progress.reading IS
-'1, or more when the listing is read again';
-COMMENT ON COLUMN @extschema@.yelp_sync_progress.pages_done IS 'pages that arrived in this reading';
+'1, or higher when the listing is read again';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.pages_done IS 'pages received in this reading';
 COMMENT ON COLUMN @extschema@.yelp_sync_progress.pages_total IS
-'pages that are expected; NULL before the first has arrived';
-COMMENT ON COLUMN @extschema@.yelp_sync_progress.programs IS 'programs that arrived in this reading';
-COMMENT ON COLUMN @extschema@.yelp_sync_progress.retries IS 'attempts that were repeated so far';
-COMMENT ON COLUMN @extschema@.yelp_sync_progress.in_flight IS 'requests that wait for their answer';
+'pages expected; NULL until the first one is received';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.programs IS 'programs received in this reading';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.retries IS 'requests retried so far';
+COMMENT ON COLUMN @extschema@.yelp_sync_progress.in_flight IS 'requests in flight';
 COMMENT ON COLUMN @extschema@.yelp_sync_progress.started_at IS 'when the sync began';
 
 GRANT SELECT ON @extschema@.yelp_sync_progress TO PUBLIC;
 
 --
--- From a program's document to the columns of yelp_programs
+-- Mapping a program's document to the columns of yelp_programs
 --
 
 CREATE FUNCTION @extschema@.yelp_sync_document(document text, program_id text, page_offset bigint)
@@ -90,11 +90,11 @@ LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_document(text, text, bigint) IS
-'a program''s text as jsonb; an error names the program and its page';
+'converts a program''s text to jsonb; errors name the program and its page';
 
--- The one list of these columns, from which yelp_programs is made and by which a
--- sync compares and writes.  Not the table's row type: a function that used that
--- would tie the table to the extension.
+-- The only list of these columns: yelp_programs is created from it, and a sync
+-- uses it to compare and write rows.  It is not the table's row type, because a
+-- function using that would make the extension depend on the table.
 CREATE TYPE @extschema@.yelp_sync_values AS (
 	program_type text,
 	program_status text,
@@ -117,28 +117,28 @@ CREATE TYPE @extschema@.yelp_sync_values AS (
 );
 
 COMMENT ON TYPE @extschema@.yelp_sync_values IS
-'the columns of yelp_programs that a program''s document fills';
-COMMENT ON COLUMN @extschema@.yelp_sync_values.program_type IS 'CPC, BP, LOGO and others: an open set';
+'the columns of yelp_programs that are filled from a program''s document';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.program_type IS 'CPC, BP, LOGO or another type';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.program_status IS 'ACTIVE or INACTIVE';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.program_pause_status IS 'PAUSED or NOT_PAUSED';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.start_date IS 'first day';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.end_date IS 'last day; 9999-12-31 for no end';
-COMMENT ON COLUMN @extschema@.yelp_sync_values.yelp_business_id IS 'of the first business';
-COMMENT ON COLUMN @extschema@.yelp_sync_values.partner_business_id IS 'of the first business';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.yelp_business_id IS 'Yelp''s ID of the first business';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.partner_business_id IS 'the partner''s ID of the first business';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.budget IS 'in units of the currency, not in cents';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.max_bid IS 'in units of the currency, not in cents';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.ad_cost IS 'in units of the currency, not in cents';
-COMMENT ON COLUMN @extschema@.yelp_sync_values.currency IS 'of budget, max_bid and ad_cost';
-COMMENT ON COLUMN @extschema@.yelp_sync_values.fee_period IS 'period that the budget is for';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.currency IS 'currency of budget, max_bid and ad_cost';
+COMMENT ON COLUMN @extschema@.yelp_sync_values.fee_period IS 'period covered by the budget';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.is_autobid IS 'whether Yelp sets the bid';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.billed_impressions IS 'impressions billed so far';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.billed_clicks IS 'clicks billed so far';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.active_features IS
-'features that are on; NULL where the API names none';
+'enabled features; NULL if the API lists none';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.available_features IS
-'features that could be on; NULL where the API names none';
+'features that can be enabled; NULL if the API lists none';
 COMMENT ON COLUMN @extschema@.yelp_sync_values.problems IS
-'fields that could not be read into their columns; NULL where there are none';
+'fields that could not be converted to their columns; NULL if none';
 
 CREATE FUNCTION @extschema@.yelp_sync_columns(program jsonb, problems text[])
 RETURNS @extschema@.yelp_sync_values
@@ -146,7 +146,7 @@ LANGUAGE C STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_columns(jsonb, text[]) IS
-'the columns of yelp_programs that a program''s document fills';
+'the columns of yelp_programs that are filled from a program''s document';
 
 CREATE FUNCTION @extschema@.yelp_sync_rest(document jsonb)
 RETURNS jsonb
@@ -165,7 +165,7 @@ RETURN jsonb_build_array(
 		ELSE coalesce(nullif(document -> 'businesses', 'null'), '[]') END);
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_rest(jsonb) IS
-'what no column of yelp_programs but data shows of a program''s document';
+'the parts of a program''s document that only the column data of yelp_programs holds';
 
 CREATE FUNCTION @extschema@.yelp_sync_differences(
 	stored @extschema@.yelp_sync_values, new @extschema@.yelp_sync_values)
@@ -191,7 +191,7 @@ END;
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_changed(
 	@extschema@.yelp_sync_values, @extschema@.yelp_sync_values, jsonb, jsonb) IS
-'the columns in which a stored program differs from a document; none where only the spelling does';
+'the columns in which a stored program differs from a document; none if only the formatting differs';
 
 CREATE FUNCTION @extschema@.yelp_sync_picked(
 	columns @extschema@.yelp_sync_values, document jsonb, names text[])
@@ -204,13 +204,13 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_picked(@extschema@.yelp_sync_values, jsonb, text[]) IS
-'the columns with these names, data among them, as one JSON object';
+'the named columns, possibly including data, as a JSON object';
 
 --
--- The tables, which belong to whoever makes them
+-- The tables, which belong to the role that creates them
 --
--- They are no members of the extension, and nothing of theirs depends on one:
--- pg_dump carries them with all that users add, and DROP EXTENSION leaves them.
+-- They are not members of the extension and do not depend on one, so pg_dump
+-- dumps them with everything that users add, and DROP EXTENSION keeps them.
 --
 
 CREATE FUNCTION @extschema@.yelp_sync_make_tables(schema name, partitions integer)
@@ -232,21 +232,21 @@ BEGIN
 				fingerprint bigint,
 				created_at timestamptz NOT NULL DEFAULT now(),
 				updated_at timestamptz NOT NULL DEFAULT now(),
-				-- the fingerprint is included so that a sync need not read the rows
+				-- fingerprint is included to allow index-only scans
 				PRIMARY KEY (username, program_id) INCLUDE (fingerprint)
 			) %2$s;
 
 			COMMENT ON TABLE %1$I.yelp_programs IS
-			'advertising programs as of the last sync of their account';
+			'advertising programs as of their account''s last sync';
 			COMMENT ON COLUMN %1$I.yelp_programs.username IS 'account that the program belongs to';
-			COMMENT ON COLUMN %1$I.yelp_programs.program_id IS 'Yelp''s id of the program';
-			COMMENT ON COLUMN %1$I.yelp_programs.data IS 'the whole program as the API sent it';
+			COMMENT ON COLUMN %1$I.yelp_programs.program_id IS 'Yelp''s ID of the program';
+			COMMENT ON COLUMN %1$I.yelp_programs.data IS 'the whole program as returned by the API';
 			COMMENT ON COLUMN %1$I.yelp_programs.fingerprint IS
-			'hash of the program''s text; NULL when the row was edited and the next sync is to restore it';
+			'hash of the program''s text; NULL if the row was edited, in which case the next sync restores it';
 			COMMENT ON COLUMN %1$I.yelp_programs.created_at IS 'when the row was added';
 			COMMENT ON COLUMN %1$I.yelp_programs.updated_at IS 'when a sync last changed the row';
 
-			-- A row that is edited by hand is restored by the next sync
+			-- Rows edited by hand are restored by the next sync
 			CREATE OR REPLACE FUNCTION %1$I.yelp_programs_edited()
 			RETURNS trigger
 			LANGUAGE plpgsql
@@ -256,11 +256,11 @@ BEGIN
 				RETURN NEW;
 			END
 			$body$;
-			-- whoever made one before keeps no right to alter what it does
+			-- the owner of an existing function must not be able to change it later
 			ALTER FUNCTION %1$I.yelp_programs_edited() OWNER TO CURRENT_USER;
 
 			COMMENT ON FUNCTION %1$I.yelp_programs_edited() IS
-			'makes the next sync look at a row of yelp_programs that was edited';
+			'makes the next sync restore an edited row of yelp_programs';
 
 			CREATE TRIGGER yelp_programs_edited
 			BEFORE UPDATE OF username, program_id, %3$s, data ON %1$I.yelp_programs
@@ -269,7 +269,7 @@ BEGIN
 			EXECUTE FUNCTION %1$I.yelp_programs_edited();
 
 			COMMENT ON TRIGGER yelp_programs_edited ON %1$I.yelp_programs IS
-			'makes the next sync look at a row that was edited';
+			'makes the next sync restore an edited row';
 		$ddl$, schema, CASE WHEN partitions IS NOT NULL THEN 'PARTITION BY HASH (username)' END, filled);
 
 		FOR i IN 0 .. coalesce(partitions, 0) - 1 LOOP
@@ -277,7 +277,7 @@ BEGIN
 				CREATE TABLE %1$I.yelp_programs_%2$s PARTITION OF %1$I.yelp_programs
 				FOR VALUES WITH (MODULUS %3$s, REMAINDER %2$s);
 
-				COMMENT ON TABLE %1$I.yelp_programs_%2$s IS 'one of %3$s parts of yelp_programs';
+				COMMENT ON TABLE %1$I.yelp_programs_%2$s IS 'one of %3$s partitions of yelp_programs';
 			$ddl$, schema, i, partitions);
 		END LOOP;
 	END IF;
@@ -292,7 +292,7 @@ BEGIN
 				started_at timestamptz NOT NULL,
 				finished_at timestamptz NOT NULL,
 				status text NOT NULL,
-				-- a sync that failed has none of what follows but the error
+				-- of the following columns, a failed sync sets only the error columns
 				program_status text,
 				programs bigint,
 				listed bigint,
@@ -316,36 +316,36 @@ BEGIN
 
 			CREATE INDEX ON %1$I.yelp_sync_runs (username, run_id);
 
-			COMMENT ON TABLE %1$I.yelp_sync_runs IS 'one row for each sync that finished';
+			COMMENT ON TABLE %1$I.yelp_sync_runs IS 'one row for each finished sync';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.run_id IS 'number of the sync';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.username IS 'account that was synced';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.server IS 'foreign server that it was synced from';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.synced_by IS 'role that synced';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.server IS 'foreign server that was used';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.synced_by IS 'role that ran the sync';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.started_at IS 'when the sync began';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.finished_at IS 'when the merge was done, or the sync failed';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.finished_at IS 'when the merge ended or the sync failed';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.status IS
-			'synced, partial where something was skipped or could not be proved, or failed';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.program_status IS 'filter that was asked for';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.programs IS 'total that the API reported';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.listed IS 'distinct programs that arrived';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.pages IS 'pages that came';
+			'synced, failed, or partial if something was skipped or could not be proved';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.program_status IS 'requested filter';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.programs IS 'total reported by the API';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.listed IS 'distinct programs received';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.pages IS 'pages received';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.requests IS 'requests sent';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.retries IS 'attempts that were repeated';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.received_bytes IS 'bytes of the pages, compressed where they were';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.added IS 'programs that were new';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.updated IS 'programs that had changed';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.unchanged IS 'programs that had not';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.deleted IS 'programs that were gone';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.retries IS 'requests retried';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.received_bytes IS 'size of the pages in bytes, before any decompression';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.added IS 'new programs';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.updated IS 'changed programs';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.unchanged IS 'unchanged programs';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.deleted IS 'programs that were gone and were deleted';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.missing IS
-			'programs that were not listed and not proved to be gone';
+			'programs that were not listed but not proved to be gone';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.problems IS
-			'programs that arrived with fields that could not be read';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.failed_pages IS 'pages skipped, with the option partial';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.fetch_time IS 'time that the pages took';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.merge_time IS 'time that the merge took';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.warnings IS 'messages of its WARNINGs; NULL where there were none';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.sqlstate IS 'of the error that it failed with';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.error IS 'message of the error that it failed with';
+			'programs with fields that could not be read';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.failed_pages IS 'pages skipped because of the option partial';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.fetch_time IS 'time spent fetching pages';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.merge_time IS 'time spent merging';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.warnings IS 'messages of the warnings raised; NULL if none';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.sqlstate IS 'SQLSTATE of the error, if the sync failed';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.error IS 'message of the error, if the sync failed';
 		$ddl$, schema);
 	END IF;
 
@@ -366,24 +366,24 @@ BEGIN
 			CREATE INDEX ON %1$I.yelp_program_changes (username, program_id, run_id);
 
 			COMMENT ON TABLE %1$I.yelp_program_changes IS
-			'what syncs changed in yelp_programs, where the server''s option record_changes is on';
-			COMMENT ON COLUMN %1$I.yelp_program_changes.run_id IS 'the sync, in yelp_sync_runs';
-			COMMENT ON COLUMN %1$I.yelp_program_changes.changed_at IS 'when it changed the row';
+			'changes made to yelp_programs by syncs, if the server option record_changes is on';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.run_id IS 'sync in yelp_sync_runs that made the change';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.changed_at IS 'when the row was changed';
 			COMMENT ON COLUMN %1$I.yelp_program_changes.username IS 'account that the program belongs to';
-			COMMENT ON COLUMN %1$I.yelp_program_changes.program_id IS 'Yelp''s id of the program';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.program_id IS 'Yelp''s ID of the program';
 			COMMENT ON COLUMN %1$I.yelp_program_changes.action IS 'added, updated or deleted';
-			COMMENT ON COLUMN %1$I.yelp_program_changes.changed IS 'columns that an update changed';
+			COMMENT ON COLUMN %1$I.yelp_program_changes.changed IS 'columns changed by an update';
 			COMMENT ON COLUMN %1$I.yelp_program_changes.old IS
-			'these columns as they were, or the whole program that was deleted';
+			'old values of these columns, or the whole deleted program';
 			COMMENT ON COLUMN %1$I.yelp_program_changes.new IS
-			'these columns as they are, or the whole program that was added';
+			'new values of these columns, or the whole added program';
 		$ddl$, schema);
 	END IF;
 END
 $function$;
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_make_tables(name, integer) IS
-'creates in a schema what yelp_sync_create_tables() finds missing';
+'creates the missing tables for yelp_sync_create_tables()';
 
 CREATE FUNCTION @extschema@.yelp_sync_create_tables(partitions integer DEFAULT NULL)
 RETURNS void
@@ -391,10 +391,10 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
 AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.yelp_sync_create_tables(integer) IS
-'creates the tables that are missing, as the first sync does; yelp_programs in as many partitions';
+'creates missing tables, as the first sync does; optionally partitions yelp_programs';
 
 --
--- For queries: they take columns, not rows, whose type is the user's
+-- Functions for queries; they take columns, because the row type is the user's
 --
 
 CREATE FUNCTION @extschema@.yelp_program_state(
@@ -410,7 +410,7 @@ RETURN CASE
 END;
 
 COMMENT ON FUNCTION @extschema@.yelp_program_state(text, text, date, date) IS
-'PAUSED, FUTURE, PAST, CURRENT or INACTIVE: what a program is today, Pacific time';
+'state of a program today, Pacific time: PAUSED, FUTURE, PAST, CURRENT or INACTIVE';
 
 CREATE FUNCTION @extschema@.yelp_program_businesses(data jsonb)
 RETURNS TABLE (yelp_business_id text, partner_business_id text)
@@ -423,7 +423,7 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION @extschema@.yelp_program_businesses(jsonb) IS
-'the businesses of a program''s document, one row for each';
+'the businesses in a program''s document, one per row';
 
 --
 -- The sync
@@ -443,4 +443,4 @@ LANGUAGE C
 AS 'MODULE_PATHNAME';
 
 COMMENT ON PROCEDURE @extschema@.yelp_sync_all(text[]) IS
-'syncs the accounts with these usernames, or all, each in a transaction of its own';
+'syncs the named accounts, or all accounts, each in its own transaction';
