@@ -1,12 +1,13 @@
 /*
  * account.c
- *	  Finding an account among the servers and user mappings.
+ *	  Look up accounts among servers and user mappings.
  *
- * Whoever owns a server decides where the passwords of its user mappings are
- * sent and what is taken for the API's answers, and may map any role on it.  So
- * a server counts only if its owner is the current user, a superuser or the
- * owner of the extension.  Membership in the owner's role is not enough: a role
- * may grant itself to others without asking them.
+ * The owner of a server decides where the passwords of its user mappings are
+ * sent and what is taken for the API's responses, and can create user
+ * mappings for any role.  Therefore a server is used only if its owner is the
+ * current user, a superuser or the owner of the extension.  Membership in the
+ * owner's role is not sufficient, because a role may be able to grant itself
+ * to others.
  */
 #include "postgres.h"
 
@@ -31,7 +32,7 @@
 #define MAX_LISTED_ACCOUNTS 10
 #define MAX_SHOWN_USERNAME 255
 
-/* The options of the user's mapping on the server; false when there is none. */
+/* Options of the user's mapping on the server; false if there is none. */
 static bool
 get_mapping_options(Oid userid, Oid serverid, List **options)
 {
@@ -51,7 +52,7 @@ get_mapping_options(Oid userid, Oid serverid, List **options)
 	return true;
 }
 
-/* The account that a user's mapping on a server stands for, or NULL. */
+/* The account that a user's mapping on a server describes, or NULL. */
 static Account *
 load_account(ForeignServer *server, Oid userid)
 {
@@ -67,11 +68,12 @@ load_account(ForeignServer *server, Oid userid)
 	option_set_stored(account, options, UserMappingRelationId);
 	account->server = server->servername;
 	if (account->username == NULL || account->password == NULL)
-		return NULL;			/* made before the wrapper had a validator */
+		return NULL;			/* created before the wrapper had a
+								 * validator */
 	return account;
 }
 
-/* The servers of our wrapper, by Oid. */
+/* The servers of our foreign-data wrapper, by OID. */
 static List *
 our_servers(void)
 {
@@ -113,7 +115,7 @@ matching_accounts(List *accounts, const char *username)
 bool
 account_trusts(Oid owner)
 {
-	/* The wrapper was made by the extension's script, as its owner */
+	/* The wrapper was created by the extension's script, hence as its owner */
 	return owner == GetUserId() || superuser_arg(owner) ||
 		owner == GetForeignDataWrapperByName(WRAPPER_NAME, false)->owner;
 }
@@ -126,8 +128,9 @@ is_usable(const ForeignServer *server)
 }
 
 /*
- * The accounts on the servers that the current user may use: a server's mapping
- * for the user hides its mapping for PUBLIC with the same username.
+ * The accounts on the servers that the current user may use.  A server's
+ * mapping for the user hides its mapping for PUBLIC if both have the same
+ * username.
  */
 List	   *
 account_list(void)
@@ -154,9 +157,11 @@ account_list(void)
 	return accounts;
 }
 
-/* ---- why there is no such account ---- */
+/* ---- errors for missing accounts ---- */
 
-/* Does the server map the username, for the role or PUBLIC (InvalidOid)? */
+/*
+ * Does the server map the username for the role, or for PUBLIC (InvalidOid)?
+ */
 static bool
 maps_username(ForeignServer *server, Oid userid, const char *username)
 {
@@ -165,7 +170,7 @@ maps_username(ForeignServer *server, Oid userid, const char *username)
 	return account && strcmp(account->username, username) == 0;
 }
 
-/* A username as given, unless that would be too long or alter a terminal. */
+/* The username for a message, shortened and sanitized if necessary. */
 static const char *
 shown_username(const char *username)
 {
@@ -176,7 +181,7 @@ shown_username(const char *username)
 	return username;
 }
 
-/* The account may be there, on a server of somebody else's making. */
+/* The account exists, but only on a server of an untrusted owner. */
 static void
 reject_untrusted(const ForeignServer *server, const char *username)
 {
@@ -193,7 +198,7 @@ reject_untrusted(const ForeignServer *server, const char *username)
 					 name)));
 }
 
-/* The account may be there, on a server that the current user may not use. */
+/* Raises an error if the account exists on a server that may not be used. */
 static void
 reject_unusable(const char *username)
 {
@@ -214,7 +219,7 @@ reject_unusable(const char *username)
 	}
 }
 
-/* Some of the accounts that there are, quoted. */
+/* The usernames of some of the accounts, quoted. */
 static char *
 describe_accounts(List *accounts)
 {

@@ -1,9 +1,9 @@
 /*
  * api_error.c
- *	  What the API says of an error in the body of its answer.
+ *	  Extract the API's error message from the body of a response.
  *
  * Yelp sends {"error": {"id", "description"}}.  Gateways in front of an API
- * have forms of their own: {"errors": [{...}]}, {"code", "message"}, or
+ * have their own formats: {"errors": [{...}]}, {"code", "message"}, or
  * {"error": "...", "error_description": "..."}.
  */
 #include "postgres.h"
@@ -13,10 +13,10 @@
 #include "json.h"
 #include "sanitize.h"
 
-/* What says more is no message; to read it would cost memory */
+/* A larger body is not an error message, and parsing it would use memory */
 #define MAX_BODY_BYTES (64 * 1024)
 
-/* The object that describes the error: the answer itself where no member does. */
+/* The object that describes the error: the body itself if no member does. */
 static const JsonToken *
 find_error(const JsonToken *answer)
 {
@@ -31,7 +31,7 @@ find_error(const JsonToken *answer)
 	return answer;
 }
 
-/* A string or a number as text for a message, NULL if it is neither. */
+/* A string or number as text for a message; NULL if it is neither. */
 static char *
 value_text(const JsonToken *value)
 {

@@ -1,6 +1,6 @@
 /*
  * clock.h
- *	  The clock that deadlines and durations are measured with.
+ *	  Clock for deadlines and durations.
  */
 #ifndef YELP_SYNC_CLOCK_H
 #define YELP_SYNC_CLOCK_H
@@ -9,7 +9,7 @@
 
 #define USECS_PER_MSEC	INT64CONST(1000)
 
-/* The time now in microseconds, on a clock that nobody sets. */
+/* Current time in microseconds, on a monotonic clock. */
 static inline int64
 clock_us(void)
 {

@@ -1,6 +1,7 @@
 /*
  * columns.c
- *	  What the SQL function yelp_sync_changed() calls: which columns differ.
+ *	  Implements the SQL function yelp_sync_differences(): which columns
+ *	  differ.
  */
 #include "postgres.h"
 
@@ -12,7 +13,7 @@
 #include "utils/datum.h"
 #include "utils/typcache.h"
 
-/* What the server looks for; all else stays within the library */
+/* Symbols needed by the server; all others stay private to the library */
 #pragma GCC visibility push(default)
 
 PG_FUNCTION_INFO_V1(yelp_sync_differences);
@@ -31,10 +32,11 @@ deform(HeapTupleHeader row, TupleDesc desc, Datum *values, bool *nulls)
 }
 
 /*
- * yelp_sync_differences(stored yelp_sync_values, new yelp_sync_values) returns text[]
+ * yelp_sync_differences(stored yelp_sync_values, new yelp_sync_values)
+ * returns text[]
  *
- * Values are the same if they are stored alike: all of these types have one form
- * for each value.
+ * Compares the binary images, which is sufficient because each of these types
+ * has only one representation per value.
  */
 Datum
 yelp_sync_differences(PG_FUNCTION_ARGS)

@@ -1,6 +1,7 @@
 /*
  * commit_log.c
- *	  Lines for the server's log that are true only once a transaction commits.
+ *	  Messages for the server log that are written when the transaction
+ *	  commits.
  */
 #include "postgres.h"
 
@@ -9,7 +10,7 @@
 #include "access/xact.h"
 #include "utils/memutils.h"
 
-/* In TopTransactionContext; the newest one first */
+/* Allocated in TopTransactionContext; newest first */
 typedef struct Line
 {
 	SubTransactionId subtransaction;
@@ -19,7 +20,7 @@ typedef struct Line
 
 static Line *lines;
 
-/* Recursion gives the order in which they were written. */
+/* Recurse to write the oldest line first. */
 static void
 write_lines(const Line *line)
 {

@@ -1,9 +1,8 @@
 /*
  * compat.h
- *	  What differs between PostgreSQL 15 to 19.
+ *	  Differences between PostgreSQL 15 to 19.
  *
- * Every test of PG_VERSION_NUM is in this file, so that the rest reads as if
- * there were one version.
+ * All tests of PG_VERSION_NUM are in this file.
  */
 #ifndef YELP_SYNC_COMPAT_H
 #define YELP_SYNC_COMPAT_H
@@ -35,14 +34,14 @@
 #include "storage/dsm_registry.h"
 #endif
 
-/* Before the declaration of a function that always raises */
+/* Marks the declaration of a function that does not return */
 #if PG_VERSION_NUM >= 180000
 #define COMPAT_NORETURN pg_noreturn
 #else
 #define COMPAT_NORETURN pg_attribute_noreturn()
 #endif
 
-/* May the role use the foreign server? */
+/* Does the role have USAGE on the foreign server? */
 static inline bool
 compat_server_usage(Oid serverid, Oid roleid)
 {
@@ -55,7 +54,7 @@ compat_server_usage(Oid serverid, Oid roleid)
 #endif
 }
 
-/* May the role call the function? */
+/* Does the role have EXECUTE on the function? */
 static inline bool
 compat_function_execute(Oid function, Oid roleid)
 {
@@ -67,7 +66,7 @@ compat_function_execute(Oid function, Oid roleid)
 #endif
 }
 
-/* May the role create in the schema? */
+/* Does the role have CREATE on the schema? */
 static inline bool
 compat_schema_create(Oid schema, Oid roleid)
 {
@@ -79,7 +78,7 @@ compat_schema_create(Oid schema, Oid roleid)
 #endif
 }
 
-/* The sequence of an identity column, or InvalidOid where it is none. */
+/* The sequence of an identity column; InvalidOid if it is not one. */
 static inline Oid
 compat_identity_sequence(Oid relid, AttrNumber column)
 {
@@ -95,8 +94,8 @@ compat_identity_sequence(Oid relid, AttrNumber column)
 }
 
 /*
- * A set of wait events that its maker frees: it is tied to no resource owner,
- * because it is freed by a memory context's callback.
+ * A wait event set that its creator frees.  It has no resource owner, because
+ * it is freed by a memory context callback.
  */
 static inline WaitEventSet *
 compat_create_wait_event_set(int nevents)
@@ -108,7 +107,9 @@ compat_create_wait_event_set(int nevents)
 #endif
 }
 
-/* The wait event shown in pg_stat_activity, named where the server can. */
+/*
+ * The wait event shown in pg_stat_activity, with a custom name if supported.
+ */
 static inline uint32
 compat_wait_event(void)
 {
@@ -124,8 +125,8 @@ compat_wait_event(void)
 }
 
 /*
- * Shared memory by name, of which nothing need be known when the server starts:
- * the first session that asks for it creates and initializes it.
+ * Named shared memory that need not be requested at server start: the first
+ * session that asks for it creates and initializes it.
  */
 #if PG_VERSION_NUM >= 170000
 #define COMPAT_HAS_SHARED_SEGMENTS true
@@ -162,7 +163,7 @@ compat_shared_segment(const char *name, Size size, CompatInitSegment init)
 #endif
 }
 
-/* This backend's number, below MaxBackends. */
+/* This backend's number, less than MaxBackends. */
 static inline int
 compat_backend_number(void)
 {
@@ -173,7 +174,7 @@ compat_backend_number(void)
 #endif
 }
 
-/* The process that holds a lock which conflicts with ours, or 0. */
+/* The process that holds a conflicting lock, or 0. */
 static inline int
 compat_lock_holder(const LOCKTAG *tag, LOCKMODE mode)
 {
@@ -191,7 +192,7 @@ compat_lock_holder(const LOCKTAG *tag, LOCKMODE mode)
 	return proc ? proc->pid : 0;
 }
 
-/* PostgreSQL 19 wants to be told when a descriptor is complete. */
+/* PostgreSQL 19 requires that completed tuple descriptors be finalized. */
 static inline TupleDesc
 compat_finish_tuple_desc(TupleDesc desc)
 {

@@ -1,8 +1,8 @@
 /*
  * curl_compat.h
- *	  What differs between versions of libcurl.
+ *	  Differences between libcurl versions.
  *
- * Every test of LIBCURL_VERSION_NUM is in this file.
+ * All tests of LIBCURL_VERSION_NUM are in this file.
  */
 #ifndef YELP_SYNC_CURL_COMPAT_H
 #define YELP_SYNC_CURL_COMPAT_H
@@ -10,8 +10,8 @@
 #include <curl/curl.h>
 
 /*
- * What libcurl calls too many or too long headers: before 8.6 it does not tell
- * them from a lack of memory.
+ * libcurl's error for too many or too long headers; before 8.6, it is the
+ * same as for out of memory.
  */
 #if LIBCURL_VERSION_NUM >= 0x080600
 #define COMPAT_CURLE_TOO_LARGE CURLE_TOO_LARGE
@@ -19,7 +19,7 @@
 #define COMPAT_CURLE_TOO_LARGE CURLE_OUT_OF_MEMORY
 #endif
 
-/* No other protocols than HTTP and HTTPS. */
+/* Allow no protocols other than HTTP and HTTPS. */
 static inline CURLcode
 compat_limit_protocols(CURL *easy)
 {
@@ -32,8 +32,9 @@ compat_limit_protocols(CURL *easy)
 }
 
 /*
- * No wait for a thread that still resolves a name: when a transfer is given
- * up, and from 8.20 on, where the threads are the multi handle's, with that.
+ * Do not wait for a thread that is still resolving a name when a transfer is
+ * abandoned or, from 8.20 on, where the threads belong to the multi handle,
+ * when that is destroyed.
  */
 static inline CURLcode
 compat_quick_exit(CURL *easy)

@@ -1,6 +1,6 @@
 /*
  * document.c
- *	  What the merge's SQL calls to read a program's document.
+ *	  SQL functions used by the merge to read a program's document.
  */
 #include "postgres.h"
 
@@ -19,7 +19,7 @@
 
 #include "program_columns.h"
 
-/* What the server looks for; all else stays within the library */
+/* Symbols needed by the server; all others stay private to the library */
 #pragma GCC visibility push(default)
 
 PG_FUNCTION_INFO_V1(yelp_sync_document);
@@ -27,11 +27,12 @@ PG_FUNCTION_INFO_V1(yelp_sync_columns);
 
 #pragma GCC visibility pop
 
-/* ---- a document as jsonb ---- */
+/* ---- document as jsonb ---- */
 
 /*
- * Errors that are about the document's content, not about the server's state;
- * an escape that the server's encoding has no character for is "not supported".
+ * Is the error about the document's content, not about the state of the
+ * server?  An escape for a character that does not exist in the server's
+ * encoding is reported as "not supported".
  */
 static bool
 is_about_content(int sqlstate)
@@ -43,7 +44,10 @@ is_about_content(int sqlstate)
 		category == ERRCODE_FEATURE_NOT_SUPPORTED;
 }
 
-/* What PostgreSQL's own JSON input cannot hold is an error of the API's. */
+/*
+ * A document that PostgreSQL's JSON input rejects is reported as an API
+ * error.
+ */
 static void
 reject_document(FunctionCallInfo fcinfo, const ErrorData *error)
 {
@@ -56,7 +60,7 @@ reject_document(FunctionCallInfo fcinfo, const ErrorData *error)
 			 error->detail ? errdetail_internal("%s", error->detail) : 0));
 }
 
-/* The memory of one call after the other: to read JSON leaves much behind. */
+/* Context reset after each call, because parsing JSON leaves much garbage. */
 static MemoryContext
 scratch_context(FmgrInfo *flinfo)
 {
@@ -68,9 +72,10 @@ scratch_context(FmgrInfo *flinfo)
 }
 
 /*
- * yelp_sync_document(document text, program_id text, page_offset bigint) returns jsonb
+ * yelp_sync_document(document text, program_id text, page_offset bigint)
+ * returns jsonb
  *
- * An error is raised anew at once, so no subtransaction is needed.
+ * The error is raised again immediately, so no subtransaction is needed.
  */
 Datum
 yelp_sync_document(PG_FUNCTION_ARGS)
@@ -102,9 +107,9 @@ yelp_sync_document(PG_FUNCTION_ARGS)
 	return data;
 }
 
-/* ---- its members as columns ---- */
+/* ---- document members as columns ---- */
 
-/* The types of the columns, of which cents become units of the currency */
+/* Column types; cents are converted to units of the currency */
 static const Oid column_types[] = {
 	[COLUMN_TEXT] = TEXTOID,
 	[COLUMN_TEXTS] = TEXTARRAYOID,
@@ -117,7 +122,7 @@ static const Oid column_types[] = {
 StaticAssertDecl(lengthof(column_types) == PROGRAM_COLUMN_TYPES,
 				 "each kind of column has a type");
 
-/* Is the member named among the problems, which may be NULL? */
+/* Is the member listed in problems, which may be NULL? */
 static bool
 is_problem(ArrayType *problems, const char *prefix, const char *name)
 {
@@ -145,14 +150,14 @@ object_in(const JsonbValue *value)
 		JsonContainerIsObject(value->val.binary.data) ? value->val.binary.data : NULL;
 }
 
-/* A member of an object, or NULL; its own memory is the caller's. */
+/* Finds a member of an object, or NULL; the caller provides the memory. */
 static JsonbValue *
 find_member(JsonbContainer *object, const char *name, JsonbValue *member)
 {
 	return getKeyJsonValueFromContainer(object, name, strlen(name), member);
 }
 
-/* The objects that members are in, NULL where there is none. */
+/* The objects that contain the members; NULL if missing. */
 static void
 find_objects(Jsonb *program, ArrayType *problems, JsonbContainer **objects)
 {
@@ -178,7 +183,7 @@ text_of(const JsonbValue *string)
 													string->val.string.len));
 }
 
-/* A JSON array of strings as an array; false if it is something else. */
+/* Converts a JSON array of strings; false if it is something else. */
 static bool
 read_texts(const JsonbValue *value, Datum *array)
 {
@@ -217,7 +222,7 @@ read_date(const JsonbValue *value, Datum *date)
 	return true;
 }
 
-/* A number that is whole by value. */
+/* Converts a number with an integral value. */
 static bool
 read_integer(const JsonbValue *value, Datum *integer)
 {
@@ -227,7 +232,7 @@ read_integer(const JsonbValue *value, Datum *integer)
 	return true;
 }
 
-/* An amount in cents as one in units of the currency. */
+/* Converts an amount in cents to units of the currency. */
 static bool
 read_cents(const JsonbValue *value, Datum *amount)
 {
@@ -237,7 +242,7 @@ read_cents(const JsonbValue *value, Datum *amount)
 	return true;
 }
 
-/* What the member is as a column; false if that is NULL. */
+/* Converts a member to the column's type; false if it is NULL. */
 static bool
 read_column(const JsonbValue *value, ProgramColumnType type, Datum *datum)
 {
@@ -262,7 +267,7 @@ read_column(const JsonbValue *value, ProgramColumnType type, Datum *datum)
 	return false;
 }
 
-/* Whoever owns the type can alter it. */
+/* The owner of the type can alter it, so check it. */
 static void
 check_desc(TupleDesc desc)
 {
@@ -278,7 +283,7 @@ check_desc(TupleDesc desc)
 				 errhint("Drop the extension and create it again; this keeps the tables, but drops servers and user mappings.")));
 }
 
-/* The function's row type; it lives as long as the query. */
+/* The function's row type, which lives as long as the query. */
 static TupleDesc
 result_desc(FunctionCallInfo fcinfo)
 {
@@ -300,7 +305,7 @@ result_desc(FunctionCallInfo fcinfo)
 /*
  * yelp_sync_columns(program jsonb, problems text[]) returns yelp_sync_values
  *
- * NULL for NULL.  Anybody can call it, with whatever there is.
+ * Returns NULL for NULL.  Anybody can call this with any arguments.
  */
 Datum
 yelp_sync_columns(PG_FUNCTION_ARGS)

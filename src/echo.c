@@ -1,18 +1,19 @@
 /*
  * echo.c
- *	  Whether the pages of a reading answer what was asked, by the offset that
- *	  each of them repeats.
+ *	  Check that the pages of a reading are those that were requested, using
+ *	  the offset that each page echoes.
  *
- * Most APIs repeat the offset as it was asked for.  Some repeat the number of
- * the page instead, from 0 or from 1, or 0 on each page.  What an API means is
- * not known before, but it means the same by all pages: so one of the ways has to
- * fit all of them.
+ * Most APIs echo the requested offset.  Some echo the page number instead,
+ * counted from 0 or from 1, or 0 on each page.  It is not known in advance
+ * which kind an API is, but it is the same for all pages, so one of the
+ * interpretations must fit all of them.
  *
- * Behind the last program an API may serve one of its pages once more, and say
- * which.  Such pages lie behind all that fit, and bring no program that those do
- * not.  They may arrive before the page that they are.
+ * Past the last program, an API may serve one of its pages again, and echo
+ * the offset of that page.  Such pages lie after all those that fit, and
+ * bring no programs that those do not.  They may arrive before the page that
+ * they repeat.
  *
- * 0 on each page says no more than nothing would, where pages differ.
+ * If pages differ, 0 on each page says no more than no echo at all.
  */
 #include "postgres.h"
 
@@ -29,7 +30,7 @@ echo_init(Echo *echo)
 	echo->asked = echo->echoed = -1;
 }
 
-/* What the page repeats if the API means it so. */
+/* The value that the page should echo under this interpretation. */
 static int64
 expected_echo(const EchoPage *page, EchoWay way)
 {
@@ -93,7 +94,7 @@ echo_verdict(const Echo *echo, int64 programs)
 
 	for (int way = 0; way < ECHO_ZERO; way++)
 		best = Min(best, verdict_on(&echo->fits[way], programs));
-	/* Where one page is repeated again and again, its 0 is an offset */
+	/* If the same page is repeated over and over, its 0 is an offset */
 	if (best == ECHO_DIFFERS &&
 		verdict_on(&echo->fits[ECHO_ZERO], programs) == ECHO_FITS)
 		best = ECHO_FITS;

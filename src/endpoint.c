@@ -1,6 +1,6 @@
 /*
  * endpoint.c
- *	  Which URLs we are willing to send a password to.
+ *	  Check which URLs may receive a password.
  */
 #include "postgres.h"
 
@@ -9,8 +9,10 @@
 
 #include "endpoint.h"
 
-/* The part of a URL between "//" and the path: host and port, and what else
- * URLs allow there. */
+/*
+ * The part of a URL between "//" and the path: host, port and user
+ * information.
+ */
 typedef struct Authority
 {
 	const char *start;
@@ -18,8 +20,8 @@ typedef struct Authority
 } Authority;
 
 /*
- * libcurl takes a scheme with a single slash as well, so a "://" further on is
- * no proof of what stands before it.
+ * Finds the authority. libcurl also accepts a scheme with a single slash, so
+ * a "://" later in the URL does not delimit the scheme.
  */
 static Authority
 find_authority(const char *url)
@@ -35,7 +37,7 @@ find_authority(const char *url)
 	return authority;
 }
 
-/* The host as it is written, in a buffer; an IPv6 address with its brackets. */
+/* Copies the host as spelled, including an IPv6 address's brackets. */
 static void
 copy_host(Authority authority, char *buf, size_t size)
 {
@@ -51,8 +53,8 @@ copy_host(Authority authority, char *buf, size_t size)
 }
 
 /*
- * Does the host name this machine whatever the network says?  Only the usual
- * spellings do: libraries disagree about what "127.1" or "0177.0.0.1" is.
+ * Is the host certainly this machine?  Only the usual spellings are accepted,
+ * because libraries disagree about what "127.1" or "0177.0.0.1" means.
  */
 static bool
 is_loopback(const char *host)
@@ -64,7 +66,7 @@ is_loopback(const char *host)
 	return pg_strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
 }
 
-/* ---- the text, before any library makes something else of it ---- */
+/* ---- the text, before any library interprets it ---- */
 
 static bool
 has_odd_character(const char *url)
@@ -101,16 +103,16 @@ check_text(const char *url, Authority authority)
 	return NULL;
 }
 
-/* ---- its parts ---- */
+/* ---- the parts ---- */
 
 typedef struct Url
 {
-	CURLU	   *parts;			/* as libcurl sees them */
+	CURLU	   *parts;			/* as parsed by libcurl */
 	Authority	authority;
 	bool		out_of_memory;
 } Url;
 
-/* One part of the URL in buf; an empty string where it has none. */
+/* Copies one part of the URL; an empty string if it is missing. */
 static void
 url_part(Url *url, CURLUPart what, char *buf, size_t size)
 {
@@ -124,7 +126,7 @@ url_part(Url *url, CURLUPart what, char *buf, size_t size)
 	curl_free(part);
 }
 
-/* A colon promises a port; where there is none, or port 0, it is a mistake. */
+/* A colon must be followed by a port, and that must not be 0. */
 static bool
 has_bad_port(Url *url)
 {
@@ -158,7 +160,7 @@ check_proxy(Url *url)
 	const char *path = url->authority.start + url->authority.length;
 
 	url_part(url, CURLUPART_SCHEME, scheme, sizeof(scheme));
-	/* libcurl takes socks5h://localhost/path for a Unix-domain socket */
+	/* libcurl interprets socks5h://localhost/path as a Unix-domain socket */
 	if (strcmp(path, "") != 0 && strcmp(path, "/") != 0)
 		return "must not contain a path";
 	if (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0 ||

@@ -1,23 +1,25 @@
 /*
  * fetch.c
- *	  All programs of an account, as rows, and whether they are all.
+ *	  Fetch all programs of an account, and determine whether the listing is
+ *	  complete.
  *
- * The listing can move while it is read: it has no cursor.  A reading shows all
- * that is listed when every page arrived and answered what was asked, the end
- * was seen, all pages reported the same total, and as many distinct programs
- * arrived as that.  A reading that leaves a doubt which another one may settle
- * is followed by a second one.
+ * The listing can change while it is being read, because it has no cursor.  A
+ * reading is complete if every page arrived and is the one requested, the end
+ * was seen, all pages reported the same total, and that many distinct
+ * programs arrived.  If a reading leaves a doubt that another one may
+ * resolve, the listing is read again.
  *
- * Even a reading without doubt can err: when one program vanishes and another
- * appears while the pages in between are read, the total stays, and the program
- * that slipped to an earlier page is missed.  So where stored programs are not
- * listed the listing is read again, until two readings in a row brought the same
- * programs.  Only then is anything deleted.  These readings are strict: what
- * seems to be the last page, because it is short, is looked behind.
+ * Even a reading without doubt can be wrong: if one program disappears and
+ * another appears while the pages between them are read, the total is
+ * unchanged, and a program that moved to an earlier page is missed.  So if
+ * stored programs are not listed, the listing is read until two consecutive
+ * readings return the same programs.  Only then is anything deleted.  These
+ * readings are strict: they also check past a page that seems to be the last
+ * because it is short.
  *
- * The same where the total, which is not trusted, exceeds what is listed by
- * another number than last time: it may count wrongly, or a page may have
- * arrived empty.
+ * The same is done if an untrusted total exceeds the number of listed
+ * programs by a different number than last time: the total may be wrong, or a
+ * page may have been empty by mistake.
  */
 #include "postgres.h"
 
@@ -26,7 +28,7 @@
 #include "clock.h"
 #include "paginator.h"
 
-/* Give up after so many readings of a listing that keeps changing */
+/* Give up after this many readings of a listing that keeps changing */
 #define MAX_READINGS 3
 
 StaticAssertDecl(MAX_READINGS <= KNOWN_MAX_PASS, "a mark must hold every pass");
@@ -41,9 +43,9 @@ struct Fetch
 };
 
 /*
- * Did pages not answer what was asked?  Behind the last program an API may serve
- * one of its pages once more; but where the total speaks of more programs, it
- * may not have understood what was asked.
+ * Are the pages not those requested?  Past the last program, an API may serve
+ * one of its pages again; but if the total promises more programs, the API
+ * may not have understood the request.
  */
 static bool
 is_mismatch(const Reading *reading, ProgramSet programs)
@@ -52,7 +54,7 @@ is_mismatch(const Reading *reading, ProgramSet programs)
 		(!reading->turns_back || programs.count < reading->total);
 }
 
-/* What keeps a reading from showing all that is listed. */
+/* The reason why the reading may be incomplete. */
 static FetchDoubt
 doubt_of(const Fetch *fetch, const Reading *reading, ProgramSet programs)
 {
@@ -74,8 +76,9 @@ doubt_of(const Fetch *fetch, const Reading *reading, ProgramSet programs)
 }
 
 /*
- * Reads the listing once.  If it brought what the reading before did, the two
- * confirm each other, and the rows of the last one count; else those of all.
+ * Reads the listing once.  If this returns the same programs as the previous
+ * reading, the two confirm each other, and only the rows of the last one are
+ * used; otherwise, those of all readings.
  */
 static void
 read_listing(Fetch *fetch, int64 expected)
@@ -109,9 +112,9 @@ read_again(Fetch *fetch, const char *why)
 }
 
 /*
- * May another reading show more than this one?  Not where the total exceeds the
- * programs by as much as last time, when two readings could not settle it, and
- * nothing is missing.
+ * Could another reading be more complete than this one?  Not if the total
+ * exceeds the programs by as much as last time, which two readings could not
+ * resolve, and no stored program is missing.
  */
 static bool
 is_worth_another(const Fetched *fetched, int64 surplus, FetchLacks lacks, void *arg)
@@ -130,7 +133,7 @@ is_worth_another(const Fetched *fetched, int64 surplus, FetchLacks lacks, void *
 	}
 }
 
-/* Why a reading without doubt needs another one to confirm it, or NULL. */
+/* Why a reading without doubt needs to be confirmed, or NULL. */
 static const char *
 what_to_confirm(const Fetched *fetched, int64 surplus, FetchLacks lacks, void *arg)
 {

@@ -1,6 +1,7 @@
 /*
  * fetch.h
- *	  All programs of an account, as rows, and whether they are all.
+ *	  Fetch all programs of an account, and determine whether the listing is
+ *	  complete.
  */
 #ifndef YELP_SYNC_FETCH_H
 #define YELP_SYNC_FETCH_H
@@ -12,32 +13,32 @@
 
 typedef struct Fetch Fetch;
 
-/* Why what did not arrive may be listed all the same. */
+/* Reasons why programs that did not arrive may still be listed. */
 typedef enum FetchDoubt
 {
-	DOUBT_NONE = 0,				/* all that is listed arrived */
+	DOUBT_NONE = 0,				/* the listing is complete */
 	DOUBT_FAILED_PAGES,			/* pages were skipped */
-	DOUBT_SKIPPED,				/* programs cannot be stored */
-	DOUBT_END,					/* what is behind the last program is unknown */
-	DOUBT_MISMATCH,				/* a page did not answer what was asked */
-	DOUBT_GAP,					/* a page was empty, and later ones were not */
-	DOUBT_FEWER,				/* fewer programs arrived than the total */
+	DOUBT_SKIPPED,				/* programs could not be stored */
+	DOUBT_END,					/* the end of the listing was not seen */
+	DOUBT_MISMATCH,				/* a page is not the one requested */
+	DOUBT_GAP,					/* a page was empty, but later ones were not */
+	DOUBT_FEWER,				/* the total exceeds the number of programs */
 	DOUBT_MOVING				/* the listing kept changing */
 } FetchDoubt;
 
-/* What has been fetched so far. */
+/* The state and the result of fetching. */
 typedef struct Fetched
 {
 	/* The programs */
 	Staging		staging;
-	int			first_pass;		/* rows of earlier readings do not count */
+	int			first_pass;		/* rows of earlier readings are not used */
 	bool		repeats;		/* a program may have arrived more than once */
-	ProgramSet	programs;		/* of the last reading */
+	ProgramSet	programs;		/* programs of the last reading */
 
-	/* How far they can be trusted */
-	Reading		reading;		/* the last one */
+	/* How complete they are */
+	Reading		reading;		/* the last reading */
 	FetchDoubt	doubt;
-	bool		confirmed;		/* the last two readings brought the same */
+	bool		confirmed;		/* the last two readings returned the same */
 
 	/* Statistics */
 	int64		pages;
@@ -46,27 +47,27 @@ typedef struct Fetched
 	int64		elapsed;		/* microseconds */
 } Fetched;
 
-/* What the account is expected to list; a wrong guess costs requests only. */
+/* What the account is expected to list; a wrong guess only costs requests. */
 typedef struct FetchExpected
 {
-	int64		programs;		/* 0 for unknown: decides how many pages are
-								 * asked for before the first has arrived */
-	int64		surplus;		/* by which the total exceeded them last time */
+	int64		programs;		/* 0 if unknown; determines how many pages are
+								 * requested before the first has arrived */
+	int64		surplus;		/* excess of the total over them last time */
 } FetchExpected;
 
-/* Are programs stored that the last reading did not bring? */
+/* Are there stored programs that the last reading did not return? */
 typedef bool (*FetchLacks) (void *arg, const Fetched *fetched);
 
-/* Makes ready to fetch, in the current memory context. */
+/* Prepares to fetch, in the current memory context. */
 extern Fetch *fetch_create(const Account *account, Known *known,
 						   Progress *progress);
 
 /*
- * Fetches all programs: once, or as often as it takes to prove what is gone.
- * What did not arrive is proved to be gone where there is no doubt and the
- * programs are confirmed.  The result lives as long as the memory context.
- * Raises the errors of fetch_error.c and what CHECK_FOR_INTERRUPTS raises;
- * nothing is left behind then.
+ * Fetches all programs, reading the listing as often as needed to prove what
+ * is gone.  Programs that did not arrive are gone if there is no doubt and
+ * the reading is confirmed.  The result lives as long as the memory context.
+ * Raises the errors of fetch_error.c and of CHECK_FOR_INTERRUPTS, after
+ * releasing all resources.
  */
 extern Fetched *fetch_programs(Fetch *fetch, FetchExpected expected,
 							   FetchLacks lacks, void *arg);

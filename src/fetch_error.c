@@ -1,9 +1,9 @@
 /*
  * fetch_error.c
- *	  What went wrong with a page, and what that means for the sync.
+ *	  Describe what went wrong with a page, and what that means for the sync.
  *
- * The one place where the failures of libcurl, of HTTP and of a page's text
- * get their SQLSTATE, and where an ereport is made of them.
+ * The errors of libcurl, of HTTP and of a page's text are mapped to SQLSTATEs
+ * and reported here only.
  */
 #include "postgres.h"
 
@@ -45,7 +45,7 @@
 #define HINT_FILES \
 	"Lower the server option concurrency, or raise max_files_per_process."
 
-/* Of a body that is no page, so much is shown. */
+/* Length of the excerpt shown of a body that is not a page. */
 #define MAX_EXCERPT_BYTES 80
 
 static const char *const stage_names[] = {
@@ -73,7 +73,7 @@ fetch_error_text(const char *text)
 	return copy;
 }
 
-/* libcurl's messages may quote what a server sent: printable ASCII is kept. */
+/* Keeps only printable ASCII: libcurl's messages may quote the server. */
 static char *
 printable(const char *text)
 {
@@ -87,7 +87,7 @@ printable(const char *text)
 	return copy;
 }
 
-/* Ends a sentence with one full stop, which it may have already. */
+/* Ends a sentence with a single period. */
 static char *
 end_sentence(StringInfo sentence)
 {
@@ -105,7 +105,7 @@ append_redirect(StringInfo detail, const HttpResponse *response)
 						 printable(response->redirect));
 }
 
-/* What a body is that cannot be read: its type and how it begins. */
+/* Describes an unreadable body by its type and its beginning. */
 static void
 append_excerpt(StringInfo detail, const HttpResponse *response)
 {
@@ -131,7 +131,7 @@ append_api_error(StringInfo detail, const ApiError *error)
 		appendStringInfo(detail, ": %s", fetch_error_text(error->description));
 }
 
-/* What the API says beside the status, as a sentence. */
+/* The API's status and error message, as a sentence. */
 static char *
 answer_detail(const HttpResponse *response)
 {
@@ -149,13 +149,13 @@ answer_detail(const HttpResponse *response)
 	return end_sentence(&detail);
 }
 
-/* What it means that no answer came, or none that could be read to its end */
+/* Meaning of a missing or incomplete response */
 typedef struct Transport
 {
 	FetchErrorKind kind;
 	int			sqlstate;
-	const char *message;		/* NULL: timed out, or connection failed */
-	bool		quoted;			/* is libcurl's message the detail? */
+	const char *message;		/* NULL: "timed out" or "connection failed" */
+	bool		quoted;			/* use libcurl's message as the detail? */
 	const char *hint;
 } Transport;
 
@@ -276,8 +276,8 @@ describe_transport(FetchError *error, const HttpResponse *response)
 }
 
 /*
- * 401 and 403 speak of the credentials, unless pages arrived that were asked for
- * with the same ones: some APIs refuse so what is too much for them.
+ * 401 and 403 are about the credentials, unless pages have already arrived
+ * with the same ones: some APIs respond to overload in this way.
  */
 static void
 describe_denial(FetchError *error, bool accepted_before)
@@ -294,7 +294,7 @@ describe_denial(FetchError *error, bool accepted_before)
 	error->hint = HINT_CREDENTIALS;
 }
 
-/* An answer with a status that brings no page. */
+/* Describes a response whose status indicates an error. */
 static void
 describe_status(FetchError *error, const HttpResponse *response,
 				bool accepted_before)
@@ -345,7 +345,7 @@ fetch_error_of_response(FetchError *error, const HttpResponse *response,
 	return true;
 }
 
-/* What is wrong with the text of a page: the API may say so itself. */
+/* Describes an unreadable page; the API may have reported an error itself. */
 static const char *
 page_message(const PageError *problem, const HttpResponse *response)
 {

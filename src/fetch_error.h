@@ -1,6 +1,6 @@
 /*
  * fetch_error.h
- *	  What went wrong with a page, and what that means for the sync.
+ *	  Describe what went wrong with a page, and what that means for the sync.
  */
 #ifndef YELP_SYNC_FETCH_ERROR_H
 #define YELP_SYNC_FETCH_ERROR_H
@@ -12,27 +12,29 @@
 typedef enum FetchErrorKind
 {
 	FETCH_ERROR_RETRY,			/* another attempt may succeed */
-	FETCH_ERROR_RATE,			/* refused for the rate of the requests */
-	FETCH_ERROR_OVERLOAD,		/* refused because there is too much to do */
-	FETCH_ERROR_DENIED,			/* refused for the credentials, it seems */
-	FETCH_ERROR_NO_SOCKET,		/* given up until others have ended */
-	FETCH_ERROR_NO_BUFFER,		/* given up until others have been read */
-	FETCH_ERROR_FINAL,			/* this page cannot be had */
-	FETCH_ERROR_FATAL			/* and no other would fare better */
+	FETCH_ERROR_RATE,			/* rejected because of the request rate */
+	FETCH_ERROR_OVERLOAD,		/* rejected because the API is overloaded */
+	FETCH_ERROR_DENIED,			/* rejected because of the credentials, it
+								 * seems */
+	FETCH_ERROR_NO_SOCKET,		/* postponed until other requests have ended */
+	FETCH_ERROR_NO_BUFFER,		/* postponed until other responses have been
+								 * read */
+	FETCH_ERROR_FINAL,			/* this page cannot be fetched */
+	FETCH_ERROR_FATAL			/* and neither can any other */
 } FetchErrorKind;
 
-/* The texts are in the server's encoding and in the current context. */
+/* All texts are in the server encoding and in the current memory context. */
 typedef struct FetchError
 {
 	FetchErrorKind kind;
 	int			sqlstate;
-	const char *message;		/* what happened: lower case, no period */
+	const char *message;		/* what happened, without a period */
 	const char *stage;
 	char	   *detail;			/* a sentence, or NULL */
 	const char *hint;			/* a sentence, or NULL */
 } FetchError;
 
-/* Where it happened. */
+/* Where it happened */
 typedef struct FetchErrorPlace
 {
 	const char *username;
@@ -42,28 +44,31 @@ typedef struct FetchErrorPlace
 	int			attempts;
 } FetchErrorPlace;
 
-/* UTF-8 from outside in the server's encoding; what it lacks becomes "?". */
+/*
+ * Converts external UTF-8 to the server encoding, with "?" for missing
+ * characters.
+ */
 extern char *fetch_error_text(const char *text);
 
 /*
- * True when the response is no page's text; says why.  Where the credentials
- * were accepted before, a denial is no longer about them.
+ * True if the response is not the text of a page; describes why.  If the
+ * credentials were accepted before, 401 and 403 are not about them.
  */
 extern bool fetch_error_of_response(FetchError *error, const HttpResponse *response,
 									bool accepted_before);
 
-/* Why the text of a response is no page. */
+/* Describes why the text of a response is not a page. */
 extern void fetch_error_of_page(FetchError *error, const PageError *problem,
 								const HttpResponse *response);
 
-/* The API asked for a longer wait than is allowed, both in milliseconds. */
+/* The API asked for a longer wait than allowed; both are in milliseconds. */
 extern void fetch_error_of_wait(FetchError *error, int64 wait, int64 max_wait);
 
-/* The message and the detail, which names the URL. */
+/* The message, and the detail, which includes the URL. */
 extern char *fetch_error_message(const FetchError *error, const FetchErrorPlace *place);
 extern char *fetch_error_detail(const FetchError *error, const FetchErrorPlace *place);
 
-/* Raises it. */
+/* Raises the error. */
 COMPAT_NORETURN extern void fetch_error_raise(const FetchError *error,
 											  const FetchErrorPlace *place);
 

@@ -1,12 +1,12 @@
 /*
  * fingerprint.c
- *	  Hashes that tell one program from another, and one text from another.
+ *	  Hashes that identify programs and their texts.
  *
- * Most of what a sync does is to hash the text of programs that did not
- * change, so the hash is made for texts of some hundred bytes: it folds products
- * of 64 by 64 bits, as wyhash and XXH3 do, in three lanes that do not wait for
- * each other.  Its keys are drawn from the seed; a factor that an API could
- * make 0 would need to know them.
+ * A sync spends most of its time hashing the text of unchanged programs, so
+ * the hash is optimized for texts of a few hundred bytes: like wyhash and
+ * XXH3, it folds 64x64-bit products, in three independent lanes.  The keys
+ * are derived from the seed, so that an API, which does not know them, cannot
+ * construct inputs that make a factor 0.
  */
 #include "postgres.h"
 
@@ -15,8 +15,8 @@
 #include "common/hashfn.h"
 
 /*
- * Counts the ways in which programs have been mapped to columns, so that a new
- * way makes the next sync map all of them.
+ * Version of the mapping of programs to columns.  Incrementing it makes the
+ * next sync map all programs again.
  */
 #define MAPPING_VERSION 2
 
@@ -43,7 +43,7 @@ read_word(const char *at)
 	return word;
 }
 
-/* The two halves of the product, folded. */
+/* XOR of the two halves of the product. */
 static inline uint64
 fold_product(uint64 a, uint64 b)
 {
@@ -61,7 +61,7 @@ fold_product(uint64 a, uint64 b)
 #endif
 }
 
-/* Mixes LANE_BYTES into the state of a lane. */
+/* Mixes LANE_BYTES bytes into the state of a lane. */
 static inline uint64
 mix(uint64 state, const char *at, uint64 key)
 {
@@ -86,7 +86,7 @@ hash(const char *at, size_t length, uint64 state)
 	state = lanes[0] ^ lanes[1] ^ lanes[2];
 	for (; end - at > LANE_BYTES; at += LANE_BYTES)
 		state = mix(state, at, keys[0]);
-	/* The last bytes, of which some may have been mixed in already */
+	/* The last bytes, some of which may already have been mixed in */
 	if (length >= LANE_BYTES)
 		state = mix(state, end - LANE_BYTES, keys[1]);
 	else

@@ -1,32 +1,32 @@
 /*
  * fingerprint.h
- *	  Hashes that tell one program from another, and one text from another.
+ *	  Hashes that identify programs and their texts.
  *
- * Needs no server.  All of them depend on the seed: who does not know it cannot
- * make up two texts, or two ids, of the same hash.
+ * Needs no server.  All hashes depend on the seed; without knowing it, nobody
+ * can construct two texts or IDs with the same hash.
  */
 #ifndef YELP_SYNC_FINGERPRINT_H
 #define YELP_SYNC_FINGERPRINT_H
 
 /*
- * Sets the seed of all fingerprints: something that the API cannot know.
- * Another seed makes every stored row differ, so that the next sync maps it to
- * columns anew.
+ * Sets the seed of all fingerprints to something that the API cannot know.
+ * Changing the seed makes all stored rows differ, so that the next sync maps
+ * them to columns again.
  */
 extern void fingerprint_set_seed(uint64 seed);
 
-/* The 64-bit hash of a program's id, of this length in bytes; never 0. */
+/* 64-bit hash of a program's ID, of the given length in bytes; never 0. */
 extern uint64 fingerprint_of_id(const char *id, size_t length);
 
 /*
- * The 64-bit hash of a program's text together with the id that was read from
- * it; never 0.  So what is stored with this fingerprint was once read in full,
- * from this text, and had this id.
+ * 64-bit hash of a program's text together with the ID that was read from it;
+ * never 0.  A stored program with this fingerprint was read in full from this
+ * very text, and had this ID.
  */
 extern uint64 fingerprint_of_text(const char *text, size_t length,
 								  uint64 id_hash);
 
-/* The hash of a program: its id and its fingerprint. */
+/* Hash of a program: its ID and its fingerprint. */
 extern uint64 fingerprint_of_program(uint64 id_hash, uint64 fingerprint);
 
 #endif							/* YELP_SYNC_FINGERPRINT_H */
