@@ -16,7 +16,7 @@
 
 #include "compat.h"
 
-/* A column of the only row, or -1. */
+/* A column of the only row; -1 for NULL. */
 static int64
 number_of(int column)
 {
@@ -76,7 +76,7 @@ interval_datum(int64 microseconds)
 	return IntervalPGetDatum(interval);
 }
 
-/* ---- a row, as an INSERT ---- */
+/* ---- a row to insert ---- */
 
 #define MAX_COLUMNS 32
 
@@ -125,7 +125,7 @@ set_interval(RunRow *row, const char *column, int64 microseconds)
 	set(row, column, INTERVALOID, interval_datum(microseconds));
 }
 
-/* What each sync has, whatever came of it. */
+/* Sets the columns that every sync has, whatever its outcome. */
 static void
 begin_row(RunRow *row, const SyncRun *run, const char *status)
 {

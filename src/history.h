@@ -11,25 +11,25 @@
 #include "fetch.h"
 #include "merge.h"
 
-/* A sync that is done. */
+/* A finished sync. */
 typedef struct SyncRun
 {
-	int64		run_id;			/* 0: the table numbers it */
+	int64		run_id;			/* 0: assigned by the table */
 	const char *username;
-	const char *server;			/* NULL: it was not found */
-	const char *program_status; /* the filter; NULL likewise */
+	const char *server;			/* NULL: not found */
+	const char *program_status; /* the filter; NULL: not found */
 	TimestampTz started_at;
 	TimestampTz finished_at;
 	int64		merge_us;
 	ArrayBuildState *warnings;	/* text[]; NULL: none */
 } SyncRun;
 
-/* What the sync before brought. */
+/* The result of the previous sync. */
 typedef struct LastRun
 {
 	int64		listed;			/* programs that arrived, or -1 */
-	int64		total;			/* that the API reported, or -1 */
-	bool		synced;			/* its status was not "partial" */
+	int64		total;			/* total reported by the API, or -1 */
+	bool		synced;			/* was its status not "partial"? */
 } LastRun;
 
 /* Needs an SPI connection; the schema is quoted. */
@@ -37,9 +37,9 @@ extern LastRun history_last_run(const char *schema, const char *username,
 								const char *server);
 
 /*
- * The number of the run that is to be added, where it must be known before; the
- * right to INSERT is all that takes.  Raises 55000 where run_id is no identity
- * column.
+ * Reserves the number of the next run, if it is needed before the row is
+ * added; requires only the INSERT privilege.  Raises 55000 if run_id is not
+ * an identity column.
  */
 extern int64 history_next_run(Oid runs);
 
@@ -47,7 +47,7 @@ extern int64 history_next_run(Oid runs);
 extern void history_add(const char *schema, const SyncRun *run, const Fetched *fetched,
 						const Merge *merge);
 
-/* The same for a sync that failed: without figures. */
+/* The same for a failed sync, without figures. */
 extern void history_add_failure(const char *schema, const SyncRun *run,
 								const ErrorData *error);
 

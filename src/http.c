@@ -1,22 +1,22 @@
 /*
  * http.c
- *	  Many HTTP GET requests at once inside a backend; each is one attempt.
+ *	  Concurrent HTTP GET requests in a backend; each is a single attempt.
  *
- * Two lifetimes.  The pool (http_pool.c) keeps connections from one sync to
- * the next, in malloc'd memory.  A client lives for one sync, in the memory
- * context of its making: its requests have an easy handle each.  When the
- * context is reset while the client is open, an error is under way, and the
- * pool is destroyed as well: half-finished transfers leave nothing worth
- * keeping.
+ * There are two lifetimes.  The pool (http_pool.c) keeps connections from one
+ * sync to the next, in malloc'd memory.  A client lives for one sync, in the
+ * memory context it was created in; each of its requests has an easy handle.
+ * If the context is reset while the client is open, an error is being
+ * handled, and the pool is destroyed as well, because unfinished transfers
+ * leave nothing worth keeping.
  *
- * Nothing is thrown through a frame of libcurl: a longjmp out of one of its
- * callbacks leaves the multi handle refusing every later call, its own
- * clean-up included.  Errors are raised, and interrupts looked for, when
- * libcurl has returned.
+ * No error is thrown through a libcurl stack frame: after a longjmp out of a
+ * callback, the multi handle refuses all further calls, including cleanup.
+ * Errors are raised, and interrupts are processed, after libcurl has
+ * returned.
  *
- * libcurl would start a thread for each request to look up the same name.  So
- * one request goes first; until it is past that stage the others are held, and
- * when it fails there they share its fate.
+ * libcurl would start one thread per request to resolve the same name.
+ * Therefore one request is sent first, and the others are held until its name
+ * is resolved; if that fails, they fail as well.
  */
 #include "postgres.h"
 
@@ -31,12 +31,12 @@
 #include "http_pool.h"
 #include "http_request.h"
 
-/* The system's certificates have some 200 kB */
+/* The system's certificates take about 200 kB */
 #define MAX_CA_BYTES (10 * 1024 * 1024)
 
 /*
- * All bodies together may have twice what one may have, and this at least:
- * pages are much smaller than their limit.
+ * All bodies together may use twice the limit of one body, but at least this:
+ * pages are usually much smaller than their limit.
  */
 #define MIN_BUFFERED (16 * 1024 * 1024)
 
@@ -46,20 +46,20 @@ struct HttpClient
 	HttpRequest *requests;
 	HttpBuffers buffers;
 	bool		open;
-	bool		silent;			/* a connection from before timed out */
+	bool		silent;			/* a kept connection timed out */
 
-	/* The name look-up that the first request makes for all */
+	/* The name look-up shared by all requests */
 	bool		resolved;
 	HttpRequest *resolving;
 	int			nheld;
 	int			nfailed;
 
-	HttpRequest *handed_out;	/* the last one, or NULL */
+	HttpRequest *handed_out;	/* last response returned, or NULL */
 	int64		received_bytes;
 	MemoryContextCallback cleanup;
 };
 
-/* The client that is open, or NULL */
+/* The open client, or NULL */
 static HttpClient *open_client;
 
 static void
@@ -71,7 +71,7 @@ free_requests(HttpClient *client)
 	open_client = NULL;
 }
 
-/* Called when the memory context goes; after http_close there is nothing left. */
+/* Context reset callback; has nothing to do after http_close. */
 static void
 clean_up(void *arg)
 {
@@ -90,7 +90,7 @@ http_release(void)
 		clean_up(open_client);
 }
 
-/* To open a FIFO could take for ever, and to read gigabytes as well. */
+/* Opening a FIFO could block forever, and reading a huge file take as long. */
 static void
 check_ca_file(const char *path)
 {
@@ -105,7 +105,9 @@ check_ca_file(const char *path)
 				 errhint("The server option ca_file must name a file of PEM certificates.")));
 }
 
-/* What connections may be shared for: the same route is the same text. */
+/*
+ * Identifies the route of connections, which may be shared if it is the same.
+ */
 static char *
 route_of(const HttpSettings *settings)
 {
@@ -141,8 +143,8 @@ http_open(const HttpSettings *settings)
 }
 
 /*
- * A connection that has gone silent may seem to be alive, and others that were
- * made with it may have gone the same way: none is kept then.
+ * If a connection has gone silent, others that were opened at the same time
+ * may have as well, even if they seem to be alive: keep none of them.
  */
 void
 http_close(HttpClient *client)
@@ -158,7 +160,7 @@ http_received_bytes(const HttpClient *client)
 	return client->received_bytes;
 }
 
-/* The answer that was handed out last has been read. */
+/* The last response returned has been processed. */
 static void
 forget_last(HttpClient *client)
 {
@@ -216,7 +218,7 @@ http_abandon(HttpClient *client, int slot)
 	http_request_forget(request);
 }
 
-/* Once the name is known, all requests that waited for it may go. */
+/* Once the name is resolved, sends the held requests. */
 static void
 run_held(HttpClient *client)
 {
@@ -243,7 +245,7 @@ http_wait(HttpClient *client, int64 deadline)
 	run_held(client);
 }
 
-/* The look-up failed that all held requests were waiting for. */
+/* Fails all held requests, because the look-up failed. */
 static void
 fail_held(HttpClient *client, const HttpResponse *response)
 {
@@ -260,7 +262,7 @@ fail_held(HttpClient *client, const HttpResponse *response)
 	client->nheld = 0;
 }
 
-/* One of the requests that failed without having been sent. */
+/* Returns a request that failed without having been sent. */
 static void
 take_failed(HttpClient *client, HttpResponse *response)
 {
@@ -279,7 +281,7 @@ take_failed(HttpClient *client, HttpResponse *response)
 	client->nfailed--;
 }
 
-/* The size of a body as it came: compressed where it was. */
+/* The size of a body as received, before any decompression. */
 static int64
 received_bytes(CURL *easy)
 {

@@ -1,6 +1,6 @@
 /*
  * http_easy.c
- *	  What libcurl is told of each request: limits, connection, credentials.
+ *	  The libcurl options of a request: limits, connection, credentials.
  */
 #include "postgres.h"
 
@@ -11,7 +11,7 @@
 
 #define USER_AGENT "yelp_sync/" YELP_SYNC_VERSION
 
-/* Received at a time: a usual page in one go */
+/* Size of the receive buffer: fits a typical page */
 #define RECEIVED_BYTES (32 * 1024)
 
 void
@@ -46,7 +46,7 @@ set_connection(CURL *easy, const HttpSettings *settings)
 {
 	bool		tls = pg_strncasecmp(settings->endpoint, "https:", 6) == 0;
 
-	/* Set even when there is none, or libcurl looks into the environment */
+	/* If unset, libcurl would look at the environment */
 	CURL_SET(easy, CURLOPT_PROXY, settings->proxy ? settings->proxy : "");
 	CURL_SET(easy, CURLOPT_NOPROXY, "");
 	CURL_SET(easy, CURLOPT_PROXYAUTH, (long) CURLAUTH_BASIC);
@@ -70,7 +70,7 @@ set_connection(CURL *easy, const HttpSettings *settings)
 	CURL_SET(easy, CURLOPT_HTTP_VERSION,
 			 (long) (settings->http2 ? CURL_HTTP_VERSION_2TLS :
 					 CURL_HTTP_VERSION_1_1));
-	/* On plain HTTP it would make the requests wait for each other */
+	/* On plain HTTP, this would serialize the requests */
 	if (settings->http2 && tls)
 		CURL_SET(easy, CURLOPT_PIPEWAIT, 1L);
 }

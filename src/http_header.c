@@ -1,14 +1,14 @@
 /*
  * http_header.c
- *	  The lines of an answer's headers that matter here.
+ *	  Parse the response headers that are needed.
  */
 #include "postgres.h"
 
 #include "http_header.h"
 
 /*
- * Content and transfer codings of one answer, gzip say.  Several could make
- * gigabytes of nothing out of a few bytes, one after the other.
+ * Maximum number of content and transfer codings, such as gzip, in a
+ * response.  Multiple ones could expand a few bytes to gigabytes.
  */
 #define MAX_CODINGS 1
 
@@ -18,7 +18,7 @@ is_blank(char c)
 	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* Copies the value of a header line, without the blanks around it. */
+/* Copies the value of a header line, without surrounding whitespace. */
 static void
 copy_value(char *copy, size_t size, const char *value, const char *end)
 {
@@ -33,7 +33,7 @@ copy_value(char *copy, size_t size, const char *value, const char *end)
 	copy[length] = '\0';
 }
 
-/* If the line is a header of this name, its value; else NULL. */
+/* The value of the line if it is a header of this name; otherwise NULL. */
 static const char *
 find_value(const char *line, size_t length, const char *name)
 {
@@ -51,7 +51,7 @@ is_word(const char *start, size_t length, const char *word)
 	return length == strlen(word) && pg_strncasecmp(start, word, length) == 0;
 }
 
-/* How many codings a word stands for; one that libcurl does not know is too many. */
+/* How many codings a word counts for; an unknown one counts as too many. */
 static int
 codings_of(const char *word, size_t length)
 {
@@ -71,7 +71,7 @@ codings_of(const char *word, size_t length)
 	return MAX_CODINGS + 1;
 }
 
-/* The codings that libcurl would undo, one after the other. */
+/* Counts the codings that libcurl would decode. */
 static int
 count_codings(const char *value, const char *end)
 {
@@ -98,7 +98,10 @@ http_header_note(HttpHeaders *headers, const char *line, size_t length)
 	headers->bytes += length;
 	if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
 	{
-		/* An interim answer, a 103 say, has headers of its own */
+		/*
+		 * A final response follows an interim one, such as 103, with its own
+		 * headers
+		 */
 		headers->retry_after[0] = headers->date[0] = '\0';
 		headers->ncodings = 0;
 	}

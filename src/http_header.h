@@ -1,26 +1,26 @@
 /*
  * http_header.h
- *	  The lines of an answer's headers that matter here.
+ *	  Parse the response headers that are needed.
  *
- * Pure: nothing is allocated and nothing is raised, so that all of it can be
- * called from the callbacks of a library.
+ * Pure: does not allocate memory or raise errors, so that it can be called
+ * from the callbacks of a library.
  */
 #ifndef YELP_SYNC_HTTP_HEADER_H
 #define YELP_SYNC_HTTP_HEADER_H
 
-/* What was said in the headers of an answer, "" for nothing */
+/* Headers of a response; "" if missing */
 typedef struct HttpHeaders
 {
-	size_t		bytes;			/* of all lines */
-	int			ncodings;		/* of content and transfer, to be undone */
+	size_t		bytes;			/* size of all lines */
+	int			ncodings;		/* content and transfer codings to decode */
 	char		retry_after[64];
 	char		date[64];
 } HttpHeaders;
 
-/* Takes one line of the headers; those of an interim answer are forgotten. */
+/* Adds a header line; discards those of an interim response. */
 extern void http_header_note(HttpHeaders *headers, const char *line, size_t length);
 
-/* Are there more codings than one, or one that is unknown? */
+/* Is there more than one coding, or an unknown one? */
 extern bool http_header_is_miscoded(const HttpHeaders *headers);
 
 #endif							/* YELP_SYNC_HTTP_HEADER_H */

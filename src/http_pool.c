@@ -1,11 +1,12 @@
 /*
  * http_pool.c
- *	  What is kept of libcurl from one sync to the next: connections, TLS
- *	  sessions and sockets.
+ *	  The libcurl state that is kept from one sync to the next: connections,
+ *	  TLS sessions and sockets.
  *
- * All calls that let libcurl work are in this file.  Signals are blocked
- * meanwhile: libcurl may start a thread to resolve a name, which inherits the
- * mask, so that none of the server's handlers ever runs on it.
+ * All calls that let libcurl do its work are in this file.  Signals are
+ * blocked during these calls: libcurl may start a thread to resolve a name,
+ * which inherits the signal mask, so that the server's signal handlers never
+ * run in it.
  */
 #include "postgres.h"
 
@@ -19,14 +20,14 @@
 #include "curl_compat.h"
 
 /*
- * For so long a call of libcurl is left alone: most signals that wait for its
- * end mean nothing to it.
+ * Minimum duration of a libcurl call before pending signals cut it short:
+ * most signals do not require that.
  */
 #define UNINTERRUPTED_US (20 * USECS_PER_MSEC)
 
 HttpPool	http_pool;
 
-/* When libcurl was called last, by clock_us */
+/* Time of the last libcurl call, by clock_us */
 static int64 action_started;
 
 void
@@ -60,7 +61,9 @@ http_pool_check(CURLMcode code)
 		elog(ERROR, "libcurl failed: %s", curl_multi_strerror(code));
 }
 
-/* What is not set here would block a backend or wait for nothing. */
+/*
+ * Without these settings, libcurl could block the backend or wait needlessly.
+ */
 static void
 check_option(CURLMcode code)
 {
@@ -69,7 +72,7 @@ check_option(CURLMcode code)
 	http_pool_check(code);
 }
 
-/* False when there is no memory. */
+/* False if out of memory. */
 static bool
 make_handles(const char *route)
 {
@@ -87,7 +90,7 @@ create_pool(const char *route)
 {
 	static bool initialized = false;
 
-	/* Nobody outside is to be handed the keys of our TLS sessions */
+	/* Do not allow our TLS session keys to be exported */
 	unsetenv("SSLKEYLOGFILE");
 	if (!initialized && curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
 		http_pool_reject_memory();
@@ -103,8 +106,8 @@ create_pool(const char *route)
 
 /*
  * Connections over another route are not kept: they would count against the
- * sockets that this one may have, and libcurl would use a proxy's tunnel again
- * without looking whose credentials opened it.
+ * sockets available to this one, and libcurl would reuse a proxy's tunnel
+ * without checking the credentials that opened it.
  */
 void
 http_pool_prepare(const char *route, int max_connections,
@@ -150,7 +153,7 @@ http_pool_is_interrupted(void)
 	return false;
 }
 
-/* One call that lets libcurl work; nothing in it may raise an error. */
+/* Calls a libcurl function that does its work; must not raise errors. */
 static CURLMcode
 run_action(curl_socket_t fd, int what)
 {
@@ -168,9 +171,9 @@ run_action(curl_socket_t fd, int what)
 }
 
 /*
- * Lets libcurl work on the events, one after the other; an interrupt comes
- * first, for one of them can mean megabytes to decompress.  What is left then
- * will be told again.
+ * Lets libcurl process the events one by one, checking for interrupts first,
+ * because a single event can involve decompressing megabytes.  Events that
+ * remain will be reported again.
  */
 static CURLMcode
 run_curl(const HttpSocketEvent *events, int nevents)
@@ -209,8 +212,8 @@ http_pool_pump(void)
 }
 
 /*
- * Milliseconds to wait at most, rounded up so that the time has come then.  A
- * deadline of long ago may be any number.
+ * Milliseconds to wait at most, rounded up so that the deadline has then
+ * passed.  A past deadline may be any number.
  */
 static long
 wait_time(int64 deadline)

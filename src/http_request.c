@@ -1,10 +1,10 @@
 /*
  * http_request.c
- *	  One request: what libcurl calls us for while it is under way, and what
- *	  became of it.
+ *	  A single request: the libcurl callbacks while it is in flight, and its
+ *	  result.
  *
- * Nothing is thrown through a frame of libcurl: the callbacks only record and
- * return short.
+ * No error is thrown through a libcurl stack frame: the callbacks only record
+ * what happened and return a short count.
  */
 #include "postgres.h"
 
@@ -14,20 +14,23 @@
 #include "http_easy.h"
 #include "http_pool.h"
 
-/* All headers of one answer; a server that sends more will not stop. */
+/*
+ * Maximum size of a response's headers; a server that sends more will not
+ * stop.
+ */
 #define MAX_HEADER_BYTES (256 * 1024)
 
-/* A body's buffer at first, and the largest that is kept for the next one */
+/* Initial size of a body's buffer, and the largest one kept for reuse */
 #define BODY_BYTES (16 * 1024)
 #define KEPT_BODY_BYTES (128 * 1024)
 
 #define PROXY_AUTHENTICATION_REQUIRED 407
 
-/* OpenSSL's results of the verification of a certificate */
+/* OpenSSL certificate verification results */
 #define X509_FINE 0
 #define X509_NONE_YET 1
 
-/* ---- callbacks: record, return short, raise nothing ---- */
+/* ---- callbacks: record what happened, raise no errors ---- */
 
 static curl_socket_t
 open_socket(void *arg, pg_attribute_unused() curlsocktype purpose,
@@ -43,7 +46,7 @@ open_socket(void *arg, pg_attribute_unused() curlsocktype purpose,
 	return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
-/* The connection stands, a new one or one from before. */
+/* A new or a kept connection is established. */
 static int
 note_ready(void *arg, pg_attribute_unused() char *remote_ip,
 		   pg_attribute_unused() char *local_ip,
@@ -61,8 +64,8 @@ close_socket(pg_attribute_unused() void *arg, curl_socket_t fd)
 }
 
 /*
- * To read from a socket is waited for as soon as there is a connection.  Behind
- * a proxy that is not yet the one to the API.
+ * libcurl waits to read from a socket as soon as it is connected.  Behind a
+ * proxy, that is not yet the connection to the API.
  */
 static void
 note_connection(CURL *easy)
@@ -161,7 +164,7 @@ receive_header(char *data, size_t size, size_t count, void *arg)
 	return 0;
 }
 
-/* Called again and again: an interrupt ends whatever libcurl is at. */
+/* Called repeatedly: an interrupt aborts whatever libcurl is doing. */
 static int
 note_progress(void *arg, pg_attribute_unused() curl_off_t download_total,
 			  pg_attribute_unused() curl_off_t downloaded,
@@ -174,7 +177,7 @@ note_progress(void *arg, pg_attribute_unused() curl_off_t download_total,
 	return 1;
 }
 
-/* ---- its life ---- */
+/* ---- lifecycle ---- */
 
 static void
 set_callbacks(HttpRequest *request)
@@ -241,8 +244,8 @@ http_request_free(HttpRequest *request)
 }
 
 /*
- * How far a request has come, by what libcurl called us for: its own times do
- * not tell, for some of its versions set them when a request fails.
+ * How far a request has come, according to the callbacks. libcurl's own times
+ * are unreliable, because some versions set them when a request fails.
  */
 HttpStage
 http_request_stage(HttpRequest *request)
@@ -257,7 +260,7 @@ http_request_stage(HttpRequest *request)
 	return request->resolved ? HTTP_CONNECT : HTTP_RESOLVE;
 }
 
-/* ---- what became of it ---- */
+/* ---- result ---- */
 
 static bool
 is_tls_error(CURLcode code)
@@ -277,8 +280,8 @@ is_tls_error(CURLcode code)
 }
 
 /*
- * Was all well with the certificate but the host?  OpenSSL's result is then 0,
- * or what libcurl 7.88 sets before it has one.
+ * Is only the host of the certificate wrong?  Then OpenSSL's result is 0, or
+ * the initial value set by libcurl 7.88.
  */
 static bool
 is_chain_trusted(CURLcode code, long verify_result)
@@ -287,7 +290,7 @@ is_chain_trusted(CURLcode code, long verify_result)
 		(verify_result == X509_FINE || verify_result == X509_NONE_YET);
 }
 
-/* Did the connection end before anything of an answer arrived? */
+/* Was the connection closed before any part of a response arrived? */
 static bool
 is_lost(CURLcode code)
 {
@@ -304,7 +307,7 @@ is_refused(CURLcode code, HttpStage stage)
 		 is_lost(code));
 }
 
-/* Whose certificate it is: before it has opened a tunnel, an https proxy's. */
+/* Whose certificate it is: an https proxy's, until the tunnel is open. */
 static HttpError
 classify_certificate(bool at_proxy, bool chain_trusted)
 {
@@ -326,13 +329,13 @@ classify(CURLcode code, HttpStage stage, bool at_proxy, bool chain_trusted)
 		http_pool_reject_memory();
 	if (code == CURLE_BAD_CONTENT_ENCODING)
 		return HTTP_UNDECODABLE;
-	/* A hand-shake may fail because the connection does */
+	/* A TLS handshake may fail because the connection does */
 	if (is_tls_error(code) && code != CURLE_SSL_CONNECT_ERROR)
 		return classify_certificate(at_proxy, chain_trusted);
 	return stage >= HTTP_SEND ? HTTP_BROKEN : HTTP_UNREACHABLE;
 }
 
-/* What a callback found says more than the code that libcurl made of it. */
+/* What a callback recorded is more specific than libcurl's error code. */
 static void
 note_callback_error(const HttpRequest *request, HttpResponse *response)
 {
@@ -341,7 +344,7 @@ note_callback_error(const HttpRequest *request, HttpResponse *response)
 		case CALLBACK_OK:
 			break;
 		case CALLBACK_NO_SOCKET:
-			/* an address may have got one where another did not */
+			/* another address may have been able to get one */
 			if (response->failure == HTTP_UNREACHABLE)
 				response->failure = HTTP_NO_SOCKET;
 			break;
@@ -382,8 +385,8 @@ text_info(CURL *easy, CURLINFO info)
 }
 
 /*
- * Where an answer points to, without what may be secret: credentials, of which
- * libcurl adds ours to a relative target, query and fragment.
+ * The target of a redirect without potential secrets: credentials, which
+ * libcurl adds to a relative target, query and fragment.
  */
 static const char *
 redirect_target(CURL *easy)

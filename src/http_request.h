@@ -1,7 +1,7 @@
 /*
  * http_request.h
- *	  One request: what libcurl calls us for while it is under way, and what
- *	  became of it.  Only http.c needs to know.
+ *	  A single request: the libcurl callbacks while it is in flight, and its
+ *	  result. Private to http.c.
  */
 #ifndef YELP_SYNC_HTTP_REQUEST_H
 #define YELP_SYNC_HTTP_REQUEST_H
@@ -11,7 +11,10 @@
 #include "http.h"
 #include "http_header.h"
 
-/* What a callback found; libcurl's own code tells the rest */
+/*
+ * Failure recorded by a callback; for all others, there is libcurl's error
+ * code
+ */
 typedef enum CallbackError
 {
 	CALLBACK_OK = 0,
@@ -29,15 +32,15 @@ typedef enum HttpRequestState
 	REQUEST_FREE = 0,
 	REQUEST_HELD,				/* until the name is resolved */
 	REQUEST_RUNNING,
-	REQUEST_FAILED				/* together with the one that resolved */
+	REQUEST_FAILED				/* together with the request that resolves */
 } HttpRequestState;
 
-/* Bodies that have come, in whole or in part, and that are not yet read */
+/* Bodies received in whole or in part and not yet processed */
 typedef struct HttpBuffers
 {
-	size_t		used;			/* bytes of all bodies */
+	size_t		used;			/* size of all bodies */
 	size_t		max_used;
-	size_t		max_body;		/* bytes of one */
+	size_t		max_body;		/* maximum size of one body */
 } HttpBuffers;
 
 typedef struct HttpRequest
@@ -45,51 +48,51 @@ typedef struct HttpRequest
 	int			slot;
 	CURL	   *easy;			/* NULL until the slot is used */
 	HttpRequestState state;
-	HttpBuffers *buffers;		/* that all requests share */
+	HttpBuffers *buffers;		/* shared by all requests */
 
 	/* How far it has come */
 	bool		proxied;
 	bool		https_proxy;
-	bool		resolved;		/* the name is known */
-	bool		connected;		/* there is a connection, perhaps without TLS */
-	bool		ready;			/* it can be used */
+	bool		resolved;		/* the name is resolved */
+	bool		connected;		/* connected, perhaps without TLS */
+	bool		ready;			/* ready for use */
 
-	/* The answer */
+	/* The response */
 	HttpHeaders headers;
 	char	   *body;			/* malloc'd */
 	size_t		length;
 	size_t		capacity;
 
 	/* What went wrong */
-	bool		silent;			/* a connection from before timed out */
+	bool		silent;			/* a kept connection timed out */
 	CallbackError callback_error;
 	char		message[CURL_ERROR_SIZE];
 } HttpRequest;
 
 /*
- * Gives the request its easy handle.  Raises 53200, or HV000 where libcurl
- * lacks what is asked of it; then http_request_free still has to be called.
+ * Creates the request's easy handle.  Raises 53200, or HV000 if libcurl does
+ * not support an option; even then, http_request_free must be called.
  */
 extern void http_request_prepare(HttpRequest *request, const HttpSettings *settings,
 								 HttpBuffers *buffers);
 
-/* Makes it as good as new; a buffer of a usual size is kept. */
+/* Resets the request; a buffer of normal size is kept. */
 extern void http_request_forget(HttpRequest *request);
 
-/* Gives handle and buffer back; never raises. */
+/* Frees the handle and the buffer; never raises errors. */
 extern void http_request_free(HttpRequest *request);
 
 /* How far has it come? */
 extern HttpStage http_request_stage(HttpRequest *request);
 
 /*
- * What became of it, by libcurl's code.  The texts live until it is forgotten
- * or started again.  Raises 53200.
+ * Describes the result, given libcurl's error code.  Strings live until the
+ * request is reset or restarted.  Raises 53200.
  */
 extern void http_request_describe(HttpRequest *request, CURLcode code,
 								  HttpResponse *response);
 
-/* libcurl's callback for the multi handle: what to wait for on a socket */
+/* libcurl's socket callback for the multi handle: what to wait for */
 extern int	http_request_watch_socket(CURL *easy, curl_socket_t fd, int what,
 									  void *arg, void *known);
 

@@ -1,18 +1,18 @@
 /*
  * http_socket.c
- *	  The sockets of a session: opened with the server's knowledge, and waited
- *	  for together with the latch.
+ *	  The sockets of a session: counted as the server's files, and waited for
+ *	  together with the latch.
  *
- * A table indexed by file descriptor holds what is wanted of each socket and
- * what the set of wait events has been told.  The two are brought together
- * right before a wait.  An event can be added to a set and be modified, but
- * not be removed.  So a connection that rests between two requests stays in
- * the set, and the set is made anew only when one of its sockets is closed,
- * when a resting one becomes ready, or when it is full.
+ * A table indexed by file descriptor has the events wanted for each socket
+ * and the events that the wait event set waits for.  The two are synchronized
+ * right before a wait.  Events can be added to a set and modified, but not
+ * removed.  Therefore a connection that is idle between two requests stays in
+ * the set, and the set is rebuilt only when one of its sockets is closed,
+ * when an idle one becomes ready, or when it is full.
  *
- * libcurl 7.88 closes a socket that did not get as far as a connection without
- * calling us.  Its count is taken back when its number is used again, when the
- * count runs out, or in the end.
+ * libcurl 7.88 closes a socket that failed to connect without calling us.
+ * Its count is released when the descriptor is reused, when no more sockets
+ * are available, or at the end.
  */
 #include "postgres.h"
 
@@ -28,21 +28,21 @@
 
 #include "compat.h"
 
-/* The latch and the postmaster's death */
+/* The latch and postmaster death */
 #define FIXED_EVENTS 2
 
 #define MIN_CAPACITY 64
 
-/* Files that the server may open beside our sockets */
+/* Files that the server may open in addition to our sockets */
 #define HEADROOM 2
 
 typedef struct HttpSocket
 {
-	bool		owned;			/* opened by http_socket_open, counted */
-	ino_t		inode;			/* tells it from another of the same number */
+	bool		owned;			/* opened by http_socket_open, and counted */
+	ino_t		inode;			/* detects reuse of the descriptor */
 	int			wanted;			/* events to wait for */
 	int			told;			/* events that the set waits for */
-	int			position;		/* in the set, where told is not 0 */
+	int			position;		/* in the set, if told is not 0 */
 } HttpSocket;
 
 struct HttpSockets
@@ -51,16 +51,16 @@ struct HttpSockets
 	HttpSocket *table;
 	int			size;
 
-	/* Those whose wanted events changed since the last wait */
+	/* Sockets whose wanted events changed since the last wait */
 	int		   *changed;
 	int			nchanged;
 	int			changed_size;
 
-	/* The set; NULL when it must be made anew */
+	/* The wait event set; NULL if it must be rebuilt */
 	WaitEventSet *set;
 	int			capacity;
 	int			used;
-	bool		stale;			/* it holds sockets that must leave */
+	bool		stale;			/* has sockets that must be removed */
 };
 
 HttpSockets *
@@ -103,7 +103,7 @@ make_room(HttpSockets *sockets, int fd)
 	return true;
 }
 
-/* The socket is about to be closed, or may be at any time. */
+/* The socket is about to be closed, or may be closed at any time. */
 static void
 forget(HttpSockets *sockets, int fd)
 {
@@ -112,7 +112,7 @@ forget(HttpSockets *sockets, int fd)
 	memset(&sockets->table[fd], 0, sizeof(HttpSocket));
 }
 
-/* Is the socket that we opened under this number still open? */
+/* Is the socket that we opened with this descriptor still open? */
 static bool
 is_open(HttpSockets *sockets, int fd)
 {
@@ -121,7 +121,7 @@ is_open(HttpSockets *sockets, int fd)
 	return fstat(fd, &status) == 0 && status.st_ino == sockets->table[fd].inode;
 }
 
-/* Takes back the count of a socket that was closed behind our back. */
+/* Releases the count of a socket that was closed without notice. */
 static void
 release_if_lost(HttpSockets *sockets, int fd)
 {
@@ -132,8 +132,9 @@ release_if_lost(HttpSockets *sockets, int fd)
 }
 
 /*
- * Counts a socket, if room is left for what the server counts without asking
- * (a WAL file, say) and for a new set of wait events beside it.
+ * Counts a socket, if that leaves enough descriptors for files that the
+ * server opens without reserving them (such as WAL files) and for a new wait
+ * event set.
  */
 static bool
 acquire_with_headroom(void)
@@ -160,8 +161,9 @@ acquire_count(HttpSockets *sockets)
 }
 
 /*
- * A number that we believe open was closed behind our back.  libcurl may take
- * the new socket for the old one, and not say again what it waits for.
+ * A descriptor that we believed to be open was closed without notice. libcurl
+ * may mistake the new socket for the old one, and not say again what it waits
+ * for.
  */
 static void
 note_open(HttpSockets *sockets, int fd)
@@ -237,7 +239,8 @@ http_socket_watch(HttpSockets *sockets, int fd, int events)
 	if (!make_room(sockets, fd))
 		return false;
 	if (events != 0)
-		release_if_lost(sockets, fd);	/* somebody else's has its number */
+		release_if_lost(sockets, fd);	/* the descriptor was reused by another
+										 * file */
 	if (events == 0 && !sockets->table[fd].owned)
 	{
 		forget(sockets, fd);
@@ -267,7 +270,7 @@ count_wanted(HttpSockets *sockets)
 	return count;
 }
 
-/* A set takes a descriptor: PostgreSQL's own error would be an internal one. */
+/* A set uses a descriptor: PostgreSQL's own error would be an internal one. */
 static void
 require_descriptor(void)
 {
@@ -301,7 +304,7 @@ make_set(HttpSockets *sockets)
 	}
 }
 
-/* Tells the set what changed; false when it has no room for it. */
+/* Updates the set with the changes; false if it is full. */
 static bool
 update_set(HttpSockets *sockets)
 {

@@ -1,9 +1,9 @@
 /*
  * json.c
- *	  From a text to checked JSON, as tokens.
+ *	  Parse and validate JSON, producing tokens.
  *
- * A text is read in two passes: json_scan.c holds it to the grammar and counts
- * the tokens; then jsmn splits it, and our tokens are made of jsmn's.
+ * A text is parsed in two passes: json_scan.c checks the grammar and counts
+ * the tokens; then jsmn tokenizes it, and its tokens are converted to ours.
  */
 #include "postgres.h"
 
@@ -18,7 +18,7 @@
 
 #define MIN_CAPACITY 256
 
-/* An exponent of so many digits fits a numeric */
+/* An exponent with this many digits fits a numeric */
 #define MAX_EXPONENT_DIGITS 4
 
 /*
@@ -59,7 +59,7 @@ is_odd_number(const JsonToken *token)
 		 end - exponent > MAX_EXPONENT_DIGITS);
 }
 
-/* A member's value counts as within its name, which is its parent. */
+/* The parent of a member's value is its name. */
 static void
 copy_tokens(JsonToken *tokens, const jsmntok_t *parsed, const JsonText *value)
 {
@@ -163,7 +163,7 @@ json_read(JsonTokens *tokens, const char *text, size_t length,
  * Strings.
  */
 
-/* The UTF-16 code unit that the \u escape stands for. */
+/* The UTF-16 code unit of a \u escape. */
 static pg_wchar
 read_unit(const char *escape)
 {
@@ -175,8 +175,8 @@ read_unit(const char *escape)
 }
 
 /*
- * The character of the \u escape at *at, which is moved behind it; 0 for those
- * that no text can hold: \u0000 and halves of surrogate pairs.
+ * The character of the \u escape at *at, which is advanced past it; 0 for
+ * those that text cannot contain: \u0000 and unpaired surrogates.
  */
 static pg_wchar
 read_unicode_escape(const char **at)
@@ -264,7 +264,7 @@ json_member(const JsonToken *object, const char *name)
 	return value;
 }
 
-/* Is there an escape that no text can hold? */
+/* Is there an escape for a character that text cannot contain? */
 static bool
 holds_bad_escape(const char *at, const char *end)
 {

@@ -1,9 +1,9 @@
 /*
  * json.h
- *	  From a text to checked JSON, as tokens.
+ *	  Parse and validate JSON, producing tokens.
  *
- * Needs no server but for CHECK_FOR_INTERRUPTS: memory is palloc'd in the
- * current context, faults are returned and never raised.
+ * Needs no server except for CHECK_FOR_INTERRUPTS: memory is palloc'd in the
+ * current context, and errors are returned instead of raised.
  */
 #ifndef YELP_SYNC_JSON_H
 #define YELP_SYNC_JSON_H
@@ -11,54 +11,56 @@
 #include "json_scan.h"
 
 /*
- * The most tokens that are made of one text, which bounds the memory that they
- * take here, 3 MB, and in PostgreSQL's own reader of JSON.  A program of Yelp's
- * has 60.
+ * Maximum number of tokens of a text, which limits the memory that they use
+ * here, 3 MB, and in PostgreSQL's own JSON parser.  Yelp's programs have 60.
  */
 #define JSON_MAX_TOKENS		65536
 
-/* The most bytes in which a string may spell one byte, as \uXXXX */
+/*
+ * Maximum number of bytes that a string uses to represent one byte, as \uXXXX
+ */
 #define JSON_SPELLED_BYTES 6
 
-/* The longest text that a string is compared with, in bytes */
+/* Maximum length of the text that a string is compared with, in bytes */
 #define JSON_MAX_COMPARED 32
 
 typedef enum JsonType
 {
 	JSON_OBJECT,
 	JSON_ARRAY,
-	JSON_STRING,				/* the name of a member, too */
+	JSON_STRING,				/* also the name of a member */
 	JSON_NUMBER,
 	JSON_BOOLEAN,
 	JSON_NULL
 } JsonType;
 
 /*
- * A value or the name of a member.  What it holds comes right behind it: a name
- * holds the value.  So these are the members of an object:
+ * A value or the name of a member.  Its children follow it immediately; the
+ * child of a name is the value.  So these are the members of an object:
  *
  *	   for (name = object + 1; name < object + object->size; name += name->size)
  *		   ... name + 1 is the value ...
  */
 typedef struct JsonToken
 {
-	const char *text;			/* as it is spelled; no quotes, no NUL */
-	int			length;			/* of the text in bytes */
-	int			size;			/* in tokens: itself and what it holds */
+	const char *text;			/* as spelled, without quotes; no NUL */
+	int			length;			/* length of the text in bytes */
+	int			size;			/* number of tokens, including children */
 	JsonType	type;
-	bool		odd;			/* holds a number that may not fit numeric */
-	bool		bad_utf8;		/* holds a string that is not UTF-8 */
+	bool		odd;			/* contains a number that may not fit
+								 * numeric */
+	bool		bad_utf8;		/* contains a string that is not UTF-8 */
 } JsonToken;
 
-/* Memory for the tokens of one text after the other; all zero at first. */
+/* Reusable memory for the tokens of a text; initially all zero. */
 typedef struct JsonTokens
 {
 	JsonToken  *tokens;
-	void	   *parsed;			/* the same as jsmn makes them */
+	void	   *parsed;			/* the tokens as produced by jsmn */
 	int			capacity;
 } JsonTokens;
 
-/* A value's text as it was scanned. */
+/* The text of a value that has been scanned. */
 typedef struct JsonText
 {
 	const char *text;
@@ -68,42 +70,42 @@ typedef struct JsonText
 } JsonText;
 
 /*
- * The tokens of a value, of which the first holds all others.  They point into
- * the text, and last until the next call.  NULL where jsmn finds others than
- * json_scan.c.
+ * The tokens of a value; the first one is the parent of all others.  They
+ * point into the text, and are valid until the next call.  NULL if jsmn and
+ * json_scan.c disagree.
  */
 extern const JsonToken *json_tokenize(JsonTokens *tokens, const JsonText *value);
 
 extern void json_free(JsonTokens *tokens);
 
 /*
- * The tokens of NUL-terminated text of the given length in bytes, of which the
- * first is an object and holds all others.  NULL where it is no such text: the
- * fault says why.
+ * The tokens of NUL-terminated text of the given length in bytes; the first
+ * one is an object and the parent of all others.  NULL if the text is
+ * something else, with the reason in the fault.
  */
 extern const JsonToken *json_read(JsonTokens *tokens, const char *text,
 								  size_t length, JsonError *fault);
 
 /*
- * Writes the characters that a string stands for, in UTF-8 and without a NUL
- * byte, and returns how many bytes they have: never more than it is spelled
- * with.  Those that no text can hold become '?'.
+ * Writes the decoded string, in UTF-8 and without a terminating NUL, and
+ * returns its length in bytes, which never exceeds that of the encoded
+ * string.  Characters that text cannot contain become '?'.
  */
 extern int	json_decode(const JsonToken *string, char *to);
 
-/* Does the string, or the name of a member, stand for this text? */
+/* Does the string, or the name of a member, decode to this text? */
 extern bool json_string_is(const JsonToken *string, const char *text,
 						   size_t length);
 
 /*
- * The value of the object's member of this name, of several the last one; NULL
- * where there is none.
+ * The value of the object's member with this name, the last one if there are
+ * several; NULL if there is none.
  */
 extern const JsonToken *json_member(const JsonToken *object, const char *name);
 
 /*
- * What jsonb cannot store of the token and all that it holds, as "holds ...";
- * NULL if it can store everything.
+ * The reason why jsonb cannot store the token and its children, as "contains
+ * ..."; NULL if it can.
  */
 extern const char *json_unstorable(const JsonToken *token);
 

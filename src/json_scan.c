@@ -1,14 +1,14 @@
 /*
  * json_scan.c
- *	  Is a text JSON?
+ *	  Check whether a text is JSON.
  *
- * It is held to RFC 8259, because jsmn only tokenizes: even strict it takes
- * {"a"}, [1 2] and {}{} for JSON.  The scan also counts the tokens, so that jsmn
- * gets all the memory it needs at once, and bounds the nesting, which jsmn
- * climbs anew at every closing bracket.
+ * The text is checked against RFC 8259, because jsmn only tokenizes: even in
+ * strict mode it accepts {"a"}, [1 2] and {}{}.  The scan also counts the
+ * tokens, so that all the memory for jsmn can be allocated at once, and
+ * limits the nesting depth, which jsmn climbs at every closing bracket.
  *
- * The text ends with a NUL byte and has none within, and no rule accepts one:
- * so nothing here needs to look for the end.
+ * The text is terminated by a NUL byte and contains no others, and the
+ * grammar accepts none, so there is no need to check for the end.
  */
 #include "postgres.h"
 
@@ -18,10 +18,10 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-/* Encodings are verified in pieces, between which a cancel is looked for. */
+/* Encodings are verified in pieces, checking for interrupts in between. */
 #define VERIFIED_BYTES (1024 * 1024)
 
-/* Takes over the message; false for the caller to return. */
+/* Takes ownership of the message; returns false for the caller to return. */
 static bool
 set_fault(JsonError *fault, JsonErrorKind kind, char *message)
 {
@@ -140,7 +140,7 @@ json_scan_name(JsonScan *scan, const char *at)
 	return *at == ':' ? at + 1 : json_scan_failed(scan, at, "expected \":\"");
 }
 
-/* Members or elements, up to where no comma follows. */
+/* Members or elements, as long as a comma follows. */
 static const char *
 scan_items(JsonScan *scan, const char *at, bool named)
 {
@@ -160,7 +160,7 @@ scan_items(JsonScan *scan, const char *at, bool named)
 	}
 }
 
-/* An object or an array, from its opening bracket to the closing one. */
+/* An object or an array, from its opening to its closing bracket. */
 static const char *
 scan_list(JsonScan *scan, const char *at, char close)
 {
@@ -211,8 +211,9 @@ json_scan_value(JsonScan *scan, const char *at)
 }
 
 /*
- * How many bytes of the text are UTF-8.  A piece may end within a character,
- * which has four bytes at most; the next one begins with it.
+ * The number of bytes at the start of the text that are valid UTF-8.  A piece
+ * may end within a character, which has up to four bytes; the next one then
+ * begins with it.
  */
 static int
 count_utf8(const char *text, int length)
@@ -254,7 +255,7 @@ json_scan_begin(JsonScan *scan, const char *text, size_t length,
 	return true;
 }
 
-/* Text that is no JSON may be no text at all: then that is what is wrong. */
+/* If the text is not JSON because it is not text, report that instead. */
 static bool
 set_encoding_fault(JsonScan *scan)
 {

@@ -1,68 +1,68 @@
 /*
  * json_scan.h
- *	  Is a text JSON?
+ *	  Check whether a text is JSON.
  *
- * Needs no server but for CHECK_FOR_INTERRUPTS; faults are returned and never
- * raised.
+ * Needs no server except for CHECK_FOR_INTERRUPTS; errors are returned
+ * instead of raised.
  */
 #ifndef YELP_SYNC_JSON_SCAN_H
 #define YELP_SYNC_JSON_SCAN_H
 
-/* The deepest nesting that is followed; Yelp's pages have six levels. */
+/* Maximum nesting depth; Yelp's pages have six levels. */
 #define JSON_MAX_DEPTH		100
 
-/* What a numeric surely holds: its own bounds are far off */
+/* Digits that surely fit a numeric, whose limits are much higher */
 #define JSON_MAX_NUMBER_BYTES	1000
 
 typedef enum JsonErrorKind
 {
-	JSON_BROKEN,				/* no JSON text, says RFC 8259 */
-	JSON_UNFIT,					/* no object, or one that nests too deep */
-	JSON_TOO_LONG				/* more bytes or values than are read */
+	JSON_BROKEN,				/* not JSON according to RFC 8259 */
+	JSON_UNFIT,					/* not an object, or nested too deeply */
+	JSON_TOO_LONG				/* more bytes or values than allowed */
 } JsonErrorKind;
 
 typedef struct JsonError
 {
 	JsonErrorKind kind;
-	char	   *message;		/* what is wrong, lower case, no period */
+	char	   *message;		/* what is wrong, without a period */
 } JsonError;
 
 /*
- * A scan of NUL-terminated text.  Whoever has it go over a part of the text may
- * reset what it counts before.
+ * A scan of NUL-terminated text.  A caller that scans only a part of the text
+ * may reset the counters before it.
  */
 typedef struct JsonScan
 {
 	const char *text;
 	const char *end;
-	int			depth;			/* lists and objects around what comes next */
+	int			depth;			/* current nesting depth */
 	int			ntokens;		/* values, and names of members */
-	bool		odd_numbers;	/* some number is long or has an exponent */
+	bool		odd_numbers;	/* there is a long number or an exponent */
 	JsonError  *fault;
 } JsonScan;
 
 /*
- * Is the text of a size that can be counted, and not empty?  False with a fault
- * if it is not.
+ * Is the size of the text supported?  False, with a fault, if it is empty or
+ * too long.
  */
 extern bool json_scan_begin(JsonScan *scan, const char *text, size_t length,
 							JsonError *fault);
 
 /*
- * These take the place where something must begin, and return the one behind
- * it, or NULL after a fault: a value, or a member's name with its colon, with
- * white space before it.
+ * These take the position where something must begin, and return the position
+ * after it, or NULL after a fault: a value, or a member's name and colon,
+ * preceded by optional whitespace.
  */
 extern const char *json_scan_value(JsonScan *scan, const char *at);
 extern const char *json_scan_name(JsonScan *scan, const char *at);
 
-/* A fault at this place: what is there, or rather not. */
+/* Sets a fault for this position: what was found or expected. */
 extern const char *json_scan_failed(JsonScan *scan, const char *at,
 									const char *what);
 
 /*
- * The text has been scanned up to here, or there was a fault: NULL.  False
- * where it is no JSON text.
+ * The text has been scanned up to this position, or NULL after a fault.
+ * False if it is not JSON.
  */
 extern bool json_scan_end(JsonScan *scan, const char *at);
 
@@ -76,7 +76,7 @@ json_is_space(char c)
 
 extern bool json_is_utf8(const char *text, int length);
 
-/* The value of a hexadecimal digit, -1 if it is none. */
+/* The value of a hexadecimal digit, or -1. */
 static inline int
 json_hex_value(char c)
 {

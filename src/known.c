@@ -1,11 +1,12 @@
 /*
  * known.c
- *	  The ids and fingerprints of the stored programs, and which of them arrived.
+ *	  The IDs and fingerprints of the stored programs, and which of them
+ *	  arrived.
  *
- * They are read from the primary key's index, without the rows.  Their digest
- * tells in the end whether anything changed at all.  A table of them, with the
- * hashes of the ids, tells of each program that arrives whether it is stored,
- * and with which text; it takes some 27 bytes for each.
+ * They are read with an index-only scan of the primary key.  Their digest
+ * shows in the end whether anything changed at all.  A hash table with the
+ * hashes of the IDs shows for each program that arrives whether it is stored,
+ * and with which text; it uses about 27 bytes per program.
  */
 #include "postgres.h"
 
@@ -19,7 +20,7 @@
 
 #define MIN_SLOTS 1024
 
-/* Of four slots three are used at most. */
+/* Maximum load factor of the hash table: three of four slots. */
 #define SLOTS_FOR(programs) ((programs) / 3 * 4 + MIN_SLOTS)
 
 typedef struct KnownProgram
@@ -32,14 +33,14 @@ struct Known
 {
 	/* Whose programs they are */
 	const char *schema;
-	const char *only;			/* "ONLY ", or "" where it is partitioned */
+	const char *only;			/* "ONLY ", or "" if partitioned */
 	const char *username;
 
-	/* The table, by open addressing: two programs in a row are two slots */
+	/* The hash table, with linear probing */
 	uint32		nslots;
 	uint32		nused;
 	KnownProgram *slots;
-	KnownMark  *marks;			/* of the slots */
+	KnownMark  *marks;			/* marks of the slots */
 
 	ProgramSet	set;
 	MemoryContext context;
@@ -51,12 +52,12 @@ typedef struct KnownReceiver
 	DestReceiver pub;
 	Known	   *known;
 
-	/* For known_add_missing */
+	/* Used by known_add_missing */
 	int			first_pass;
 	Tuplestorestate *missing;
 } KnownReceiver;
 
-/* ---- the table ---- */
+/* ---- the hash table ---- */
 
 static void
 make_slots(Known *known, uint32 nslots)
@@ -75,7 +76,7 @@ first_slot(const Known *known, uint64 id_hash)
 	return ((id_hash >> 32) * known->nslots) >> 32;
 }
 
-/* The slot of the program, or the free one that is for it. */
+/* The slot of the program, or the free slot for it. */
 static inline uint32
 find_slot(const Known *known, uint64 id_hash)
 {

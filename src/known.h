@@ -1,6 +1,7 @@
 /*
  * known.h
- *	  The ids and fingerprints of the stored programs, and which of them arrived.
+ *	  The IDs and fingerprints of the stored programs, and which of them
+ *	  arrived.
  */
 #ifndef YELP_SYNC_KNOWN_H
 #define YELP_SYNC_KNOWN_H
@@ -11,48 +12,49 @@
 
 typedef struct Known Known;
 
-/* Where a stored program arrived last. */
+/* Where a stored program last arrived. */
 typedef struct KnownMark
 {
-	unsigned int pass:2;		/* 1 for the first, 0: it did not arrive */
-	unsigned int staged:1;		/* with another text than the stored one, in
-								 * whichever pass */
-	unsigned int offset:29;		/* of the last page of the pass that has it */
+	unsigned int pass:2;		/* 1 for the first pass; 0: did not arrive */
+	unsigned int staged:1;		/* arrived with a text other than the stored
+								 * one, in any pass */
+	unsigned int offset:29;		/* of the last page with it in the pass */
 } KnownMark;
 
-/* The passes and offsets that a mark can hold */
+/* Maximum pass and offset of a mark */
 #define KNOWN_MAX_PASS 3
 #define KNOWN_MAX_OFFSET ((1 << 29) - 1)
 
 /*
- * Reads the ids and fingerprints of the account's rows, of which about so many
- * are expected.  Needs an SPI connection; the schema is quoted.  Rows of tables
- * that inherit from yelp_programs count only where it is partitioned.  The result
- * is in the current context.
+ * Reads the IDs and fingerprints of the account's rows, given their expected
+ * number.  Needs an SPI connection; the schema is quoted.  Rows of tables
+ * that inherit from yelp_programs are included only if it is partitioned.
+ * The result is in the current context.
  */
 extern Known *known_read(const char *schema, bool partitioned,
 						 const char *username, int64 expected);
 
 extern void known_free(Known *known);
 
-/* The set of the programs that are stored. */
+/* The set of stored programs. */
 extern ProgramSet known_set(const Known *known);
 
 /* The fingerprint of a stored program: see KnownPrograms. */
 extern const uint64 *known_fingerprint(const void *arg, uint64 id_hash);
 
-/* It will be asked for soon: see KnownPrograms. */
+/* It will be looked up soon: see KnownPrograms. */
 extern void known_prefetch(const void *arg, uint64 id_hash);
 
-/* The mark of a stored program, NULL: it is not stored. */
+/* The mark of a stored program; NULL if it is not stored. */
 extern KnownMark *known_mark(Known *known, uint64 id_hash);
 
 /* How many of the stored programs arrived in this pass or a later one? */
 extern int64 known_count_arrived(const Known *known, int first_pass);
 
 /*
- * Adds the ids of the stored programs that did not arrive in this pass or a later
- * one to the rows, which have one column.  Needs an SPI connection.
+ * Adds the IDs of the stored programs that did not arrive in this pass or a
+ * later one to the rows, which have a single column.  Needs an SPI
+ * connection.
  */
 extern void known_add_missing(const Known *known, int first_pass,
 							  Tuplestorestate *rows);
