@@ -1,32 +1,33 @@
 /*
  * listing.c
- *	  Which parts of a listing were asked for, where it ends, and whether all
- *	  of it arrived.
+ *	  Track which parts of a listing have been requested, where it ends, and
+ *	  whether all of it has arrived.
  *
  * The API lists programs by offset and limit, and reports a total with each
- * page.  What has not been asked for yet is kept as ranges of positions: at
- * first as many as are expected, then what the total adds, and what a page that
- * was shorter than asked for left out.  So an API that serves smaller pages, at
- * first or from some page on, is followed without a gap.
+ * page.  The parts not yet requested are kept as ranges of positions:
+ * initially as many as are expected, then what the total adds, and what pages
+ * shorter than requested left out.  So an API that serves smaller pages, from
+ * the start or from some page on, is read without gaps.
  *
- * The total is a hint for what to ask for: it may be cached, capped or
- * miscounted.  Where the listing ends is looked at.  The end is seen
+ * The total is only a hint for what to request: it may be cached, capped or
+ * miscounted.  The end of the listing is verified instead.  The end has been
+ * seen
  *
- * - behind a page that is shorter than the API says its pages are, or behind
- *	 as many programs as last time, where the total agrees, or
- * - where a look behind the last program brought nothing new: an empty page,
- *	 an answer that there is no such page, or two pages of programs that came
- *	 before.
+ * - after a page that is shorter than the API's own page size, or after as
+ *	 many programs as last time, if the total agrees, or
+ * - if a look past the last program returned nothing new: an empty page, a
+ *	 response that there is no such page, or two pages of programs already
+ *	 seen.
  *
- * Where the total is a multiple of the page size, and where all programs fit on
- * one page, whose size shows nothing, the look goes out together with the other
- * pages; where the API does not say how long its pages are, when it says the
- * total.  Otherwise it follows when all else has arrived and the end has not
- * been seen; and where more and more programs lie behind the total, more and
- * more pages are asked for at once.
+ * If the total is a multiple of the page size, or if all programs fit on one
+ * page, whose size proves nothing, the look is requested together with the
+ * other pages; if the API does not report its page size, once it has reported
+ * the total.  Otherwise it follows if everything else has arrived but the end
+ * has not been seen; as long as more programs are found past the total, an
+ * increasing number of pages is requested at once.
  *
- * A page without programs that has others behind it is a gap.  Whoever lists
- * like that proves nothing about what does not arrive.
+ * An empty page that is followed by others is a gap.  A listing with a gap
+ * proves nothing about programs that did not arrive.
  */
 #include "postgres.h"
 
@@ -34,13 +35,13 @@
 
 #define FIRST_RANGES 16
 
-/* After so many pages without programs at the end, asking on is pointless */
+/* Give up after this many empty pages at the end */
 #define MAX_EMPTY 100
 
-/* Pages asked for at once behind the total */
+/* Maximum number of pages requested at once past the total */
 #define MAX_LOOKAHEAD 64
 
-/* Positions from .. to - 1 of the listing that have not been asked for yet. */
+/* Positions from .. to - 1 of the listing, which have not been requested yet */
 typedef struct ListingRange
 {
 	int64		from;
@@ -51,32 +52,33 @@ struct Listing
 {
 	ListingState state;
 
-	/* What to ask for */
+	/* What to request */
 	ListingRange *ranges;
 	int			nranges;
 	int			max_ranges;
-	int64		planned;		/* all before was asked for or is a range */
+	int64		planned;		/* everything before is requested or a range */
 	int64		look_at;		/* where to look for the end, or -1 */
-	int64		looked_at;		/* where that was, or is to be, or 0 */
+	int64		looked_at;		/* the latest such position, or 0 */
 	int64		look_end;		/* up to where to look for it */
-	int			lookahead;		/* pages to ask for in the next look */
-	int			outstanding;	/* pages asked for and not yet answered */
-	int			postponed;		/* pages of which it is yet to be decided */
+	int			lookahead;		/* pages to request in the next look */
+	int			outstanding;	/* pages requested and not yet answered */
+	int			postponed;		/* pages whose meaning is not yet decided */
 
 	/* Where the listing ends */
-	int64		closed_at;		/* a look from here brought nothing new, or -1 */
-	int64		repeat_at;		/* a page behind last_end that only repeats
+	int64		closed_at;		/* a look from here returned nothing new, or
+								 * -1 */
+	int64		repeat_at;		/* a page past last_end that only repeats
 								 * programs, or -1 */
-	int64		short_end;		/* behind the last page that was short, or -1 */
+	int64		short_end;		/* end of the last short page, or -1 */
 	int			short_count;	/* programs on it */
-	int64		short_limit;	/* that it might have, says the API, or -1 */
-	int			nshort;			/* pages that were short */
-	bool		strict;			/* a short page does not show the end */
+	int64		short_limit;	/* that it could have, says the API, or -1 */
+	int			nshort;			/* number of short pages */
+	bool		strict;			/* a short page does not prove the end */
 	int64		expected;		/* where it ended last time, or 0 */
 	int			max_count;		/* programs on the longest page */
 	int			last_short;		/* programs on the latest short page */
-	int			empty_tail;		/* pages behind last_end without programs */
-	int64		first_empty;	/* offset of the first empty page behind the
+	int			empty_tail;		/* empty pages past last_end */
+	int64		first_empty;	/* offset of the first empty page past the
 								 * programs known then, or -1 */
 };
 
@@ -98,7 +100,10 @@ add_range(Listing *listing, int64 from, int64 to)
 	range->to = to;
 }
 
-/* Plans whole pages, up to the one that holds the last of so many programs. */
+/*
+ * Plans whole pages, up to the one with the last of the given number of
+ * programs.
+ */
 static void
 plan_until(Listing *listing, int64 end)
 {
@@ -113,8 +118,9 @@ plan_until(Listing *listing, int64 end)
 }
 
 /*
- * So many programs are expected: looks behind them, together with what else is
- * asked for.  A multiple of the page size has such a look among its pages.
+ * Plans a look past the expected number of programs, together with the other
+ * requests.  If that is a multiple of the page size, one of its pages is the
+ * look.
  */
 static void
 look_behind(Listing *listing, int64 expected)
@@ -162,8 +168,9 @@ listing_state(const Listing *listing)
 }
 
 /*
- * Is there room for more on the short page, by what the API says?  One that says
- * nothing is believed where the listing ended last time.
+ * Does the short page have room for more programs, according to the API?  If
+ * the API does not say, the page is trusted where the listing ended last
+ * time.
  */
 static bool
 has_room(const Listing *listing)
@@ -174,9 +181,10 @@ has_room(const Listing *listing)
 }
 
 /*
- * Is the page behind which the programs end shorter than the API's are?  Some
- * APIs serve smaller pages from some offset on, so that alone shows nothing: it
- * has to be the only one and to have room for more, and the total has to agree.
+ * Is the page after which the programs end shorter than the API's page size?
+ * Some APIs serve smaller pages from some offset on, so a short page proves
+ * nothing by itself: it must be the only one and have room for more, and the
+ * total must agree.
  */
 static bool
 ends_with_short_page(const Listing *listing)
@@ -219,7 +227,7 @@ is_pointless(const Listing *listing)
 	return listing->empty_tail >= MAX_EMPTY;
 }
 
-/* Where programs are to be expected up to, as far as is known. */
+/* The position up to which programs are expected. */
 static int64
 known_end(const Listing *listing)
 {
@@ -232,7 +240,9 @@ known_end(const Listing *listing)
 	return Max(Max(listing->state.total, listing->state.last_end), listing->closed_at);
 }
 
-/* Up to where to ask: a bit further as long as the end has not been seen. */
+/*
+ * The position up to which to request; increased until the end has been seen.
+ */
 static int64
 ask_end(const Listing *listing)
 {
@@ -244,7 +254,7 @@ ask_end(const Listing *listing)
 	return Max(end, listing->look_end);
 }
 
-/* Has all arrived that was asked for, but not the end? */
+/* Has everything requested arrived, but not the end? */
 static bool
 needs_look(const Listing *listing)
 {
@@ -253,7 +263,10 @@ needs_look(const Listing *listing)
 		!listing_end_is_seen(listing);
 }
 
-/* The lowest range that begins before a position, or NULL; drops empty ones. */
+/*
+ * The lowest range that begins before a position, or NULL; removes empty
+ * ones.
+ */
 static ListingRange *
 first_range(Listing *listing, int64 end)
 {
@@ -275,7 +288,9 @@ first_range(Listing *listing, int64 end)
 	return first;
 }
 
-/* Plans a look behind all that was asked for: there is something to ask then. */
+/*
+ * Plans a look past everything requested, which leaves something to request.
+ */
 static void
 plan_look(Listing *listing)
 {
@@ -299,8 +314,8 @@ next_range(Listing *listing)
 }
 
 /*
- * The last page is asked for at full length, so that all requests look alike;
- * a part of a page at its own length, so that nothing arrives twice.
+ * The last page is requested at full length, so that all requests look alike;
+ * part of a page at its own length, so that no programs arrive twice.
  */
 bool
 listing_next(Listing *listing, int64 *offset, int *limit)
@@ -363,7 +378,7 @@ follow_total(Listing *listing, int64 total)
 	}
 }
 
-/* Nothing new lies at the offset, which is behind all programs. */
+/* There is nothing new at the offset, which is past all programs. */
 static void
 close_at(Listing *listing, int64 offset)
 {
@@ -372,10 +387,10 @@ close_at(Listing *listing, int64 offset)
 }
 
 /*
- * The page, which is behind all programs, holds programs that came before: the
- * API repeats one of its pages there, or these programs are listed twice and
- * others follow.  So it takes a whole page, and a second one or a part, to show
- * the end.
+ * The page, which is past all programs, has programs that were already seen:
+ * either the API repeats one of its pages, or these programs are listed twice
+ * and others follow.  Therefore a whole page and another one, or part of one,
+ * are required to prove the end.
  */
 static void
 note_repeat(Listing *listing, const ListingPage *page)
@@ -398,8 +413,8 @@ note_empty(Listing *listing, int64 offset)
 }
 
 /*
- * A page that was too short shows the size that the API serves when it says
- * so, or when another one was as short.
+ * A short page shows the API's page size if the API says so, or if another
+ * page was as short.
  */
 static void
 follow_stride(Listing *listing, const ListingPage *page)
@@ -410,7 +425,7 @@ follow_stride(Listing *listing, const ListingPage *page)
 	listing->last_short = page->count;
 }
 
-/* A page longer than asked for holds what others need not bring again. */
+/* What a page longer than requested contains need not be requested again. */
 static void
 leave_out(Listing *listing, int64 from, int64 to)
 {
@@ -427,7 +442,7 @@ leave_out(Listing *listing, int64 from, int64 to)
 	}
 }
 
-/* What a short page left out is asked for, unless the listing ends with it. */
+/* What a short page left out is requested, unless the listing ends with it. */
 static void
 note_short_page(Listing *listing, const ListingPage *page)
 {

@@ -1,11 +1,11 @@
 /*
  * lost_fields.c
- *	  Fields that are gone from every program of an account at once.
+ *	  Detect fields that disappeared from all programs of an account at once.
  *
- * Where an API renames a field, no program is odd by itself: its column merely
- * becomes NULL, in all of them.  So for each column that changed in several
- * programs it is looked whether any program still has the field.  As a rule the
- * first one has.
+ * If an API renames a field, no individual program is malformed: the column
+ * merely becomes NULL in all of them.  So for each column that changed in
+ * several programs, check whether any program still has the field.  Usually
+ * the first one does.
  */
 #include "postgres.h"
 
@@ -17,7 +17,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-/* In a single program a field comes and goes. */
+/* In a single program, fields may come and go. */
 #define MIN_PROGRAMS 2
 
 static void
@@ -43,13 +43,13 @@ lost_fields_note(LostFields *fields, Datum columns)
 	for (int i = 0; i < count; i++)
 		note_column(fields, VARDATA_ANY(DatumGetPointer(names[i])),
 					VARSIZE_ANY_EXHDR(DatumGetPointer(names[i])));
-	/* The context is that of the whole statement */
+	/* The memory context lives as long as the whole statement */
 	pfree(names);
 	if ((Pointer) list != DatumGetPointer(columns))
 		pfree(list);
 }
 
-/* Has any of the account's programs something at this path? */
+/* Does any of the account's programs have something at this path? */
 static bool
 is_anywhere(const char *path, const char *schema, const char *username)
 {
@@ -73,7 +73,10 @@ add_name(StringInfo names, const char *name)
 		appendStringInfo(names, "%s\"%s\"", names->len > 0 ? ", " : "", name);
 }
 
-/* The column's member as a path, which is text[]; of an array, in its first object. */
+/*
+ * The path of the column's member, as text[]; for an array, in its first
+ * object.
+ */
 static char *
 path_of(const ProgramColumn *column)
 {

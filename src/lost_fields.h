@@ -1,13 +1,13 @@
 /*
  * lost_fields.h
- *	  Fields that are gone from every program of an account at once.
+ *	  Detect fields that disappeared from all programs of an account at once.
  */
 #ifndef YELP_SYNC_LOST_FIELDS_H
 #define YELP_SYNC_LOST_FIELDS_H
 
 #include "program_columns.h"
 
-/* In how many programs of a sync each column changed; zero at first */
+/* Number of programs of a sync in which each column changed; initially zero */
 typedef struct LostFields
 {
 	int64		changed[PROGRAM_COLUMNS];
@@ -17,8 +17,8 @@ typedef struct LostFields
 extern void lost_fields_note(LostFields *fields, Datum columns);
 
 /*
- * The fields that had been there in several of the account's programs, and now
- * are in none, as text; NULL where there are none.  Needs an SPI connection; the
+ * The fields that several of the account's programs had before and that none
+ * has now, as text; NULL if there are none.  Needs an SPI connection; the
  * schema is quoted.
  */
 extern char *lost_fields_find(const LostFields *fields, const char *schema,

@@ -1,24 +1,25 @@
 /*
  * merge.c
- *	  The fetched rows into yelp_programs.
+ *	  Merge the fetched rows into yelp_programs.
  *
- * The fetched tuplestore is an ephemeral named relation, "fetched", and one
- * statement joins it with the account's rows by fingerprint.  Only what differs
- * is parsed to jsonb, mapped to columns and written.
+ * The fetched tuplestore is an ephemeral named relation, "fetched", and a
+ * single statement joins it with the account's rows by fingerprint.  Only
+ * programs that differ are parsed to jsonb, mapped to columns and written.
  *
- * The statement runs under the caller's search_path, because triggers of the
- * caller's do; so everything in it is qualified with its schema, operators
- * included, and constructs that look up an operator unseen, such as IS DISTINCT
+ * The statement runs with the caller's search_path, because the caller's
+ * triggers do; so everything in it is schema-qualified, including operators,
+ * and constructs that look up an operator implicitly, such as IS DISTINCT
  * FROM, USING and CASE x WHEN, are left to the SQL functions of the install
  * script, which were parsed when it ran.
  *
- * It is planned without nested loops but for look-ups of single rows.  The
- * planner knows nothing of the fetched rows and may have old statistics of the
- * stored ones; where it takes many rows for few, a nested loop would take hours
- * instead of seconds, while a hash join costs little more where there are few.
- * What is hashed is narrow: altered rows, which carry whole documents, are
- * looked up by their key instead, so that memory does not grow with them.  Where
- * few rows are to be altered or deleted, their ids narrow the table to them.
+ * It is planned without nested loops, except for look-ups of single rows.
+ * The planner has no statistics of the fetched rows, and those of the stored
+ * rows may be outdated; if it underestimates them, a nested loop would take
+ * hours instead of seconds, while a hash join costs little more if there are
+ * few.  The hashed rows are narrow: altered rows, which include whole
+ * documents, are looked up by key instead, so that memory does not grow with
+ * them.  If only few rows are to be altered or deleted, their IDs restrict
+ * the table to them.
  */
 #include "postgres.h"
 
@@ -43,17 +44,17 @@
 #define MISSING "missing"
 
 /*
- * Names in a statement: %1$s is the extension's schema, %2$s the fetched rows,
- * %3$s "ONLY " unless the table is partitioned; %4$s are the columns that
- * yelp_sync_columns() fills, %5$s the same of "p" and %6$s of "a"; %7$s and %8$s
- * are AMONG(MISSING) and AMONG("altered"), or nothing; %9$s is KEPT_ROWS, or nothing
- * where row-level security does not apply.
+ * Parameters of a statement: %1$s is the extension's schema, %2$s the fetched
+ * rows, %3$s "ONLY " unless the table is partitioned; %4$s are the columns
+ * that yelp_sync_columns() fills, %5$s the same of "p" and %6$s of "a"; %7$s
+ * and %8$s are AMONG(MISSING) and AMONG("altered"), or nothing; %9$s is
+ * KEPT_ROWS, or nothing if row-level security does not apply.
  */
 #define EQ "OPERATOR(pg_catalog.=)"
 
 /*
- * To join few rows with the table, these are looked up in the primary key's
- * index, and the table is not read as a whole.
+ * To join a few rows with the table, look them up in the primary key's index
+ * instead of reading the whole table.
  */
 #define AMONG(rows) \
 	" AND t.program_id " EQ " ANY (ARRAY(SELECT n.program_id FROM " rows " n))"
@@ -62,45 +63,45 @@
 #define PASS_ROWS \
 	"(SELECT f.* FROM " FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4)"
 
-/* Each program once: the later page wins, and on a page the later place */
+/* Each program once: the later page wins, and on a page the later position */
 #define LATEST_ROWS \
 	"(SELECT DISTINCT ON (f.program_id) f.program_id, f.fingerprint, f.document, f.page_offset, f.problems" \
 	" FROM " FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4" \
 	" ORDER BY f.program_id, f.pass DESC, f.page_offset DESC, f.position DESC)"
 
 /*
- * $1 username, $2 whether to delete, $3 the time, $4 the first pass that counts.
+ * $1 username, $2 whether to delete, $3 the time, $4 the first pass to use.
  *
- * Programs that arrived as they are stored have no row, or one without a
- * document; if somebody has edited them in the meantime, the next sync puts them
- * right.
+ * Programs that arrived unchanged have no row, or one without a document; if
+ * they have been edited in the meantime, the next sync restores them.
  *
- * A row is altered, too, when only the spelling of its document changed: it
- * gets the new fingerprint and keeps its time, and is not reported.  That makes
- * the next sync cheaper, unless the API spells it anew each time.  So of many
- * such rows only one in $5 is written, chosen at random with $6: what was spelled
- * anew once is settled after some syncs, and what always is costs little.
+ * A row is also altered if only the formatting of its document changed: it
+ * gets the new fingerprint and keeps its time, and is not reported.  That
+ * makes the next sync cheaper, unless the API formats it differently each
+ * time.  So only one of $5 such rows is written, chosen at random with $6:
+ * documents that were reformatted once are settled after some syncs, and
+ * those that always change cost little.
  */
 
 #define STORED "%3$s%1$s.yelp_programs"
 
-/* Has the account any rows?  Else none need be looked up. */
+/* Does the account have any rows?  If not, skip all look-ups */
 #define ANY_STORED \
 	"(SELECT EXISTS (SELECT FROM " STORED " p WHERE p.username " EQ " $1))"
 
-/* A fetched program, as jsonb; the id is where it comes from */
+/* A fetched program as jsonb; the ID comes from the given expression */
 #define DOCUMENT_OF(id) \
 	"(SELECT %1$s.yelp_sync_document(f.document, " id ", f.page_offset) AS data," \
 	"  pg_catalog.string_to_array(f.problems, ',') AS problems OFFSET 0)"
 
-/* The columns that it fills, read from it once */
+/* The columns that it fills, computed only once */
 #define COLUMNS_OF_DOCUMENT \
 	"(SELECT (r.columns).* FROM (SELECT %1$s.yelp_sync_columns(m.data, m.problems) AS columns" \
 	"  OFFSET 0) r)"
 
 /*
- * Programs that are proved to be gone.  Of this and of what follows, "also" is
- * what is returned in addition where changes are recorded.
+ * Programs that are proved to be gone.  Here and below, "also" is what is
+ * returned in addition if changes are recorded.
  */
 #define DELETED_CTE(also) \
 	"deleted AS (" \
@@ -109,7 +110,7 @@
 	" RETURNING t.program_id" also \
 	")"
 
-/* Stored programs of another text, with the columns that changed */
+/* Stored programs whose text differs, with the columns that changed */
 #define ALTERED_CTE(also) \
 	"altered AS MATERIALIZED (" \
 	" SELECT f.program_id, f.fingerprint, m.data, a.*, c.changed" also \
@@ -126,7 +127,7 @@
 	" WHERE f.document IS NOT NULL AND " ANY_STORED \
 	")"
 
-/* These programs updated, as far as a condition on "a", an altered one, holds */
+/* Updates the altered rows that satisfy a condition on "a" */
 #define UPDATED_CTE(name, condition, also) \
 	name " AS (" \
 	" UPDATE " STORED " t" \
@@ -160,8 +161,8 @@
 	")"
 
 /*
- * What changed, into yelp_program_changes: $7 is the number of the run.  A program
- * that is merely spelt in another way has not changed.
+ * Records the changes in yelp_program_changes; $7 is the run_id.  A program
+ * of which only the formatting differs has not changed.
  */
 #define CHANGES_OF(name, action, changed, old, new) \
 	"SELECT program_id::pg_catalog.text, " action "::pg_catalog.text, " \
@@ -181,7 +182,7 @@
 	" UNION ALL " CHANGES_OF("added", "'added'", "NULL", "NULL", "data") ") c" \
 	")"
 
-/* Of an altered program, the values of the columns that changed */
+/* The old and new values of the changed columns of an altered program */
 #define OLD_AND_NEW \
 	", %1$s.yelp_sync_picked(s.columns, s.data, c.changed) AS old" \
 	", %1$s.yelp_sync_picked(ROW(%6$s)::%1$s.yelp_sync_values, m.data, c.changed) AS new"
@@ -190,7 +191,7 @@
 	"SELECT CASE WHEN pg_catalog.cardinality(changed) " EQ " 0 THEN 'respelled' ELSE 'updated' END," \
 	" program_id::pg_catalog.text, changed FROM " name
 
-/* What was to be updated or deleted, and was not */
+/* Rows that should have been updated or deleted, but were not */
 #define KEPT_ROWS \
 	" UNION ALL SELECT 'kept', program_id::pg_catalog.text, NULL FROM (" \
 	"  SELECT program_id FROM altered WHERE NOT pg_catalog.cardinality(changed) " EQ " 0" \
@@ -200,9 +201,9 @@
 	"  WHERE d.program_id " EQ " w.program_id)"
 
 /*
- * The last query reads one result after the other, and so decides in which
- * order the rows are written: what makes room before what takes it, so that a
- * unique index of the user's is met by a program that succeeds another one.
+ * The last query reads one result after the other, and thereby determines the
+ * order in which rows are written: those that free a value of a unique index
+ * before those that take it over.
  */
 #define STATEMENT(data, values, picked, recorded) \
 	"WITH " DELETED_CTE(data) ", " ALTERED_CTE(values) ", " \
@@ -221,7 +222,10 @@
 #define RECORDING_STATEMENT \
 	STATEMENT(", t.data", OLD_AND_NEW, ", a.old, a.new", ", " RECORDED_CTE)
 
-/* Where so many rows arrive, one in so many is written for its spelling. */
+/*
+ * If at least this many rows arrive, only a fraction of the reformatted ones
+ * is written
+ */
 #define MANY_ROWS 1000
 #define RESPELLED_SHARE INT64CONST(10)
 
@@ -229,9 +233,9 @@
 #define FEW_SHARE 10
 
 #define WORK_MEM_SHARES 8
-#define MIN_WORK_MEM 64			/* kB: the least that PostgreSQL allows */
+#define MIN_WORK_MEM 64			/* kB: PostgreSQL's minimum */
 
-/* ---- the rows that the statement returns ---- */
+/* ---- the rows returned by the statement ---- */
 
 typedef struct ActionReceiver
 {
@@ -248,7 +252,7 @@ text_is(Datum text, const char *word)
 		memcmp(VARDATA_ANY(DatumGetPointer(text)), word, length) == 0;
 }
 
-/* Counts the row; true when the caller is to see it. */
+/* Counts the row; true if it is returned to the caller. */
 static bool
 count_action(Merge *merge, Datum action)
 {
@@ -311,9 +315,10 @@ unregister_rows(const char *name)
 }
 
 /*
- * Plans a statement without nested loops of tables, and without compiling
- * what runs once.  The settings hold for the planning alone: functions and
- * triggers of the user's that the statement calls are planned as ever.
+ * Plans a statement without nested loops between tables, and without JIT
+ * compilation, which does not pay off.  The settings only apply to planning
+ * this statement: the user's functions and triggers that it calls are planned
+ * normally.
  */
 static SPIPlanPtr
 plan_statement(const char *sql, int nargs, Oid *types, bool few)
@@ -339,8 +344,8 @@ plan_statement(const char *sql, int nargs, Oid *types, bool few)
 }
 
 /*
- * SPI quotes the statement in the context of an error; in the place of so long
- * a text it gets the statement's purpose.
+ * SPI includes the statement in an error's context; replace this long text by
+ * a description.
  */
 static void
 shorten_context(ErrorData *error, const char *sql, const char *purpose)
@@ -352,7 +357,7 @@ shorten_context(ErrorData *error, const char *sql, const char *purpose)
 								  error->context, purpose, start + strlen(sql));
 }
 
-/* Is it the constraint of the primary key, or of a partition's? */
+/* Is it the constraint of the primary key, or that of a partition? */
 static bool
 is_primary_key(const Merge *merge, const char *constraint)
 {
@@ -366,8 +371,8 @@ is_primary_key(const Merge *merge, const char *constraint)
 }
 
 /*
- * Under a snapshot of the transaction's, rows that another sync has added since
- * cannot be seen, but collide.
+ * With a transaction snapshot, rows that another sync has added since are not
+ * visible, but still conflict.
  */
 static bool
 is_lost_race(const Merge *merge, const ErrorData *error)
@@ -379,9 +384,9 @@ is_lost_race(const Merge *merge, const ErrorData *error)
 }
 
 /*
- * A statement keeps some eight tables and hash tables at a time, each of which
- * may take work_mem, or twice that: together they shall.  Returns the level of
- * the setting, for AtEOXact_GUC.
+ * The statement uses about eight tuplestores and hash tables at a time, each
+ * of which may take work_mem or twice that; let them share it.  Returns the
+ * GUC nest level, for AtEOXact_GUC.
  */
 static int
 share_work_mem(void)
@@ -391,7 +396,7 @@ share_work_mem(void)
 
 	(void) set_config_option("work_mem", share, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	/* Else the statement would be planned anew, under the user's settings */
+	/* Otherwise, the statement would be replanned with the user's settings */
 	if (plan_cache_mode == PLAN_CACHE_MODE_FORCE_CUSTOM_PLAN)
 		(void) set_config_option("plan_cache_mode", "auto", PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
@@ -428,14 +433,14 @@ run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *opt
 	AtEOXact_GUC(true, level);
 }
 
-/* Tables that inherit from yelp_programs are none of a sync's business. */
+/* Tables that inherit from yelp_programs are ignored. */
 static const char *
 only_clause(const Merge *merge)
 {
 	return merge->tables.partitioned ? "" : "ONLY ";
 }
 
-/* What to join with, as cheap as it may be. */
+/* What to join with, as cheaply as possible. */
 static const char *
 source_of(const Fetched *fetched)
 {
@@ -444,7 +449,7 @@ source_of(const Fetched *fetched)
 	return fetched->first_pass > 1 ? PASS_ROWS : FETCHED;
 }
 
-/* The columns that a program's document fills, as a list. */
+/* The columns that are filled from a program's document, as a list. */
 static char *
 filled_columns(const Merge *merge, const char *prefix)
 {
@@ -457,7 +462,10 @@ filled_columns(const Merge *merge, const char *prefix)
 	return list.data;
 }
 
-/* Are at most one in FEW_SHARE of the stored programs to be altered or deleted? */
+/*
+ * Is at most one in FEW_SHARE of the stored programs to be altered or
+ * deleted?
+ */
 static bool
 are_few(const Merge *merge, const Fetched *fetched)
 {
@@ -526,7 +534,7 @@ missing_desc(void)
 	return compat_finish_tuple_desc(desc);
 }
 
-/* The ids of the stored programs that did not arrive. */
+/* The IDs of the stored programs that did not arrive. */
 static Tuplestorestate *
 find_missing(const Merge *merge, const Fetched *fetched)
 {
@@ -537,7 +545,7 @@ find_missing(const Merge *merge, const Fetched *fetched)
 	return missing;
 }
 
-/* Did each program come once, with the text that is stored, and no other? */
+/* Did exactly the stored programs arrive, unchanged and once each? */
 static bool
 nothing_changed(const Merge *merge, const Fetched *fetched)
 {
@@ -550,7 +558,7 @@ merge_rows(Merge *merge, const Fetched *fetched)
 {
 	Tuplestorestate *missing = find_missing(merge, fetched);
 
-	/* Its memory is for others now */
+	/* Its memory can be reused */
 	known_free(merge->known);
 	merge->known = NULL;
 	register_rows(FETCHED, fetched->staging.desc, fetched->staging.store);
@@ -573,7 +581,7 @@ merge_programs(Merge *merge, const Fetched *fetched)
 		merge->unchanged = merge->programs;
 		return;
 	}
-	/* What a trigger of the user's keeps from being written is not changed */
+	/* Rows whose update is suppressed by a user's trigger are unchanged */
 	merge->unchanged = known_count_arrived(merge->known, fetched->first_pass);
 	merge_rows(merge, fetched);
 	merge->unchanged -= merge->updated;

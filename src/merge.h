@@ -1,6 +1,6 @@
 /*
  * merge.h
- *	  The fetched rows into yelp_programs.
+ *	  Merge the fetched rows into yelp_programs.
  */
 #ifndef YELP_SYNC_MERGE_H
 #define YELP_SYNC_MERGE_H
@@ -16,16 +16,18 @@ typedef struct Merge
 	/* What to do */
 	Tables		tables;
 	const char *username;
-	Known	   *known;			/* what is stored; NULL when it is merged */
+	Known	   *known;			/* what is stored; NULL during the merge */
 	ProgramSet	stored;			/* the same, as a set */
-	bool		delete_gone;	/* else what is not listed is left alone */
+	bool		delete_gone;	/* otherwise, keep programs that are not
+								 * listed */
 	const char *status;			/* of the sync: synced or partial */
-	bool		show_missing;	/* return what is stored and not listed */
+	bool		show_missing;	/* return programs that are stored, but not
+								 * listed */
 	TimestampTz at;				/* for created_at and updated_at */
-	bool		record;			/* what changed, in yelp_program_changes */
-	int64		run_id;			/* if so, for that */
+	bool		record;			/* record changes in yelp_program_changes */
+	int64		run_id;			/* if so, the run_id to use */
 
-	/* Where the rows (action, program_id, changed) go */
+	/* Receives the rows (action, program_id, changed) */
 	Tuplestorestate *result;
 
 	/* What was done */
@@ -33,19 +35,20 @@ typedef struct Merge
 	int64		updated;
 	int64		unchanged;
 	int64		deleted;
-	int64		unlisted;		/* not listed and still stored */
-	int64		kept;			/* by policies, against what was to be done */
+	int64		unlisted;		/* not listed, but still stored */
+	int64		kept;			/* not written because of policies or
+								 * triggers */
 	int64		programs;		/* fetched, each counted once */
 	LostFields	lost;			/* the columns that changed */
 } Merge;
 
-/* How many programs are stored that the last reading did not bring? */
+/* The number of stored programs that the last reading did not return. */
 extern int64 merge_count_unlisted(const Merge *merge, const Fetched *fetched);
 
 /*
- * Makes the account's rows what was fetched, in one statement; needs an SPI
- * connection.  Raises HV021 for a program that jsonb cannot hold, and whatever
- * constraints and triggers of the table raise.
+ * Makes the account's rows equal to what was fetched, in one statement; needs
+ * an SPI connection.  Raises HV021 for a program that jsonb cannot store, and
+ * the errors of the table's constraints and triggers.
  */
 extern void merge_programs(Merge *merge, const Fetched *fetched);
 

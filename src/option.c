@@ -1,15 +1,14 @@
 /*
  * option.c
- *	  The options of servers and user mappings.
+ *	  Options of servers and user mappings.
  *
- * One table says of each option where it belongs, what it may be and where
- * its value goes.  The validator and the look-up read the same table with the
- * same parser, so a value that was accepted once is understood the same way
- * ever after.
+ * A table defines the object, the valid values and the target field of each
+ * option.  The validator and the account look-up use the same table and
+ * parser, so a value is always interpreted as it was when it was accepted.
  *
- * A statement that sets options may hold a password, and the log shows the
- * statement of an error and the context that it ran in.  So every message from
- * here hides both, whatever option it is about.
+ * A statement that sets options may contain a password, and the log shows the
+ * statement and the context of an error.  Therefore all messages from this
+ * file hide both, no matter which option they are about.
  */
 #include "postgres.h"
 
@@ -37,12 +36,12 @@ typedef enum OptionType
 	OPTION_BOOL,
 	OPTION_INT,
 	OPTION_REAL,
-	OPTION_PERCENT,				/* with or without a sign */
+	OPTION_PERCENT,				/* with or without a percent sign */
 	OPTION_BYTES,				/* stored as bytes */
 	OPTION_DURATION				/* stored as milliseconds */
 } OptionType;
 
-/* Says what is wrong with a text, or NULL. */
+/* Returns an error message for a text, or NULL. */
 typedef const char *(*OptionCheck) (const char *value);
 
 typedef struct OptionRule
@@ -50,30 +49,30 @@ typedef struct OptionRule
 	const char *name;
 	Oid			catalog;
 	OptionType	type;
-	size_t		field;			/* where in an Account the value goes */
+	size_t		field;			/* offset of its field in Account */
 	const char *initial;		/* default as a user would write it, or NULL */
-	double		min;			/* of a number: bytes, milliseconds or as
+	double		min;			/* for numbers: bytes, milliseconds or as
 								 * written */
 	double		max;
-	const char *range;			/* min to max, for the message */
+	const char *range;			/* min to max, for messages */
 	const char *choices;		/* "a, b, c" */
-	int			max_length;		/* of a text, in bytes */
-	OptionCheck check;			/* of a text */
+	int			max_length;		/* for texts, in bytes */
+	OptionCheck check;			/* for texts */
 } OptionRule;
 
 #define MAX_USERNAME_LENGTH 255
 #define MAX_PASSWORD_LENGTH 1024
 #define MAX_URL_LENGTH 2048
 
-/* Any number or choice fits in this; a longer value is not worth showing */
+/* Any number or choice fits in this; longer values are not shown */
 #define MAX_VALUE_LENGTH 64
 
 /* Yelp's documented maximum for the parameter "limit" */
 #define YELP_MAX_PAGE_SIZE 40
 
 /*
- * Characters that are not seen, or that change the order in which others are
- * seen: zero-width ones, and the controls of bidirectional text.
+ * Invisible characters, or those that change the order in which others are
+ * shown: zero-width characters and bidirectional controls.
  */
 static bool
 is_invisible(pg_wchar c)
@@ -97,8 +96,10 @@ is_control(pg_wchar c)
 	return c < ' ' || (c >= 0x7F && c < 0xA0);
 }
 
-/* The character at a place; in encodings other than UTF8 a byte above ASCII
- * stands for a letter. */
+/*
+ * The character at a position; in encodings other than UTF8, non-ASCII bytes
+ * count as letters.
+ */
 static pg_wchar
 character_at(const char *at, int *length)
 {
@@ -222,9 +223,8 @@ find_rule(const char *name, Oid catalog)
 /* ---- errors ---- */
 
 /*
- * Leaves an error without the context in which its statement ran: where a
- * function ran it, the context holds the statement.  The stack is restored
- * by whoever catches the error.
+ * Removes the error's context, which includes the statement if a function ran
+ * it.  The stack is restored by whoever catches the error.
  */
 static void
 drop_context(void)
@@ -232,10 +232,7 @@ drop_context(void)
 	error_context_stack = NULL;
 }
 
-/*
- * What is wrong with a value, as an error.  The value itself is left out: this
- * is also said of passwords.
- */
+/* Rejects a value without showing it, because it may be a password. */
 static void
 reject_value(const OptionRule *rule, const char *problem)
 {
@@ -337,7 +334,7 @@ require_file_rights(const char *option)
 
 /* ---- values ---- */
 
-/* Is the value one of the choices, which are listed as "a, b, c"? */
+/* Is the value one of the choices, a list like "a, b, c"? */
 static bool
 is_choice(const char *value, const char *choices)
 {
@@ -354,7 +351,7 @@ is_choice(const char *value, const char *choices)
 	return false;
 }
 
-/* A percentage without its sign. */
+/* A percentage without the percent sign. */
 static char *
 without_percent_sign(const char *value)
 {
@@ -372,7 +369,7 @@ is_bare_number(const char *value)
 	return value[0] != '\0' && value[strspn(value, "0123456789. ")] == '\0';
 }
 
-/* A number in the option's own unit: bytes, milliseconds, percent or none. */
+/* A number in the option's unit: bytes, milliseconds, percent or none. */
 static double
 parse_number(const OptionRule *rule, const char *value)
 {
@@ -409,7 +406,7 @@ parse_number(const OptionRule *rule, const char *value)
 	return real;
 }
 
-/* Checks a value and puts it where it belongs in the account. */
+/* Checks a value and stores it in the account. */
 static void
 set_option(Account *account, const OptionRule *rule, const char *value)
 {
@@ -485,7 +482,7 @@ option_is_given(const Account *account, const char *name)
 
 /* ---- the validator ---- */
 
-/* Points out what is allowed and is seldom meant. */
+/* Warns about values that are valid, but probably not intended. */
 static void
 advise(const Account *account)
 {

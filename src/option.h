@@ -1,22 +1,22 @@
 /*
  * option.h
- *	  The options of servers and user mappings.
+ *	  Options of servers and user mappings.
  */
 #ifndef YELP_SYNC_OPTION_H
 #define YELP_SYNC_OPTION_H
 
 #include "nodes/pg_list.h"
 
-/* An account with every option that its server and user mapping set. */
+/* An account with all options of its server and user mapping. */
 typedef struct Account
 {
 	/* Whose programs */
 	char	   *username;
 	char	   *password;
-	char	   *proxy_user;		/* NULL: the proxy asks for none */
+	char	   *proxy_user;		/* NULL: no authentication */
 	char	   *proxy_password;
 
-	/* Which of them, and from where */
+	/* Which programs, and where from */
 	char	   *server;			/* name of the foreign server */
 	char	   *endpoint;
 	char	   *program_status;
@@ -29,7 +29,7 @@ typedef struct Account
 	int			concurrency;
 	int			max_page_bytes;
 
-	/* How patiently; durations in milliseconds */
+	/* Timeouts and retries; durations in milliseconds */
 	int			connect_timeout;
 	int			timeout;
 	int			attempts;
@@ -39,32 +39,32 @@ typedef struct Account
 	int			max_retry_after;
 	bool		partial;
 
-	/* When to believe that programs are gone */
+	/* When programs are considered gone */
 	bool		trust_total;
 	double		max_deleted;	/* percent of the stored programs */
 
-	/* What to keep of what changed */
+	/* What to record */
 	bool		record_changes;
 
-	uint64		given;			/* a bit for each option: see option_is_given */
+	uint64		given;			/* bit mask of options: see option_is_given */
 } Account;
 
 /* Sets every option that has a default. */
 extern void option_set_defaults(Account *account);
 
 /*
- * Sets what the stored options of one object say, given the catalog that the
- * object is in.  Options that are no longer known are passed over.
+ * Sets the stored options of an object, given its catalog.  Options that are
+ * no longer supported are ignored.
  */
 extern void option_set_stored(Account *account, List *options, Oid catalog);
 
-/* Does its server or user mapping set the option, be it to the default? */
+/* Is the option set by the server or user mapping, even if to its default? */
 extern bool option_is_given(const Account *account, const char *name);
 
 /*
- * Checks the options of one object when they are set.  Raises HV00D for an
- * unknown option, HV024 for a wrong value, HV00J for one that is missing and
- * 42501 where the current user may not set it.
+ * Validates the options of an object.  Raises HV00D for an unknown option,
+ * HV024 for an invalid value, HV00J for a missing option and 42501 if the
+ * current user may not set it.
  */
 extern void option_validate(List *options, Oid catalog);
 

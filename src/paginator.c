@@ -1,19 +1,19 @@
 /*
  * paginator.c
- *	  All pages of an account's listing, once.
+ *	  Read all pages of an account's listing once.
  *
- * As many pages as are expected are requested together, page 0 among them; each
- * page reports the total, and what that adds is requested as well.  Each page is
- * read as soon as it has arrived, its programs are added to the rows, and its
- * text is freed.
+ * As many pages as expected are requested at once, including page 0; each
+ * page reports the total, and pages that this adds are requested as well.  A
+ * page is processed as soon as it has arrived: its programs are added to the
+ * rows, and its text is freed.
  *
- * A page occupies a slot from its first attempt to its last.  A failed attempt
- * that may be repeated waits in its slot, for its own backoff and for whatever
- * holds back all requests (throttle.c).
+ * A page occupies a slot from its first attempt to its last.  Between
+ * attempts it waits in its slot, for its own backoff and for anything that
+ * delays all requests (throttle.c).
  *
- * A page behind all programs that does not arrive is either missing or shows
- * where the listing ends.  That is decided when all others have been answered;
- * until then it is postponed.
+ * If a page past all programs does not arrive, either the page is missing or
+ * the listing has ended.  That is decided after all others have been
+ * answered; until then, the page is postponed.
  */
 #include "postgres.h"
 
@@ -36,22 +36,25 @@
 #include "throttle.h"
 
 /*
- * Requests started between two looks at what has come, so that an API which
- * refuses them can be heard before all have gone out.
+ * Requests started between two checks for responses, so that rejections by
+ * the API are noticed before everything has been sent.
  */
 #define STARTS_PER_TURN 16
 
-/* Skipped pages that have a WARNING each; the others are only counted */
+/*
+ * Number of skipped pages with a WARNING of their own; the others are only
+ * counted
+ */
 #define MAX_SKIP_WARNINGS 5
 
-/* A page that did not arrive, behind all that had arrived then */
+/* A page that did not arrive, past all that had arrived by then */
 typedef struct Postponed
 {
-	Slot		slot;			/* as it was */
-	int			status;			/* of the last attempt, 0 where none came */
-	bool		early;			/* it failed before the total was known */
+	Slot		slot;			/* a copy */
+	int			status;			/* of the last attempt, 0 if there is none */
+	bool		early;			/* failed before the total was known */
 	FetchError	error;
-	struct Postponed *next;		/* of a higher offset */
+	struct Postponed *next;		/* with a higher offset */
 } Postponed;
 
 struct Paginator
@@ -62,14 +65,14 @@ struct Paginator
 	HttpSettings settings;
 	Progress   *progress;
 
-	/* Which page is asked for when */
+	/* Which page is requested when */
 	Listing    *listing;
 	Throttle	throttle;
 	Slots		slots;
 	bool		total_told;
-	Postponed  *postponed;		/* by offset */
+	Postponed  *postponed;		/* ordered by offset */
 
-	/* What came */
+	/* What has arrived */
 	ReadingNotes notes;
 	int64		arrived;		/* pages in all readings */
 	HttpClient *http;
@@ -79,7 +82,7 @@ struct Paginator
 	MemoryContext page_context;
 };
 
-/* ---- asking ---- */
+/* ---- requests ---- */
 
 static char *
 page_url(const Paginator *paginator, const Slot *slot)
@@ -101,7 +104,7 @@ send_attempt(Paginator *paginator, Slot *slot, int64 now)
 	paginator->counts.requests++;
 }
 
-/* A slot with a page that may be sent now, or NULL: first what was held back. */
+/* A slot with a page that may be sent now, or NULL; waiting pages first. */
 static Slot *
 next_page(Paginator *paginator, int64 now)
 {
@@ -116,7 +119,7 @@ next_page(Paginator *paginator, int64 now)
 	return slot;
 }
 
-/* Sends what may be sent; true when there is more that may. */
+/* Sends what may be sent; true if there is more. */
 static bool
 send_pages(Paginator *paginator, int64 now)
 {
@@ -156,7 +159,7 @@ next_deadline(const Paginator *paginator)
 	return deadline;
 }
 
-/* ---- answers ---- */
+/* ---- responses ---- */
 
 static void
 abandon_page(Paginator *paginator, Slot *slot)
@@ -165,7 +168,7 @@ abandon_page(Paginator *paginator, Slot *slot)
 	slots_free(slot);
 }
 
-/* Where the end was seen, what is behind it need not arrive. */
+/* Once the end has been seen, pages past it are not needed. */
 static void
 settle_slots(Paginator *paginator)
 {
@@ -199,7 +202,7 @@ tell_total(Paginator *paginator)
 				   listing_pages_expected(paginator->listing), listing->stride);
 }
 
-/* A listing that does not end would keep us for ever. */
+/* Prevents reading an endless listing forever. */
 static void
 reject_endless(const Paginator *paginator)
 {
@@ -209,7 +212,9 @@ reject_endless(const Paginator *paginator)
 					paginator->account->username, PAGE_MAX_TOTAL)));
 }
 
-/* Leaves out the programs with characters that the server's encoding lacks. */
+/*
+ * Skips programs with characters that do not exist in the server's encoding.
+ */
 static void
 leave_out_foreign(ProgramPage *page)
 {
@@ -244,7 +249,7 @@ take_page(Paginator *paginator, Slot *slot, ProgramPage *page)
 	reading_add_page(&paginator->notes, slot->offset, slot->limit, page);
 	seen.fresh = staging_add_page(paginator->staging, page, slot->offset,
 								  paginator->account->username);
-	/* Nobody knows them again: believe that they are new before the total */
+	/* Skipped programs are not tracked: count them as new up to the total */
 	if (slot->offset < page->total)
 		seen.fresh += page->skipped;
 	slots_free(slot);
@@ -272,7 +277,7 @@ place_of(const Paginator *paginator, const Slot *slot)
 	return place;
 }
 
-/* Without its first page a listing has no total, so that is never skipped. */
+/* A listing without its first page has no total, so that is never skipped. */
 static void
 skip_page(Paginator *paginator, const Slot *slot, const FetchError *error)
 {
@@ -311,7 +316,7 @@ postpone_page(Paginator *paginator, const Slot *slot, const FetchError *error,
 	MemoryContextSwitchTo(caller);
 }
 
-/* No attempt is left for the page. */
+/* No attempts are left for the page. */
 static void
 fail_page(Paginator *paginator, Slot *slot, const FetchError *error, int status)
 {
@@ -327,7 +332,7 @@ fail_page(Paginator *paginator, Slot *slot, const FetchError *error, int status)
 	settle_slots(paginator);
 }
 
-/* Is this how an API says that there is no such page? */
+/* Is this a status with which an API says that there is no such page? */
 static bool
 is_refusal(int status)
 {
@@ -335,8 +340,9 @@ is_refusal(int status)
 }
 
 /*
- * Can it be that there is nothing at the offset?  There surely is by the total,
- * but an API that counts too many may break behind its last program.
+ * Could there be nothing at this offset?  According to the total there is
+ * something, but an API whose total is too large may fail past its last
+ * program.
  */
 static bool
 may_be_nothing(const Paginator *paginator, const Postponed *page)
@@ -358,8 +364,8 @@ lose_end(Paginator *paginator, const Postponed *page)
 }
 
 /*
- * All others have been answered.  What lies before programs that arrived is
- * missing; where the API says that there is nothing, the listing ends.
+ * All others have been answered.  Pages before programs that arrived are
+ * missing; if the API says that there is no such page, the listing ends.
  */
 static void
 settle_postponed(Paginator *paginator)
@@ -464,7 +470,7 @@ pages_so_far(const Paginator *paginator)
 	return pages;
 }
 
-/* Sends what may be sent, and waits for what that brings. */
+/* Sends what may be sent, and waits for responses. */
 static void
 send_and_wait(Paginator *paginator)
 {
@@ -489,7 +495,7 @@ warn_skipped(const Paginator *paginator)
 						 NULL, NULL);
 }
 
-/* Everything was answered that was asked for: is there more to ask for? */
+/* All requests have been answered: is there anything more to request? */
 static bool
 is_read(Paginator *paginator)
 {
@@ -532,7 +538,7 @@ paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 	return reading;
 }
 
-/* ---- one sync's pages ---- */
+/* ---- the pages of a sync ---- */
 
 static char *
 to_utf8(const char *text)

@@ -1,6 +1,6 @@
 /*
  * paginator.h
- *	  All pages of an account's listing, once.
+ *	  Read all pages of an account's listing once.
  */
 #ifndef YELP_SYNC_PAGINATOR_H
 #define YELP_SYNC_PAGINATOR_H
@@ -15,32 +15,32 @@ typedef struct Paginator Paginator;
 
 typedef struct PaginatorCounts
 {
-	int64		requests;		/* that went out */
+	int64		requests;		/* sent */
 	int64		retries;		/* attempts that were repeated */
-	int64		received_bytes; /* of the pages, as they came */
+	int64		received_bytes; /* of the pages, before any decompression */
 } PaginatorCounts;
 
 /*
- * Makes ready to fetch pages, in the current memory context; the programs on
- * them are added to the rows, those that are stored already without document.
+ * Prepares to fetch pages, in the current memory context; their programs are
+ * added to the rows, without document if they are already stored.
  */
 extern Paginator *paginator_create(const Account *account, const Known *known,
 								   Staging *staging, Progress *progress);
 
 /*
- * Reads the whole listing, as often as it is called; the rate that the API
- * allowed is kept between calls.  The number of programs that is expected, 0 for
- * unknown, decides how many pages are asked for before the first has arrived; a
- * wrong one costs requests and nothing else.  A strict reading looks behind the
- * last program even where a short page seems to be the end.
+ * Reads the whole listing; can be called repeatedly, and remembers the rate
+ * that the API allowed.  The expected number of programs, 0 if unknown,
+ * determines how many pages are requested before the first has arrived; a
+ * wrong number only costs requests.  A strict reading looks past the last
+ * program even if a short page seems to be the end.
  *
- * Raises the errors of fetch_error.c and what CHECK_FOR_INTERRUPTS raises;
- * nothing is left behind then.
+ * Raises the errors of fetch_error.c and of CHECK_FOR_INTERRUPTS, after
+ * releasing all resources.
  */
 extern Reading paginator_fetch(Paginator *paginator, int64 expected,
 							   bool strict);
 
-/* What it took so far. */
+/* Statistics so far. */
 extern PaginatorCounts paginator_counts(const Paginator *paginator);
 
 #endif							/* YELP_SYNC_PAGINATOR_H */

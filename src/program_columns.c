@@ -1,6 +1,6 @@
 /*
  * program_columns.c
- *	  The columns of yelp_programs that a program's document fills.
+ *	  The columns of yelp_programs that are filled from a program's document.
  */
 #include "postgres.h"
 
@@ -38,7 +38,7 @@ const char *const program_prefixes[PROGRAM_PLACES] = {
 	[IN_BUSINESS] = "businesses[0]."
 };
 
-/* The number that so many digits make, -1 if they are none. */
+/* The number with this many digits, or -1 if they are not digits. */
 static int
 read_digits(const char *text, int count)
 {

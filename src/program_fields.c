@@ -1,11 +1,11 @@
 /*
  * program_fields.c
- *	  The members of a program that the extension reads, and what they must
- *	  hold.
+ *	  The members of a program that the extension reads, and their valid
+ *	  values.
  *
- * Every member has its line in a table of fields, which says what it must be;
- * the others may hold whatever jsonb can store.  Of several members of one name
- * the last one counts, as in jsonb.
+ * A table of fields defines every member and its type; other members may have
+ * any value that jsonb can store.  If a member occurs several times, the last
+ * one is used, as in jsonb.
  */
 #include "postgres.h"
 
@@ -18,13 +18,16 @@
 
 #include "program_columns.h"
 
-/* Amounts in cents go to numeric(14,2), so they stay below this. */
+/*
+ * Amounts in cents are stored as numeric(14,2), so they must be less than
+ * this.
+ */
 #define CENTS_BOUND INT64CONST(100000000000000)
 
-/* The longest name of a field has 20 bytes */
+/* Maximum length of a field name, which is 20 bytes at present */
 #define MAX_SPELLED_NAME (20 * JSON_SPELLED_BYTES)
 
-/* Tells what is wrong with a value ("is not ..."), NULL if nothing */
+/* Returns what is wrong with a value ("is not ..."), or NULL */
 typedef const char *(*FieldCheck) (const JsonToken *value);
 
 struct Shape;
@@ -34,8 +37,9 @@ typedef struct Field
 {
 	const char *name;
 	size_t		length;
-	FieldCheck	check;			/* of values other than null */
-	const struct Shape *inner;	/* of an object, or an array's first one */
+	FieldCheck	check;			/* for values other than null */
+	const struct Shape *inner;	/* of an object, or of an array's first
+								 * element */
 } Field;
 
 /* Its name and length */
@@ -43,11 +47,11 @@ typedef struct Field
 
 #define MAX_FIELDS 12
 
-/* The members that are read of one kind of object */
+/* The members to read from one kind of object */
 typedef struct Shape
 {
-	const char *prefix;			/* of the fields' names in messages */
-	Field		fields[MAX_FIELDS]; /* up to one without a name */
+	const char *prefix;			/* prefix of field names in messages */
+	Field		fields[MAX_FIELDS]; /* terminated by one without a name */
 } Shape;
 
 const char	program_not_integer[] = "is not an integer";
@@ -57,7 +61,7 @@ const char	program_out_of_range[] = "is out of range";
  * Where the fields are.
  */
 
-/* Which field has the name, -1 if it is none that is read. */
+/* The index of the field with this name, or -1. */
 static int
 find_name(const Shape *shape, const char *name, size_t length)
 {
@@ -71,7 +75,7 @@ find_name(const Shape *shape, const char *name, size_t length)
 	return -1;
 }
 
-/* The same for a member's name, in which there may be escapes. */
+/* The same for a member's name, which may contain escapes. */
 static int
 find_field(const Shape *shape, const JsonToken *name)
 {
@@ -84,7 +88,7 @@ find_field(const Shape *shape, const JsonToken *name)
 	return find_name(shape, decoded, json_decode(name, decoded));
 }
 
-/* The value of each field of the object, NULL for those not there. */
+/* The value of each field of the object; NULL if missing. */
 static void
 find_values(const JsonToken *object, const Shape *shape,
 			const JsonToken **values)
@@ -105,7 +109,10 @@ find_values(const JsonToken *object, const Shape *shape,
  * What the fields hold.
  */
 
-/* Reads numbers such as 100.0 and 1e2, which are whole by value. */
+/*
+ * Parses numbers, including those like 100.0 and 1e2, whose values are
+ * integers.
+ */
 static const char *
 read_whole(const JsonToken *value, int64 *integer)
 {
@@ -238,7 +245,7 @@ static const Shape business_shape = {
 	}
 };
 
-/* But for the program_id, which is read before */
+/* Without program_id, which is read before */
 static const Shape program_shape = {
 	"",
 	{
@@ -255,8 +262,8 @@ static const Shape program_shape = {
 };
 
 /*
- * Names the fields of the object that do not hold what they must.  Null will do
- * for any, and so will an array without a first object.
+ * Lists the fields of the object whose values are not valid.  Null is valid
+ * for any field, and so is an array whose first element is missing.
  */
 static void
 find_problems(const JsonToken *object, const Shape *shape, StringInfo names)

@@ -1,9 +1,10 @@
 /*
  * program_guess.c
- *	  Where programs of a page seem to begin and end, and which they seem to be.
+ *	  Guess where the programs on a page begin and end, and which ones they
+ *	  are.
  *
- * The end of a program is where the next one seems to begin: most begin alike.
- * Its id is what follows the first "program_id" in it.
+ * A program's guessed end is where the next one seems to begin, because most
+ * begin alike.  Its guessed ID is what follows the first "program_id" in it.
  */
 #include "postgres.h"
 
@@ -12,7 +13,7 @@
 #include "fingerprint.h"
 #include "json_scan.h"
 
-/* What two programs of a list begin with alike: {"program_id */
+/* The common beginning of two programs: {"program_id */
 #define LIKE_BYTES 12
 
 void
@@ -25,8 +26,8 @@ guess_init(Guesses *guesses, const KnownPrograms *known, const char *text, size_
 }
 
 /*
- * Where the first member program_id within this text begins, its name included;
- * NULL if there seems to be none.
+ * The position of the first member program_id within this text, including the
+ * name; NULL if there seems to be none.
  */
 static const char *
 guess_member(Guesses *guesses, const char *at)
@@ -68,8 +69,8 @@ guess_id(Guesses *guesses, Guess *guess)
 }
 
 /*
- * The end of the object, if the next one begins alike; or NULL.  Returns where
- * the next one begins.
+ * Guesses the end of the object from the beginning of the next one, and
+ * returns where that begins; NULL if there seems to be none.
  */
 static const char *
 guess_end(Guesses *guesses, Guess *guess)
@@ -97,9 +98,9 @@ guess_end(Guesses *guesses, Guess *guess)
 }
 
 /*
- * Guesses some elements from this place on.  The table of the stored programs is
- * too large for the processor's cache: what it holds of these is asked for at
- * once, and arrives while they are looked at.
+ * Guesses several elements from this position on.  The hash table of the
+ * stored programs is too large for the CPU cache, so its entries are
+ * prefetched while the programs are being processed.
  */
 static void
 guess_elements(Guesses *guesses, const char *at)

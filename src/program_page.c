@@ -1,21 +1,22 @@
 /*
  * program_page.c
- *	  From the text of a page to the programs on it.
+ *	  Read the programs from the text of a page.
  *
- * A page is read in one pass, program by program, so that memory is bounded by
- * the text and not by the number of its values:
+ * A page is read in a single pass, program by program, so that memory use is
+ * limited by the size of the text and not by the number of its values:
  *
- * - The members of the page are scanned one after the other (json_scan.c).  What
- *	 lists and objects hold is left out of a copy, the page's frame; jsmn splits
- *	 that when the scan is over, and total, limit and so on are read from it.
- * - Each program of the list payment_programs is split by itself.
- * - Most programs are the same as last time, to the byte.  Such a one is
- *	 recognized by its fingerprint and not read at all.
+ * - The members of the page are scanned one by one (json_scan.c).  A copy
+ *	 without the contents of arrays and objects, the page's frame, is
+ *	 tokenized by jsmn after the scan, and total, limit and so on are read
+ *	 from it.
+ * - Each program in the list payment_programs is tokenized by itself.
+ * - Most programs are byte for byte the same as last time.  These are
+ *	 recognized by their fingerprints and not tokenized at all.
  *
- * To recognize a program takes its id and its end.  Both are guessed
- * (program_guess.c).  A wrong guess costs time and nothing else, for the
- * fingerprint is that of a text and of the id which was read from it: it proves
- * that this very text was once read in full, was an object, and had this id.
+ * To recognize a program, its ID and its end must be known.  Both are guessed
+ * (program_guess.c).  A wrong guess only costs time, because the fingerprint
+ * covers the text and the ID that was read from it: it proves that this very
+ * text was once read in full, was an object, and had this ID.
  */
 #include "postgres.h"
 
@@ -30,38 +31,38 @@
 #include "program_guess.h"
 #include "sanitize.h"
 
-/* How much of another member's name a message shows, in bytes */
+/* Maximum length of another member's name in a message, in bytes */
 #define MAX_SHOWN_NAME 64
 
 #define LIST_NAME "payment_programs"
 
-/* Lists and objects around a program */
+/* Nesting depth of a program */
 #define PROGRAM_DEPTH 2
 
 #define MIN_PROGRAMS 64
 
-/* A page that is being read */
+/* The state of reading a page */
 typedef struct PageReader
 {
 	ProgramPage *page;
 	JsonScan	scan;
 	JsonError	fault;
 
-	/* The page without what its lists and objects hold */
+	/* The page without the contents of its arrays and objects */
 	StringInfoData frame;
-	bool		bad_utf8;		/* there is invalid UTF-8 outside of programs */
+	bool		bad_utf8;		/* invalid UTF-8 outside the programs */
 
 	/* Its programs */
 	int			capacity;
 	int			position;		/* in the list, from 0 */
-	JsonTokens	tokens;			/* of one after the other */
+	JsonTokens	tokens;			/* reused for each program */
 
-	/* Those that are stored */
+	/* The stored programs */
 	const KnownPrograms *known;
 	Guesses		guesses;
 } PageReader;
 
-/* Takes over the message; false for the caller to return. */
+/* Takes ownership of the message; returns false for the caller to return. */
 static bool
 set_problem(PageError *problem, PageErrorKind kind, char *message)
 {
@@ -81,7 +82,7 @@ bad_field(PageError *problem, const char *name, const char *complaint)
  * One program.
  */
 
-/* What jsonb cannot store of an object, as a message, or NULL. */
+/* The reason why jsonb cannot store an object, as a message, or NULL. */
 static char *
 find_unstorable(const JsonToken *object)
 {
@@ -103,7 +104,7 @@ find_unstorable(const JsonToken *object)
 	return NULL;
 }
 
-/* What is wrong with a program's id; where nothing is, the id itself. */
+/* What is wrong with a program's ID; if nothing is, sets the ID. */
 static const char *
 read_id(const JsonToken *value, char **id)
 {
@@ -134,8 +135,8 @@ read_id(const JsonToken *value, char **id)
 }
 
 /*
- * Reads a program that an element of the list is.  What makes it unusable is
- * returned, as a message that begins with the element's name; else NULL.
+ * Reads a program from an element of the list.  If it is unusable, returns a
+ * message that begins with the element's name; otherwise NULL.
  */
 static char *
 read_program(PageProgram *program, const JsonToken *object, int position)
@@ -189,7 +190,7 @@ begin_list(PageReader *reader)
 	reader->position = 0;
 }
 
-/* Room for one more program, which counts only when it is added. */
+/* Allocates the next program, which is not counted yet. */
 static PageProgram *
 next_program(PageReader *reader)
 {
@@ -205,7 +206,7 @@ next_program(PageReader *reader)
 	return memset(&page->programs[page->count], 0, sizeof(PageProgram));
 }
 
-/* Takes over the reason. */
+/* Takes ownership of the reason. */
 static void
 skip_element(PageReader *reader, char *reason)
 {
@@ -215,7 +216,7 @@ skip_element(PageReader *reader, char *reason)
 		pfree(reason);
 }
 
-/* The fingerprint of the stored program with this hash of its id, or NULL. */
+/* The fingerprint of the stored program with this ID hash, or NULL. */
 static const uint64 *
 find_stored(const PageReader *reader, uint64 id_hash)
 {
@@ -223,7 +224,7 @@ find_stored(const PageReader *reader, uint64 id_hash)
 		reader->known->fingerprint(reader->known->arg, id_hash) : NULL;
 }
 
-/* The element has been scanned: read it. */
+/* Reads an element that has been scanned. */
 static void
 add_element(PageReader *reader, const JsonText *element)
 {
@@ -259,7 +260,10 @@ add_element(PageReader *reader, const JsonText *element)
 	reader->page->count++;
 }
 
-/* Is this the text of the program as it is stored?  Then it is added. */
+/*
+ * Adds the program if the text is that of the stored one; otherwise returns
+ * false.
+ */
 static bool
 add_stored(PageReader *reader, const Guess *guess, const char *end)
 {
@@ -277,7 +281,7 @@ add_stored(PageReader *reader, const Guess *guess, const char *end)
 	return true;
 }
 
-/* An element of the list; the end of it, or NULL after a fault. */
+/* Reads an element of the list; returns its end, or NULL after a fault. */
 static const char *
 read_element(PageReader *reader, const char *at)
 {
@@ -305,7 +309,7 @@ read_element(PageReader *reader, const char *at)
 	return end;
 }
 
-/* From the list's opening bracket to the closing one. */
+/* Reads the list from its opening to its closing bracket. */
 static const char *
 read_list(PageReader *reader, const char *at)
 {
@@ -334,7 +338,7 @@ read_list(PageReader *reader, const char *at)
  * The page.
  */
 
-/* Is there the name, in quotes, of the list of programs? */
+/* Is the quoted name that of the list of programs? */
 static bool
 is_list_name(const char *at, const char *end)
 {
@@ -346,7 +350,7 @@ is_list_name(const char *at, const char *end)
 	return json_string_is(&name, LIST_NAME, strlen(LIST_NAME));
 }
 
-/* Adds a member to the frame, with its value if that is no list or object. */
+/* Adds a member to the frame, without the contents of an array or object. */
 static void
 append_to_frame(PageReader *reader, const char *name, const char *value,
 				const char *end)
@@ -360,7 +364,7 @@ append_to_frame(PageReader *reader, const char *name, const char *value,
 		appendBinaryStringInfo(&reader->frame, value, end - value);
 }
 
-/* A member of the page; the end of it, or NULL after a fault. */
+/* Reads a member of the page; returns its end, or NULL after a fault. */
 static const char *
 read_member(PageReader *reader, const char *name)
 {
@@ -379,13 +383,13 @@ read_member(PageReader *reader, const char *name)
 		end = json_scan_value(&reader->scan, value);
 	if (end == NULL)
 		return NULL;
-	/* Within a program invalid UTF-8 is that program's */
+	/* Invalid UTF-8 within a program only affects that program */
 	reader->bad_utf8 |= !json_is_utf8(name, (is_list && *value == '[' ? value : end) - name);
 	append_to_frame(reader, name, value, end);
 	return end;
 }
 
-/* From the page's opening brace to the closing one. */
+/* Reads the page from its opening to its closing brace. */
 static const char *
 read_members(PageReader *reader, const char *at)
 {
@@ -426,7 +430,7 @@ read_total(ProgramPage *page, const JsonToken *value, PageError *problem)
 	return true;
 }
 
-/* A number that the API repeats from the request, -1 where it does not. */
+/* A number that the API echoes from the request; -1 if missing. */
 static int64
 read_echo(const JsonToken *value, int64 least)
 {
@@ -435,7 +439,7 @@ read_echo(const JsonToken *value, int64 least)
 	return value && program_integer(value, &echo) == NULL && echo >= least ? echo : -1;
 }
 
-/* Likewise a word, NULL where it does not. */
+/* A string that the API echoes; NULL if missing. */
 static char *
 read_word(const JsonToken *value)
 {
@@ -454,7 +458,8 @@ check_list(PageReader *reader, const JsonToken *list, PageError *problem)
 	if (list == NULL)
 		return bad_field(problem, LIST_NAME, "is missing");
 	if (list->type == JSON_NULL)
-		begin_list(reader);		/* of several lists the last one counts */
+		begin_list(reader);		/* if there are several lists, the last one is
+								 * used */
 	else if (list->type != JSON_ARRAY)
 		return bad_field(problem, LIST_NAME, "is not an array");
 	if (reader->position > PAGE_MAX_TOTAL)
@@ -492,7 +497,7 @@ set_fault(PageReader *reader, PageError *problem)
 	return set_problem(problem, kinds[reader->fault.kind], reader->fault.message);
 }
 
-/* The whole text, of which the programs are read meanwhile. */
+/* Scans the whole text, reading the programs on the way. */
 static bool
 scan_page(PageReader *reader, const char *text, size_t length)
 {

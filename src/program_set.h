@@ -1,6 +1,6 @@
 /*
  * program_set.h
- *	  A set of programs, condensed to what tells it from another.
+ *	  A set of programs, condensed to what distinguishes it from others.
  */
 #ifndef YELP_SYNC_PROGRAM_SET_H
 #define YELP_SYNC_PROGRAM_SET_H
@@ -10,12 +10,15 @@
 typedef struct ProgramSet
 {
 	int64		count;
-	uint64		digest;			/* hashes of their ids, by xor */
-	uint64		content;		/* hashes of ids and fingerprints, by xor;
-								 * only where each program comes once */
+	uint64		digest;			/* XOR of ID hashes */
+	uint64		content;		/* XOR of hashes of IDs and fingerprints; only
+								 * if each program is added once */
 } ProgramSet;
 
-/* Adds a program that is not yet in the set; a fingerprint of 0: unknown. */
+/*
+ * Adds a program that is not yet in the set; a fingerprint of 0 means
+ * unknown.
+ */
 static inline void
 program_set_add(ProgramSet *set, uint64 id_hash, uint64 fingerprint)
 {

@@ -1,6 +1,6 @@
 /*
  * progress.c
- *	  How a sync goes, as NOTICEs for people or for programs.
+ *	  Report the progress of a sync as NOTICEs, for people or for programs.
  */
 #include "postgres.h"
 
@@ -12,7 +12,7 @@
 
 #include "clock.h"
 
-/* At most ten messages a second, and one every five seconds at least */
+/* At most ten messages a second, and at least one every five seconds */
 #define MIN_INTERVAL (100 * USECS_PER_MSEC)
 #define MAX_INTERVAL (5000 * USECS_PER_MSEC)
 
@@ -20,10 +20,10 @@
 
 int			progress_format = PROGRESS_TEXT;
 
-/* Of the sync that runs, or NULL */
+/* The running sync, or NULL */
 static Progress *current;
 
-/* ---- events, as JSON objects ---- */
+/* ---- events as JSON objects ---- */
 
 static void
 add_text(StringInfo event, const char *name, const char *value)
@@ -34,7 +34,7 @@ add_text(StringInfo event, const char *name, const char *value)
 	escape_json(event, value);
 }
 
-/* Its beginning, with the type and the account. */
+/* Begins an event, with its type and account. */
 static void
 begin_event(StringInfo event, const char *type)
 {
@@ -50,7 +50,7 @@ end_event(StringInfo event)
 	return event->data;
 }
 
-/* The fields are a part of a JSON object, with a comma before each. */
+/* The fields are part of a JSON object, each preceded by a comma. */
 static char *
 json_event(const char *type, const char *fields, const char *message)
 {
@@ -198,7 +198,10 @@ progress_due(const Progress *progress)
 		(progress->behind ? MIN_INTERVAL : MAX_INTERVAL);
 }
 
-/* A program that shows a bar wants to see its end: JSON has no other event here. */
+/*
+ * A progress bar must reach its end: in JSON, there is no other event for
+ * this.
+ */
 void
 progress_fetch_done(Progress *progress, const ProgressPages *pages, int64 elapsed_us)
 {

@@ -1,6 +1,6 @@
 /*
  * progress.h
- *	  How a sync goes, as NOTICEs for people or for programs.
+ *	  Report the progress of a sync as NOTICEs, for people or for programs.
  */
 #ifndef YELP_SYNC_PROGRESS_H
 #define YELP_SYNC_PROGRESS_H
@@ -13,33 +13,33 @@ typedef enum ProgressFormat
 {
 	PROGRESS_OFF,
 	PROGRESS_TEXT,
-	PROGRESS_JSON				/* one object a message, fit for Server-Sent
-								 * Events */
+	PROGRESS_JSON				/* one object per message, suitable for
+								 * Server-Sent Events */
 } ProgressFormat;
 
 /* The setting yelp_sync.progress. */
 extern int	progress_format;
 
-/* What one sync told; all zero at first. */
+/* The progress of a sync; initially all zero. */
 typedef struct Progress
 {
 	const char *account;
-	ProgressRow row;			/* what all sessions can see */
+	ProgressRow row;			/* shown to all sessions */
 
-	/* The rate of its messages */
+	/* Limits the rate of messages */
 	int64		last_told;		/* microseconds, by clock_us */
-	int64		completed;		/* pages, when last told */
-	bool		behind;			/* others have come since */
+	int64		completed;		/* pages, at the last message */
+	bool		behind;			/* more have arrived since */
 
 	/* Its warnings */
 	ArrayBuildState *warnings;	/* text[]; NULL: none */
-	MemoryContext context;		/* that they are kept in */
-	struct Progress *outer;		/* of the sync that this one runs within */
+	MemoryContext context;		/* memory context of the warnings */
+	struct Progress *outer;		/* of the enclosing sync, or NULL */
 } Progress;
 
 /*
- * Warnings are kept with this sync, in the current memory context, until
- * progress_leave(), which is called after an error, too.
+ * Warnings are collected in the current memory context, until
+ * progress_leave(), which must also be called after an error.
  */
 extern void progress_enter(Progress *progress, const char *account,
 						   TimestampTz started_at);
@@ -54,27 +54,27 @@ extern void progress_total(Progress *progress, int64 total, int64 pages,
 typedef struct ProgressPages
 {
 	int64		completed;		/* pages */
-	int64		total;			/* pages, those included that cannot be had; 0:
-								 * not known yet */
+	int64		total;			/* including pages that cannot be fetched; 0 if
+								 * unknown */
 	int64		programs;
 	int64		retries;		/* in all readings */
 	int			in_flight;		/* requests */
 } ProgressPages;
 
-/* For the other sessions, in yelp_sync_progress */
+/* Updates yelp_sync_progress, for other sessions. */
 extern void progress_show(Progress *progress, const ProgressPages *pages);
 
-/* Says nothing when it has just said something. */
+/* Sends a message, unless the last one was sent just before. */
 extern void progress_fetched(Progress *progress, const ProgressPages *pages);
 
-/* When progress_fetched wants to be called even if nothing arrived. */
+/* When progress_fetched must be called even if nothing has arrived. */
 extern int64 progress_due(const Progress *progress);
 
 extern void progress_fetch_done(Progress *progress, const ProgressPages *pages,
 								int64 elapsed_us);
 
 /*
- * What the comparison with the table showed: programs that were not stored,
+ * The result of the comparison with the table: programs that were not stored,
  * that were, that are proved to be gone, and that are merely not listed.
  */
 extern void progress_merged(int64 missing, int64 common, int64 gone,
@@ -93,21 +93,23 @@ typedef struct ProgressResult
 	int64		total_us;
 } ProgressResult;
 
-/* What a sync did, in one line; the memory is the current context's. */
+/* The result of a sync in one line, in the current memory context. */
 extern char *progress_summary(const ProgressResult *result);
 extern void progress_complete(const ProgressResult *result);
 
-/* The next reading begins; why is the end of a sentence. */
+/* Another reading begins; the reason is the end of a sentence. */
 extern void progress_again(Progress *progress, const char *why);
 
 /*
- * A WARNING, which is kept for the history as well; detail and hint may be NULL.
- * Not silenced by the setting.
+ * Raises a WARNING, and records it for the history; detail and hint may be
+ * NULL.  Not suppressed by the setting.
  */
 extern void progress_warning(int sqlstate, const char *message,
 							 const char *detail, const char *hint);
 
-/* The WARNING about an account that could not be synced, among several. */
+/*
+ * Raises the WARNING about one of several accounts that could not be synced.
+ */
 extern void progress_failure(const char *account, const ErrorData *error);
 
 #endif							/* YELP_SYNC_PROGRESS_H */

@@ -1,13 +1,13 @@
 /*
  * progress_view.c
- *	  The syncs that run now, where all sessions can see them.
+ *	  Show running syncs to all sessions.
  *
- * The first session that needs it creates a segment of shared memory with a slot
- * for each backend there can be, by its number; the others find it by its name.
- * A session writes its own slot only, and a sync within a sync takes the outer
- * one's place until it ends.  Slots are cleared when a sync ends in whatever
- * way, and when the session does.  When a backend crashes the server restarts
- * all of them, and the segment is gone.
+ * The first session that needs it creates a shared memory segment with a slot
+ * for each possible backend, indexed by backend number; the others find the
+ * segment by name.  A session only writes to its own slot; a nested sync
+ * replaces the outer one until it ends.  Slots are cleared when a sync ends
+ * for any reason, and when the session ends.  If a backend crashes, the
+ * server restarts all backends, and the segment is gone.
  */
 #include "postgres.h"
 
@@ -23,16 +23,16 @@
 #include "compat.h"
 #include "subtransaction.h"
 
-/* With the number of its layout: sessions may have libraries of two versions */
+/* Includes a layout version: sessions may have loaded different libraries */
 #define SEGMENT_NAME "yelp_sync_progress_1"
 
 typedef struct ProgressSlot
 {
 	slock_t		mutex;
-	ProgressRow row;			/* none where pid is 0 */
+	ProgressRow row;			/* empty if pid is 0 */
 } ProgressSlot;
 
-/* Indexed by backend; NULL while this session has not needed it */
+/* Indexed by backend number; NULL until this session needs it */
 static ProgressSlot *slots;
 
 static const char *const phases[] = {
@@ -41,7 +41,7 @@ static const char *const phases[] = {
 	[PHASE_MERGING] = "merging",
 };
 
-/* ---- the segment ---- */
+/* ---- shared memory ---- */
 
 static void
 init_slots(void *segment)
@@ -53,7 +53,7 @@ init_slots(void *segment)
 		SpinLockInit(&slot[i].mutex);
 }
 
-/* A session that is terminated ends no sync before it goes. */
+/* A terminated session exits without ending its sync. */
 static void
 clear_slot(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
 {
@@ -152,7 +152,7 @@ progress_view_list(void)
 	return rows;
 }
 
-/* As pg_stat_activity has it */
+/* The same rule as for pg_stat_activity */
 bool
 progress_view_may_read(const ProgressRow *row)
 {

@@ -1,6 +1,6 @@
 /*
  * progress_view.h
- *	  The syncs that run now, where all sessions can see them.
+ *	  Show running syncs to all sessions.
  */
 #ifndef YELP_SYNC_PROGRESS_VIEW_H
 #define YELP_SYNC_PROGRESS_VIEW_H
@@ -8,20 +8,20 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-/* Longest username that is shown, in bytes: that of the option */
+/* Maximum length of a username, in bytes, as for the option */
 #define PROGRESS_VIEW_NAME 255
 
 typedef enum ProgressPhase
 {
-	PHASE_PREPARING = 0,		/* reads what is stored */
+	PHASE_PREPARING = 0,		/* reading what is stored */
 	PHASE_FETCHING,
 	PHASE_MERGING
 } ProgressPhase;
 
-/* How a sync goes; what is unknown is 0. */
+/* The state of a sync; unknown values are 0. */
 typedef struct ProgressRow
 {
-	/* Whose it is, which progress_view_show fills in */
+	/* Filled in by progress_view_show */
 	int			pid;
 	Oid			database;
 	Oid			role;
@@ -30,7 +30,7 @@ typedef struct ProgressRow
 	ProgressPhase phase;
 	int			reading;		/* of the listing, 1 for the first */
 	int			in_flight;		/* requests */
-	int64		pages_done;		/* of this reading */
+	int64		pages_done;		/* in this reading */
 	int64		pages_total;
 	int64		programs;
 	int64		retries;		/* in all readings */
@@ -38,17 +38,20 @@ typedef struct ProgressRow
 } ProgressRow;
 
 /*
- * Makes ready to show syncs of this session; a sync that cannot be shown is a
- * line in the server's log and no error.
+ * Prepares to show this session's syncs; if that fails, a message is logged,
+ * but no error is raised.
  */
 extern void progress_view_prepare(void);
 
-/* Shows this in the place of what the session showed; NULL for nothing.  Never raises. */
+/*
+ * Replaces what is shown for this session; NULL for nothing.  Never raises
+ * errors.
+ */
 extern void progress_view_show(const ProgressRow *row);
 
 /*
- * The syncs in this database, as a list of ProgressRow.  Raises 0A000 where the
- * server has no memory that sessions can share without preloading a library.
+ * The syncs in this database, as a list of ProgressRow.  Raises 0A000 if the
+ * server does not support shared memory without preloading a library.
  */
 extern List *progress_view_list(void);
 

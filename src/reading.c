@@ -1,7 +1,7 @@
 /*
  * reading.c
- *	  What one reading of a listing showed, and whether its pages answered what
- *	  was asked.
+ *	  The result of one reading of a listing, and whether its pages are the
+ *	  ones requested.
  */
 #include "postgres.h"
 
@@ -10,7 +10,7 @@
 #include "fetch_error.h"
 #include "sanitize.h"
 
-/* How much of a page's program_status is shown, in bytes */
+/* Bytes of a page's program_status that a message shows */
 #define MAX_SHOWN_STATUS 64
 
 void
@@ -22,7 +22,7 @@ reading_begin(ReadingNotes *notes, const char *program_status, MemoryContext con
 	echo_init(&notes->echo);
 }
 
-/* Notes the first page that shows programs of another status than asked for. */
+/* Notes the first page with a status filter other than requested. */
 static void
 compare_status(ReadingNotes *notes, int64 offset, const ProgramPage *page)
 {
@@ -50,7 +50,7 @@ note_skipped(ReadingNotes *notes, int64 offset, const ProgramPage *page)
 	notes->skipped += page->skipped;
 }
 
-/* A page without programs is nobody else's, whatever it says of itself. */
+/* An empty page repeats no other, whatever it echoes. */
 static void
 note_echo(ReadingNotes *notes, int64 offset, int limit, const ProgramPage *page)
 {

@@ -1,11 +1,11 @@
 /*
  * retry.c
- *	  What to do about a page that did not arrive: whether it is tried again,
- *	  and when.
+ *	  Decide whether and when a failed request for a page is retried.
  *
- * A page has so many attempts, each but the first on a connection of its own.
- * Three things cost none: a connection from before that had died unseen, a
- * refusal for the rate, and an API that is overloaded, as long as pages arrive.
+ * The number of attempts per page is limited, and all but the first use a new
+ * connection.  Three kinds of failures do not count as attempts: a kept
+ * connection that was closed without notice, a rate limit, and an overloaded
+ * API as long as pages arrive.
  */
 #include "postgres.h"
 
@@ -31,7 +31,7 @@ try_at(int64 when)
 	};
 }
 
-/* The page's next attempt, after its own backoff. */
+/* The page's next attempt, after its backoff. */
 static Retry
 use_attempt(Tries *tries, const RetryState *state)
 {
@@ -53,7 +53,7 @@ try_again(Tries *tries, const RetryState *state, int64 wait)
 	return use_attempt(tries, state);
 }
 
-/* Refused for the rate: no attempt is used up while any page gets through. */
+/* Rate limit: does not count as an attempt while any page gets through. */
 static Retry
 slow_down(Tries *tries, FetchError *error, const RetryState *state, int64 wait)
 {
@@ -68,9 +68,9 @@ slow_down(Tries *tries, FetchError *error, const RetryState *state, int64 wait)
 }
 
 /*
- * The API has too much to do: no attempt is used up where pages have arrived
- * since this one failed last.  It may go out over a connection that is there:
- * the API may have refused one more.
+ * The API is overloaded: this does not count as an attempt if pages have
+ * arrived since the page last failed.  The retry may use a kept connection,
+ * because the API may have refused to accept more.
  */
 static Retry
 relieve_api(Tries *tries, FetchError *error, const RetryState *state, int64 wait)
@@ -88,14 +88,14 @@ relieve_api(Tries *tries, FetchError *error, const RetryState *state, int64 wait
 			return use_attempt(tries, state);
 		if (tries->attempt < state->attempts)
 		{
-			/* Nothing arrives: the throttle holds back all, the first page least */
+			/* Nothing arrives: the throttle delays all requests */
 			tries->attempt++;
 			return try_at(0);
 		}
 	}
 	/*
-	 * It is down, or at this page; one that is under way may show which.  The
-	 * pages that are left need not wait for each other.
+	 * The API is down, or fails for this page; a request in flight may show
+	 * which.  The remaining pages need not wait for each other.
 	 */
 	throttle_lift(state->throttle);
 	tries->attempt = state->attempts;
@@ -105,8 +105,8 @@ relieve_api(Tries *tries, FetchError *error, const RetryState *state, int64 wait
 }
 
 /*
- * It is about the credentials, unless one of the requests that are under way
- * shows that they are good.
+ * It is about the credentials, unless a request in flight shows that they are
+ * valid.
  */
 static Retry
 doubt_credentials(Tries *tries, FetchError *error, const RetryState *state,
@@ -119,8 +119,8 @@ doubt_credentials(Tries *tries, FetchError *error, const RetryState *state,
 }
 
 /*
- * As many requests as are in flight now are all that there is room for.  Where
- * there is no socket for a single one, waiting would not help.
+ * There is only room for as many requests as are now in flight.  If there is
+ * not a single socket, waiting would not help.
  */
 static Retry
 use_less_room(FetchError *error, const RetryState *state)
@@ -138,8 +138,8 @@ use_less_room(FetchError *error, const RetryState *state)
 }
 
 /*
- * Did a connection from before fail, and not the API?  It may have been closed
- * or forgotten on its way while it was not used.
+ * Did a kept connection fail, and not the API?  It may have been closed or
+ * dropped on its way while it was idle.
  */
 static bool
 is_stale(const Tries *tries, const HttpResponse *response)

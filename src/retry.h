@@ -1,7 +1,6 @@
 /*
  * retry.h
- *	  What to do about a page that did not arrive: whether it is tried again,
- *	  and when.
+ *	  Decide whether and when a failed request for a page is retried.
  */
 #ifndef YELP_SYNC_RETRY_H
 #define YELP_SYNC_RETRY_H
@@ -14,16 +13,17 @@ typedef struct Tries
 {
 	int			attempt;		/* 1 for the first */
 	int64		sent_at;		/* by clock_us */
-	bool		stale;			/* an old connection failed it */
-	bool		fresh;			/* it needs a connection of its own */
-	int64		arrived;		/* pages that had arrived when it failed last */
+	bool		stale;			/* failed because of a kept connection */
+	bool		fresh;			/* requires a new connection */
+	int64		arrived;		/* pages that had arrived when it last
+								 * failed */
 } Tries;
 
-/* What counts beside the page itself */
+/* Anything else that matters */
 typedef struct RetryState
 {
-	int			attempts;		/* the most for a page */
-	int64		max_wait_ms;	/* that the API may ask for */
+	int			attempts;		/* maximum number per page */
+	int64		max_wait_ms;	/* maximum wait that the API may ask for */
 	Throttle   *throttle;
 	int			in_flight;		/* other requests */
 	int64		arrived;		/* pages so far */
@@ -33,15 +33,14 @@ typedef struct RetryState
 typedef struct Retry
 {
 	bool		again;
-	bool		unsent;			/* the attempt was ours to give up: it counts
-								 * for nothing */
+	bool		unsent;			/* the attempt was given up by us and does not
+								 * count */
 	int64		not_before;		/* by clock_us */
 } Retry;
 
 /*
- * Decides, and tells the throttle what the failure says of the API.  Where the
- * page is not to be tried again, the error's kind says whether another page
- * would fare better.
+ * Decides what to do, and informs the throttle.  If the page is not to be
+ * retried, the error's kind says whether other pages can still be fetched.
  */
 extern Retry retry_decide(Tries *tries, FetchError *error,
 						  const HttpResponse *response, const RetryState *state);

@@ -1,10 +1,10 @@
 /*
  * row_security.c
- *	  What row-level security lets the current user see and write of a table.
+ *	  Check what row-level security allows the current user to see and write.
  *
- * That there is a policy for each command is looked at before anything is
- * fetched, and so is whether the policies show all rows of the account.  Rows
- * that one may see, but not update or delete, are found by the merge.
+ * Before anything is fetched, check that there is a policy for each command,
+ * and that the policies show all rows of the account.  Rows that are visible,
+ * but cannot be updated or deleted, are found by the merge.
  */
 #include "postgres.h"
 
@@ -55,7 +55,7 @@ is_for_user(const RowSecurityPolicy *policy)
 	return false;
 }
 
-/* Without a permissive policy for it, a command finds no row. */
+/* Without a permissive policy, a command affects no rows. */
 static bool
 allows(const RowSecurityDesc *security, char command)
 {
@@ -110,7 +110,7 @@ row_security_applies(Oid relid, AclMode rights)
 
 /* ---- rows ---- */
 
-/* As the table's owner, whose queries the policies do not filter. */
+/* Counts as the table's owner, who is not subject to the policies. */
 static int64
 count_rows(Oid table, const char *username)
 {
@@ -146,7 +146,7 @@ row_security_check_seen(Oid table, const char *username, int64 seen)
 	int			context;
 	int64		count;
 
-	/* An error ends the transaction, and with it this */
+	/* An error aborts the transaction, which resets this */
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(owner_of(table),
 						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);

@@ -1,15 +1,15 @@
 /*
  * sanitize.c
- *	  Text that came from outside, made fit for messages.
+ *	  Make external text suitable for messages.
  */
 #include "postgres.h"
 
 #include "sanitize.h"
 
 /*
- * Is this three-byte character one that a reader cannot see, or that changes
- * how others are shown: zero-width characters, line and paragraph separators,
- * and bidirectional controls (Unicode Standard Annex 9)?
+ * Is this three-byte character invisible, or does it change how others are
+ * displayed: zero-width characters, line and paragraph separators, and
+ * bidirectional controls (Unicode Standard Annex 9)?
  */
 static bool
 is_invisible(uint32 code)
@@ -21,8 +21,8 @@ is_invisible(uint32 code)
 }
 
 /*
- * The length of the control character at a place, 0 if there is none.  Two
- * bytes encode U+0080 to U+009F, which a terminal may obey as well.
+ * The length of the control character at a position, or 0.  U+0080 to U+009F,
+ * encoded in two bytes, can also affect terminals.
  */
 static int
 control_length(const char *text, const char *end)
@@ -34,7 +34,10 @@ control_length(const char *text, const char *end)
 	return first == 0xC2 && end - text >1 && (unsigned char) text[1] < 0xA0 ? 2 : 0;
 }
 
-/* The same for all that is not shown; two bytes encode U+061C as well. */
+/*
+ * The same for all characters that are not shown, including the two-byte
+ * U+061C.
+ */
 static int
 hidden_length(const char *text, const char *end)
 {
@@ -59,7 +62,10 @@ text_has_controls(const char *text, int length)
 	return false;
 }
 
-/* How many of a text's bytes are shown: at most so many, whole characters. */
+/*
+ * How many bytes of a text to show: up to the given number, in whole
+ * characters.
+ */
 static int
 clip(const char *text, int length, int most)
 {

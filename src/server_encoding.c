@@ -1,10 +1,9 @@
 /*
  * server_encoding.c
- *	  Whether the server's encoding has the characters of a text.
+ *	  Check whether the characters of a text exist in the server's encoding.
  *
- * PostgreSQL's own conversions raise an error at the first character that an
- * encoding lacks.  Here that concerns one program and no other, so it is asked
- * before.
+ * PostgreSQL's own conversions raise an error for the first character that
+ * does not.  As that should only affect a single program, check it first.
  */
 #include "postgres.h"
 
@@ -13,7 +12,7 @@
 #include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 
-/* The function that converts UTF-8 to the server's encoding, where it takes one */
+/* The function that converts UTF-8 to the server's encoding, if needed */
 static Oid	conversion = InvalidOid;
 
 void
@@ -55,7 +54,7 @@ has_character(pg_wchar character)
 	return has_text((char *) utf8, pg_utf_mblen(utf8));
 }
 
-/* The four digits of an escape; the text was checked to be JSON. */
+/* The four digits of an escape, in text that is valid JSON. */
 static pg_wchar
 escaped_unit(const char *digits)
 {
@@ -65,7 +64,7 @@ escaped_unit(const char *digits)
 	return (pg_wchar) strtoul(copy, NULL, 16);
 }
 
-/* The character of the escape at a place, and how many bytes spell it. */
+/* The character of the escape at a position, and its length as spelled. */
 static pg_wchar
 escaped_character(const char *at, const char *end, int *spelled)
 {

@@ -1,16 +1,18 @@
 /*
  * server_encoding.h
- *	  Whether the server's encoding has the characters of a text.
+ *	  Check whether the characters of a text exist in the server's encoding.
  */
 #ifndef YELP_SYNC_SERVER_ENCODING_H
 #define YELP_SYNC_SERVER_ENCODING_H
 
-/* Looks up how to convert UTF-8 to it; to be called in a transaction, before the
- * next function. */
+/*
+ * Looks up the conversion from UTF-8; must be called in a transaction, before
+ * the next function.
+ */
 extern void server_encoding_prepare(void);
 
 /*
- * Has it all characters of this JSON text in UTF-8, those included that are
+ * Do all characters of this JSON text in UTF-8 exist in it, including those
  * spelled as escapes?  The length is in bytes.
  */
 extern bool server_encoding_has(const char *json, int length);

@@ -1,6 +1,6 @@
 /*
  * slots.c
- *	  Which pages occupy the requests that may be under way at a time.
+ *	  Track which pages occupy the available request slots.
  */
 #include "postgres.h"
 

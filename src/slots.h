@@ -1,9 +1,9 @@
 /*
  * slots.h
- *	  Which pages occupy the requests that may be under way at a time.
+ *	  Track which pages occupy the available request slots.
  *
- * A page occupies a slot from its first attempt to its last; between two of
- * them it waits there.
+ * A page occupies a slot from its first attempt to its last, and waits there
+ * between attempts.
  */
 #ifndef YELP_SYNC_SLOTS_H
 #define YELP_SYNC_SLOTS_H
@@ -23,7 +23,7 @@ typedef struct Slot
 	int64		offset;			/* of the page */
 	int			limit;
 	Tries		tries;
-	int64		not_before;		/* where it waits, by clock_us */
+	int64		not_before;		/* if it is waiting, by clock_us */
 } Slot;
 
 typedef struct Slots
@@ -33,25 +33,25 @@ typedef struct Slots
 	int			in_flight;
 } Slots;
 
-/* So many, idle, in the current memory context. */
+/* Allocates idle slots in the current memory context. */
 extern void slots_init(Slots *slots, int count);
 
-/* Of the slots in a state whose time has come, the one that has waited longest. */
+/* The slot in this state that is due and has waited longest. */
 extern Slot *slots_find(const Slots *slots, SlotState state, int64 now);
 
-/* Its page begins; goes out; is back, with or without an answer; waits; ends. */
+/* The page begins; is sent; has been answered or failed; waits; ends. */
 extern void slots_begin(Slot *slot);
 extern void slots_send(Slots *slots, Slot *slot, int64 now);
 extern void slots_return(Slots *slots, Slot *slot);
 extern void slots_wait(Slot *slot, int64 not_before);
 extern void slots_free(Slot *slot);
 
-/* How many hold a page. */
+/* The number of slots with a page. */
 extern int	slots_used(const Slots *slots);
 
 /*
- * When the first of those that wait may go out, where none does before
- * next_start; PG_INT64_MAX where none waits.
+ * When the first of the waiting pages may be sent, but not before next_start;
+ * PG_INT64_MAX if none are waiting.
  */
 extern int64 slots_deadline(const Slots *slots, int64 next_start);
 

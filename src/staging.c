@@ -15,11 +15,11 @@
 
 #include "compat.h"
 
-/* A set of hashes of ids */
+/* A hash set of ID hashes */
 typedef struct SeenId
 {
 	uint64		hash:61;
-	uint64		pass:2;			/* in which one of the id arrived last */
+	uint64		pass:2;			/* the last one in which the ID arrived */
 	uint64		status:1;		/* of the slot */
 } SeenId;
 
@@ -52,7 +52,10 @@ make_desc(void)
 	return compat_finish_tuple_desc(desc);
 }
 
-/* Text of the API in the server's encoding; raises where it has no such character. */
+/*
+ * API text in the server encoding; raises an error if a character does not
+ * exist in it.
+ */
 static Datum
 text_datum(const char *utf8, int length)
 {
@@ -63,7 +66,7 @@ text_datum(const char *utf8, int length)
 	return CStringGetTextDatum(text);
 }
 
-/* Where a program was found, for the context of an error */
+/* Where a program was found, for error contexts */
 typedef struct ProgramPlace
 {
 	const char *program_id;
@@ -82,7 +85,7 @@ add_program_context(void *arg)
 			   place->username);
 }
 
-/* Counts a program; false if it arrived before in this reading. */
+/* Counts a program; false if it already arrived in this reading. */
 static bool
 count_program(Staging *staging, uint64 id_hash, uint64 fingerprint, int last_pass)
 {
@@ -98,8 +101,9 @@ count_program(Staging *staging, uint64 id_hash, uint64 fingerprint, int last_pas
 }
 
 /*
- * The same for one that is not stored.  Two ids of the same hash count as one:
- * the set is then smaller than it is, which proves nothing, and nothing is deleted.
+ * The same for a program that is not stored.  Two IDs with the same hash
+ * count as one: the set is then too small, so nothing is proved and nothing
+ * is deleted.
  */
 static bool
 count_new(Staging *staging, uint64 id_hash, uint64 fingerprint)
@@ -158,8 +162,8 @@ add_row(Staging *staging, Datum id, const PageProgram *program, Datum document,
 }
 
 /*
- * A program as it is stored needs no row, unless it is to win over one with
- * another text, which has a row.
+ * An unchanged program needs no row, unless it must override one with another
+ * text, which has a row.
  */
 static bool
 add_stored(Staging *staging, const PageProgram *program, const ProgramPlace *place)
@@ -174,8 +178,9 @@ add_stored(Staging *staging, const PageProgram *program, const ProgramPlace *pla
 }
 
 /*
- * One with another text than is stored, if its id is.  In this reading it may
- * have arrived as it is stored: the later one wins, so that gets its row now.
+ * A program whose text differs from the stored one, if any.  If it already
+ * arrived unchanged in this reading, the later one is used, so that needs a
+ * row now.
  */
 static bool
 add_altered(Staging *staging, KnownMark *mark, Datum id, uint64 id_hash,
@@ -193,7 +198,7 @@ add_altered(Staging *staging, KnownMark *mark, Datum id, uint64 id_hash,
 	return count_stored(staging, mark, id_hash, program->fingerprint, place->offset);
 }
 
-/* True when the program is new in this reading. */
+/* True if the program is new in this reading. */
 static bool
 add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
 {

@@ -1,6 +1,6 @@
 /*
  * subtransaction.c
- *	  Steps of which an error is caught.
+ *	  Run steps whose errors are caught.
  */
 #include "postgres.h"
 
@@ -10,8 +10,8 @@
 #include "utils/resowner.h"
 
 /*
- * Takes the error that is being caught, and with it the state of errors back to
- * none; NULL, and that state as it is, when there is no memory for it.
+ * Takes the error being handled and resets the error state; if out of memory,
+ * returns NULL and leaves the state unchanged.
  */
 static ErrorData *
 take_error(void)

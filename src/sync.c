@@ -1,6 +1,6 @@
 /*
  * sync.c
- *	  A sync of one account, step by step.
+ *	  Sync a single account, step by step.
  *
  * Data flows one way: account -> fetch -> staging -> merge -> result.
  */
@@ -28,18 +28,21 @@
 #include "server_encoding.h"
 #include "tables.h"
 
-/* Tells our locks apart from those of pg_advisory_lock(), which uses 1 and 2 */
+/*
+ * Distinguishes our locks from those of pg_advisory_lock(), which uses 1 and
+ * 2
+ */
 #define LOCK_CLASS 3
 
-/* So many programs may always be deleted, whatever max_deleted says */
+/* Number of programs that may always be deleted, whatever max_deleted is */
 #define ALWAYS_DELETABLE 20
 
 bool		sync_log = true;
 
-/* The sync that runs now, or NULL */
+/* The running sync, or NULL */
 static Sync *active_sync;
 
-/* ---- the account's lock ---- */
+/* ---- account lock ---- */
 
 static void
 reject_concurrent(const char *username, int pid)
@@ -64,7 +67,7 @@ lock_tag(const char *username)
 	return tag;
 }
 
-/* One sync per account at a time in a database. */
+/* Only one sync per account runs at a time in a database. */
 static void
 lock_account(Sync *sync)
 {
@@ -80,7 +83,7 @@ lock_account(Sync *sync)
 	sync->locked = true;
 }
 
-/* A lock of the transaction's is given back with the transaction. */
+/* A transaction-level lock is released with the transaction. */
 static void
 unlock_account(Sync *sync)
 {
@@ -99,7 +102,10 @@ lists_all(const Account *account)
 	return strcmp(account->program_status, "ALL") == 0;
 }
 
-/* What does not prove that programs are gone, as a sentence, and what to do. */
+/*
+ * Why the programs are not proved to be gone, as a sentence, and what to do
+ * about it.
+ */
 static char *
 explain_doubt(const Fetched *fetched, const char **hint)
 {
@@ -150,7 +156,7 @@ warn_doubt(const Account *account, const Fetched *fetched)
 						 detail, hint);
 }
 
-/* Are so many programs gone that it is more likely a mistake of the API's? */
+/* Are so many programs gone that it is probably an error of the API? */
 static bool
 is_mass_deletion(const Account *account, const Merge *merge,
 				 const Fetched *fetched, int64 unlisted)
@@ -177,7 +183,7 @@ warn_mass_deletion(const Account *account, const Merge *merge, int64 unlisted)
 							  option_is_given(account, "max_deleted") ? "SET" : "ADD"));
 }
 
-/* Decides whether to delete what is not listed, and says why not. */
+/* Decides whether to delete what is not listed, or explains why not. */
 static void
 decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
 {
@@ -216,7 +222,10 @@ warn_problems(const Account *account, const Staging *staging)
 						 "Their columns are NULL; the column problems lists the fields.");
 }
 
-/* What a policy lets one see, but not update or delete, stays as it is. */
+/*
+ * Rows that policies let the user see, but not update or delete, stay
+ * unchanged.
+ */
 static void
 warn_kept(Merge *merge)
 {
@@ -243,7 +252,7 @@ warn_lost_fields(const Merge *merge)
 						 "The API may have renamed them; the column data has the programs as the API returned them.");
 }
 
-/* How it went, for the LOG line and for who syncs. */
+/* The result, for the server log and the client. */
 static ProgressResult
 result_of(const Sync *sync)
 {
@@ -274,7 +283,7 @@ log_run(const Sync *sync)
 							progress_summary(&result)));
 }
 
-/* As many rows as programs were listed last time, none where that is unknown. */
+/* The number of programs listed last time, or 0 if unknown. */
 static int64
 expected_rows(LastRun last)
 {
@@ -282,9 +291,9 @@ expected_rows(LastRun last)
 }
 
 /*
- * What last time brought; without a last time, what is stored.  A sync that was
- * partial may have missed programs: that shows nothing of a total that is not
- * trusted.
+ * The result of the last sync or, if there is none, what is stored.  A
+ * partial sync may have missed programs, so it says nothing about an
+ * untrusted total.
  */
 static FetchExpected
 expect_programs(const Sync *sync)
@@ -301,14 +310,17 @@ expect_programs(const Sync *sync)
 	return expected;
 }
 
-/* A FetchLacks: would the merge delete something? */
+/* A FetchLacks callback: would the merge delete something? */
 static bool
 lacks_programs(void *arg, const Fetched *fetched)
 {
 	return merge_count_unlisted(arg, fetched) > 0;
 }
 
-/* A FetchLacks for a filter other than ALL, with which nothing is deleted. */
+/*
+ * A FetchLacks callback for filters other than ALL, with which nothing is
+ * deleted.
+ */
 static bool
 lacks_nothing(pg_attribute_unused() void *arg,
 			  pg_attribute_unused() const Fetched *fetched)
@@ -330,7 +342,10 @@ sync_begin(Sync *sync, const char *username, Oid schema, bool session)
 	progress_enter(&sync->progress, username, sync->run.started_at);
 }
 
-/* A transaction that failed may not be rolled back for long: give back now. */
+/*
+ * A failed transaction may not be rolled back for a long time, so release
+ * everything now.
+ */
 void
 sync_end(Sync *sync)
 {
@@ -387,8 +402,9 @@ sync_fetch(Sync *sync)
 }
 
 /*
- * Since the transaction before, rows may have been deleted or edited, or the table
- * made anew.  What arrived as it was stored then has no text to store it from.
+ * Since the previous transaction, rows may have been deleted or edited, or
+ * the table recreated.  Then the text of programs that arrived unchanged is
+ * not available.
  */
 static void
 check_stored(Sync *sync)

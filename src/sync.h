@@ -1,9 +1,9 @@
 /*
  * sync.h
- *	  A sync of one account, step by step.
+ *	  Sync a single account, step by step.
  *
- * The function takes all steps in its caller's transaction; the procedure
- * prepares in one transaction, and fetches and stores in the next one.
+ * The function runs all steps in its caller's transaction; the procedure
+ * prepares in one transaction, and fetches and stores in the next.
  */
 #ifndef YELP_SYNC_SYNC_H
 #define YELP_SYNC_SYNC_H
@@ -15,37 +15,37 @@
 /* The setting yelp_sync.log_syncs */
 extern bool sync_log;
 
-/* Others than sync.c only hand it on. */
+/* Private to sync.c, except for passing it on. */
 typedef struct Sync
 {
 	const char *username;
 	Oid			schema;			/* of the tables */
-	bool		session;		/* the lock outlives the transaction */
+	bool		session;		/* use a session-level lock */
 	bool		locked;
-	struct Sync *outer;			/* that this one runs within; a trigger may sync */
+	struct Sync *outer;			/* enclosing sync: a trigger may sync */
 
 	Account    *account;
 	Merge		merge;
 	Progress	progress;
 	Fetched    *fetched;
-	LastRun		last;			/* the sync before */
+	LastRun		last;			/* the previous sync */
 	SyncRun		run;
-	ErrorData  *error;			/* that it failed with, or NULL */
+	ErrorData  *error;			/* if it failed, or NULL */
 	int64		started;		/* by clock_us */
 } Sync;
 
 /*
- * Begins to sync an account, and ends it: sync_end must follow sync_begin
- * whatever happens in between, and never raises.  Memory of a sync is in the
- * context that is current in each step; it must live until sync_end.
+ * Begin and end the sync of an account: sync_end must be called after
+ * sync_begin in any case, and never raises errors.  Memory is allocated in
+ * the context that is current in each step; it must live until sync_end.
  */
 extern void sync_begin(Sync *sync, const char *username, Oid schema, bool session);
 extern void sync_end(Sync *sync);
 
 /*
  * Finds the account, locks it, prepares the tables, and reads what is stored.
- * The steps need an SPI connection.  Raises the errors of account_find and
- * tables_prepare, and 55P03 where the account is being synced already.
+ * All steps need an SPI connection.  Raises the errors of account_find and
+ * tables_prepare, and 55P03 if the account is already being synced.
  */
 extern void sync_prepare(Sync *sync);
 
@@ -53,15 +53,15 @@ extern void sync_prepare(Sync *sync);
 extern void sync_fetch(Sync *sync);
 
 /*
- * Merges them into the tables, with a row in the history; the rows of what
- * changed go to the tuplestore, if there is one.
+ * Merges the programs into the tables, and adds a row to the history; the
+ * changes are added to the tuplestore, if there is one.
  */
 extern void sync_store(Sync *sync, Tuplestorestate *result);
 
-/* Records in the history that it failed, with sync->error. */
+/* Records the failure, sync->error, in the history. */
 extern void sync_record_failure(Sync *sync);
 
-/* Says that it is complete. */
+/* Reports that the sync is complete. */
 extern void sync_report(Sync *sync);
 
 #endif							/* YELP_SYNC_SYNC_H */

@@ -1,15 +1,15 @@
 /*
  * sync_all.c
- *	  Syncs of several accounts, each in transactions of its own.
+ *	  Sync several accounts, each in its own transactions.
  *
- * An account takes two transactions.  The first finds it, locks it and reads what
- * is stored.  The second waits for the API without a snapshot and without a lock
- * on any table, so that it is in nobody's way, and then merges.  In between the
- * session holds the account's lock.
+ * An account takes two transactions.  The first finds it, locks it and reads
+ * what is stored.  The second waits for the API without a snapshot and
+ * without a lock on any table, so that it blocks nobody, and then merges.  In
+ * between, the session holds the account lock.
  *
- * Each of these steps runs in a subtransaction.  An error rolls that back, and
- * with it whatever the code that failed had open: the connections to SPI of a
- * user's trigger, for example, without which nothing could be committed.
+ * Each step runs in a subtransaction.  An error rolls it back, together with
+ * anything that the failed code had open, for example the SPI connections of
+ * a user's trigger, which would prevent a commit.
  */
 #include "postgres.h"
 
@@ -23,7 +23,7 @@
 #include "subtransaction.h"
 #include "sync.h"
 
-/* Failures that the ERROR at the end tells; the others are only counted. */
+/* Number of failures in the final ERROR; the others are only counted */
 #define MAX_TOLD_FAILURES 20
 
 typedef struct Failures
@@ -34,7 +34,10 @@ typedef struct Failures
 
 /* ---- transactions ---- */
 
-/* Commits, after which there is a new transaction; the error that it ends with, or NULL. */
+/*
+ * Commits and starts a new transaction; returns the error if that fails, or
+ * NULL.
+ */
 static ErrorData *
 try_commit(void)
 {
@@ -101,7 +104,7 @@ try_sync(Sync *sync)
 	return error ? error : try_commit();
 }
 
-/* An interruption is not about the account. */
+/* Interruptions are not about the account, so they end the whole call. */
 static void
 rethrow_if_it_ends_all(ErrorData *error)
 {
@@ -118,7 +121,7 @@ note_failure(Failures *failures, const Sync *sync, const ErrorData *error)
 						 error->message);
 }
 
-/* The account's failure goes on record, if that can be done. */
+/* Records the account's failure, if possible. */
 static void
 take_failure(Sync *sync, ErrorData *error, Failures *failures)
 {
@@ -130,7 +133,7 @@ take_failure(Sync *sync, ErrorData *error, Failures *failures)
 	progress_failure(sync->username, error);
 }
 
-/* A connection to SPI of its own brings memory that outlives transactions. */
+/* The SPI connection provides memory that outlives transactions. */
 static void
 sync_account(const char *username, Oid schema, Failures *failures)
 {
@@ -155,7 +158,7 @@ sync_account(const char *username, Oid schema, Failures *failures)
 	SPI_finish();
 }
 
-/* ---- all of them ---- */
+/* ---- all accounts ---- */
 
 static int
 compare_names(const ListCell *a, const ListCell *b)

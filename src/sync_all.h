@@ -1,6 +1,6 @@
 /*
  * sync_all.h
- *	  Syncs of several accounts, each in transactions of its own.
+ *	  Sync several accounts, each in its own transactions.
  */
 #ifndef YELP_SYNC_SYNC_ALL_H
 #define YELP_SYNC_SYNC_ALL_H
@@ -8,9 +8,10 @@
 #include "nodes/pg_list.h"
 
 /*
- * Syncs the accounts, a list of usernames as char *, one after the other by name.
- * Needs a non-atomic SPI connection, and commits.  What fails is rolled back and
- * recorded, and is a WARNING; at the end HV000 lists it.  A cancel ends all.
+ * Syncs the accounts, a list of usernames as char *, in order of name.  Needs
+ * a non-atomic SPI connection, and commits.  Failures are rolled back,
+ * recorded and raised as WARNINGs, and listed by HV000 at the end.  A cancel
+ * ends the whole call.
  */
 extern void sync_all(List *usernames, Oid schema);
 

@@ -1,18 +1,19 @@
 /*
  * tables.c
- *	  The tables that a sync writes to: makes them, finds them, and checks that
- *	  they can be used.
+ *	  Create the tables that a sync writes to, find them, and check that they
+ *	  can be used.
  *
- * The tables are no members of the extension.  They belong to whoever made them,
- * so that pg_dump carries them with all that users added and DROP EXTENSION leaves
- * them.  How they are made is in the install script; here is when.
+ * The tables are not members of the extension.  They belong to the role that
+ * created them, so that pg_dump dumps them with everything that users added,
+ * and DROP EXTENSION keeps them.  The install script defines how they are
+ * created; this file decides when.
  *
- * Whoever owns a table can have code of its own run there (triggers, rules,
- * policies, defaults), with the rights of whoever syncs, and anybody who may
- * create in the extension's schema can make a table of that name first.  So the
- * owner must be one that is trusted with servers (account.c), or the owner of the
- * schema, who could put another function in the place of the one that was
- * called.  Superusers, who have more to lose, do not trust the latter.
+ * The owner of a table can have code run with the privileges of the role that
+ * syncs (triggers, rules, policies, defaults), and anybody with CREATE on the
+ * extension's schema can create a table of that name first.  Therefore the
+ * owner must be trusted with servers (account.c), or be the owner of the
+ * schema, who could replace the function that was called.  Superusers, who
+ * have more to lose, do not trust the latter.
  */
 #include "postgres.h"
 
@@ -52,7 +53,7 @@ typedef enum TableName
 typedef struct TableRule
 {
 	const char *name;
-	AclMode		rights;			/* that a sync needs */
+	AclMode		rights;			/* needed by a sync */
 } TableRule;
 
 static const TableRule rules[] =
@@ -64,7 +65,7 @@ static const TableRule rules[] =
 
 StaticAssertDecl(lengthof(rules) == TABLE_COUNT, "each table has a rule");
 
-/* ---- whose a table is ---- */
+/* ---- ownership ---- */
 
 static Oid
 owner_of(int cache, Oid object, AttrNumber column)
@@ -103,7 +104,7 @@ reject_untrusted(const char *table, Oid owner)
 
 /* ---- finding tables ---- */
 
-/* The table's name with its schema, quoted. */
+/* The schema-qualified, quoted name of the table. */
 static char *
 qualified(Oid schema, const char *name)
 {
@@ -116,7 +117,7 @@ is_missing(Oid schema, TableName table)
 	return !OidIsValid(get_relname_relid(rules[table].name, schema));
 }
 
-/* The table, if it is one that may be used; it cannot be dropped any more. */
+/* The table, if it may be used; locks it so that it cannot be dropped. */
 static Oid
 find_table(Oid schema, TableName table)
 {
@@ -137,7 +138,7 @@ find_table(Oid schema, TableName table)
 	return relid;
 }
 
-/* ---- making tables ---- */
+/* ---- creating tables ---- */
 
 static void
 require_create_right(Oid schema, const char *name)
@@ -171,8 +172,8 @@ call_make_tables(Oid schema, int partitions)
 }
 
 /*
- * In the middle of an extension's script the tables would become members of that
- * extension; they are the user's all the same.
+ * While an extension's script is running, the tables would become members of
+ * that extension; prevent this, because they are the user's.
  */
 static void
 make_tables(Oid schema, int partitions)
@@ -192,8 +193,8 @@ make_tables(Oid schema, int partitions)
 }
 
 /*
- * One session at a time makes tables: others wait until its transaction is over,
- * and look again.
+ * Only one session creates tables at a time: others wait until its
+ * transaction has ended, and check again.
  */
 void
 tables_create(Oid schema, int partitions)
@@ -220,11 +221,11 @@ tables_create(Oid schema, int partitions)
 		make_tables(schema, partitions);
 }
 
-/* ---- what a sync needs ---- */
+/* ---- requirements of a sync ---- */
 
 /*
- * The table, if the current user has the rights to it.  Tells whether row-level
- * security applies.
+ * The table, if the current user has the necessary privileges; also returns
+ * whether row-level security applies.
  */
 static Oid
 prepare_table(Oid schema, TableName table, bool *row_security)
@@ -238,7 +239,7 @@ prepare_table(Oid schema, TableName table, bool *row_security)
 	return relid;
 }
 
-/* Functions that the merge calls with the rights of the current user */
+/* Functions that the merge calls with the current user's privileges */
 static void
 require_functions(Oid schema)
 {
@@ -264,7 +265,7 @@ require_functions(Oid schema)
 	}
 }
 
-/* The install script lists these columns once, as a type. */
+/* The install script defines these columns as a type. */
 static TupleDesc
 filled_columns(Oid schema)
 {

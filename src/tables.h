@@ -1,42 +1,44 @@
 /*
  * tables.h
- *	  The tables that a sync writes to: makes them, finds them, and checks that
- *	  they can be used.
+ *	  Create the tables that a sync writes to, find them, and check that they
+ *	  can be used.
  */
 #ifndef YELP_SYNC_TABLES_H
 #define YELP_SYNC_TABLES_H
 
 #include "access/tupdesc.h"
 
-/* The most partitions that yelp_programs is made with. */
+/* Maximum number of partitions of yelp_programs */
 #define TABLES_MAX_PARTITIONS 1000
 
-/* The tables as a sync uses them. */
+/* The tables used by a sync */
 typedef struct Tables
 {
-	const char *schema;			/* where they are, quoted */
-	bool		partitioned;	/* is yelp_programs? */
-	bool		row_security;	/* does it apply there to the current user? */
-	TupleDesc	filled;			/* its columns that a program's document fills */
+	const char *schema;			/* schema of the tables, quoted */
+	bool		partitioned;	/* is yelp_programs partitioned? */
+	bool		row_security;	/* does it apply to yelp_programs for the
+								 * current user? */
+	TupleDesc	filled;			/* columns filled from a program's document */
 	Oid			programs;		/* yelp_programs */
 	Oid			runs;			/* yelp_sync_runs */
 } Tables;
 
 /*
- * Makes the tables that are missing in the extension's schema, owned by the
- * current user: yelp_programs in so many partitions, or as a plain table with 0.
- * Those that are there are left as they are.  Needs an SPI connection.
+ * Creates the missing tables in the extension's schema, owned by the current
+ * user; yelp_programs with the given number of partitions, or as a plain
+ * table if that is 0.  Existing tables are left unchanged.  Needs an SPI
+ * connection.
  *
- * Raises 42501 where the current user may not make them, or where one belongs to
- * somebody whom it need not trust, and 42809 for what is no table.
+ * Raises 42501 if the current user may not create them, or if the owner of an
+ * existing one is not trusted, and 42809 if it is not a table.
  */
 extern void tables_create(Oid schema, int partitions);
 
 /*
- * The same for what a sync needs, which is yelp_program_changes only where changes
- * are recorded; and checks in addition that the current user has the rights
- * (42501) to do with the tables what a sync does, row-level security included, and
- * to call the functions that it calls.
+ * The same for the tables that a sync needs, with yelp_program_changes only
+ * if changes are recorded.  Also checks that the current user has all
+ * privileges that a sync needs on the tables, including row-level security,
+ * and on the functions it calls (42501).
  */
 extern Tables tables_prepare(Oid schema, bool changes);
 

@@ -1,42 +1,44 @@
 /*
  * throttle.c
- *	  When a request may go out, and when it may be tried again.
+ *	  Decide when requests may be sent, and when they may be retried.
  *
- * Nothing holds the first requests back: a repeat sync sends all its pages at
- * once, and an API without a limit answers them in one round trip.  Two brakes
- * work together once the API has refused a request for its rate.  The window
- * bounds the requests in flight; it is halved by a refusal and grows with each
- * success.  The interval spaces the starts, and finds the API's pace:
+ * The first requests are not delayed: a repeat sync sends all its requests at
+ * once, and an API without a limit answers them in one round trip.  After the
+ * API has rejected a request because of its rate, two mechanisms limit the
+ * requests.  The congestion window limits the requests in flight; it is
+ * halved by a rejection and grows with each success.  The interval spaces the
+ * starts, and searches for the rate that the API allows:
  *
- * 1. It begins with FIRST_INTERVAL.
- * 2. Where a refusal costs nothing but the request, the pace is searched for
- *	  in large steps, one a round trip: the next step waits until a request
- *	  that was sent at the present interval has succeeded, so that no more is
- *	  sent too fast than one round trip's worth.  The first refusal ends the
- *	  search and takes back the step that was too much.
- * 3. From then on, and from the beginning where the API asks for a pause with
- *	  each refusal (a second of pause is worth twenty requests at 20/s), the
- *	  interval shrinks gently, but the faster the longer nothing is refused.  A
- *	  refusal sets it back a little, or a step if next to nothing got through.
+ * 1. It starts with FIRST_INTERVAL.
+ * 2. If a rejection costs nothing but the request, the rate is increased in
+ *	  large steps, one per round trip: the next step waits until a request that
+ *	  was sent at the current interval has succeeded, so that no more than one
+ *	  round trip's worth is sent too fast.  The first rejection ends the search
+ *	  and undoes the last step.
+ * 3. From then on, or from the start if the API asks for a pause with each
+ *	  rejection (one second is worth twenty requests at 20/s), the interval
+ *	  shrinks gently, but faster the longer nothing is rejected.  A rejection
+ *	  increases it a little, or by a step if next to nothing got through.
  *
- * Requests that were on their way together are refused together, so refusals
- * are counted in waves: all requests that were sent before the first of them
- * was known.  A wave is barren when nothing has arrived before it, or not for
- * as long as the longest backoff.  Then we wait as after a failed attempt
- * (longer where the API says so), but only until something gets through after
- * all: a limiter at the API's door refuses 95 requests long before the first
- * one that it let in is answered.
+ * Requests that were in flight together are rejected together, so rejections
+ * are counted in waves: all requests sent before the first rejection was
+ * known.  A wave is barren if nothing has arrived before it, or not for as
+ * long as the longest backoff.  Then we wait as after a failed attempt
+ * (longer if the API says so), but only until something gets through: a
+ * limiter in front of the API rejects 95 requests long before the first
+ * accepted one is answered.
  *
- * An API that is merely overloaded (a 503, a connection that is refused or
- * reset) has often a limit on the requests at a time, and such a refusal costs
- * next to nothing.  There the first wave is an experiment: as many requests as
- * it let in may be in flight, and as many may be started in each round trip.
- * Should the next wave show that this was wrong, the pace begins as above.
+ * An API that is merely overloaded (503, a connection that is refused or
+ * reset) often limits the number of concurrent requests, and such a rejection
+ * costs next to nothing.  There the first wave is an experiment: as many
+ * requests as were accepted may be in flight, and as many may be started per
+ * round trip.  If the next wave shows that this was wrong, the search begins
+ * as above.
  *
- * The figures below were chosen with the simulated limiters of
+ * The constants below were chosen using the simulated limiters of
  * test/unit/throttle_test.c, which shows what they achieve: leaky and token
- * buckets and queues of 2 to 200 requests/s, 3 to 30 requests at a time, round
- * trips of 0 to 500 ms.
+ * buckets and queues of 2 to 200 requests/s, 3 to 30 concurrent requests,
+ * round trips of 0 to 500 ms.
  */
 #include "postgres.h"
 
@@ -49,47 +51,50 @@
 
 
 /*
- * The pace after the first refusal: 18.5 starts a second, just below the 20/s
- * that are common.  Faster would mean a second pause under such a limit, and
- * slower limits are found in a few steps.
+ * The rate after the first rejection: 18.5 starts per second, just below the
+ * common 20/s.  A higher rate would cause a second pause with such a limit,
+ * and lower limits are found in a few steps.
  */
 #define FIRST_INTERVAL 54000.0
 
 /*
- * A step of the search.  Smaller ones do not reach 200/s in time, larger ones
- * have more than a tenth of the requests refused at 500 ms a round trip.
+ * A step of the search.  With smaller steps, 200/s are not reached in time;
+ * with larger ones, more than a tenth of the requests are rejected at 500 ms
+ * per round trip.
  */
 #define SEARCH_STEP 0.8
 
 /*
  * Gentle approach: the n-th success in a row shortens the interval by n times
- * this part.  That is 2 % after 95 successes, which spares small syncs a
+ * this fraction.  That is 2 % after 95 successes, which saves small syncs a
  * second pause, a tenth after 200, and half after 530.
  */
 #define GENTLE 5e-6
 #define MAX_GENTLE 0.05
 
 /*
- * As many successes as the API accepted at once before it refused, its bucket
- * will give on top of its pace: use them, where pauses are costly.
+ * The API's token bucket allows as many requests in excess of its rate as the
+ * API accepted at once before it rejected one: use them if pauses are costly.
  */
 #define BURST_STEP 0.99
 #define MAX_BURST 20
 
-/* What a refusal does to the interval when FEW or more got through before */
+/*
+ * Factor for the interval after a rejection if FEW or more got through before
+ */
 #define STEP_BACK 1.1
 #define FEW 2
 
 /*
- * Having been refused, we never start more than a thousand requests a second:
- * without any interval the next wave would be as large as the window.  Nor
- * fewer than one a second: a limit that others use up refuses us at any pace,
- * and going ever slower would not help.
+ * After a rejection, never start more than a thousand requests per second:
+ * without any interval, the next wave would be as large as the window.  Nor
+ * fewer than one per second: a limit that is used up by others rejects us at
+ * any rate, and slowing down further would not help.
  */
 #define MIN_INTERVAL 1000.0
 #define MAX_INTERVAL 1000000.0
 
-/* The longest wait that is understood: ten years */
+/* Maximum wait: ten years */
 #define LONGEST_WAIT (3650.0 * 86400)
 
 void
@@ -108,7 +113,7 @@ throttle_init(Throttle *throttle, int max_in_flight, int64 delay, double factor,
 	pg_prng_seed(&throttle->random, seed);
 }
 
-/* The delay after so many failures, without jitter. */
+/* The delay after this many failures, without jitter. */
 static int64
 delay_after(const Throttle *throttle, int failures)
 {
@@ -155,7 +160,7 @@ search_on(Throttle *throttle, int64 sent_at)
 	throttle->round_start = throttle->last_start + 1;
 }
 
-/* A success at the present pace: dare a shorter interval. */
+/* A success at the current rate: try a shorter interval. */
 static void
 speed_up(Throttle *throttle, int64 sent_at)
 {
@@ -170,9 +175,9 @@ speed_up(Throttle *throttle, int64 sent_at)
 }
 
 /*
- * An answer to one of the requests that were on their way when the first one
- * was refused.  Those that are still in flight may be refused as well, so each
- * answer makes the estimate better.
+ * One of the requests that were in flight at the first rejection has been
+ * answered.  Those still in flight may be rejected as well, so each response
+ * improves the estimate.
  */
 static void
 learn_from_first_wave(Throttle *throttle, int in_flight)
@@ -238,8 +243,8 @@ start_pace(Throttle *throttle, bool costly)
 }
 
 /*
- * How many of the requests sent at a pace got through: of an API that refuses
- * at once, those still in flight did.
+ * How many of the requests sent at this rate got through: if the API rejects
+ * immediately, this includes those in flight.
  */
 static int
 count_accepted(const Throttle *throttle, int in_flight, bool overload)
@@ -252,12 +257,12 @@ slow_down(Throttle *throttle, int64 sent_at, int accepted)
 {
 	bool		in_search = !throttle->limit_met && !throttle->costly;
 
-	/* Judge the interval that the refused request was sent at */
+	/* Judge the interval at which the rejected request was sent */
 	if (sent_at < throttle->round_start)
 		throttle->interval = throttle->last_round;
 	if (throttle->learning && accepted < FEW)
 	{
-		/* It was no limit on the requests at a time: begin the search */
+		/* It was not a limit on concurrent requests: begin the search */
 		throttle->interval = FIRST_INTERVAL;
 		return;
 	}
@@ -272,7 +277,7 @@ slow_down(Throttle *throttle, int64 sent_at, int accepted)
 void
 throttle_hold(Throttle *throttle, int64 until)
 {
-	/* Once for all answers that ask for it together */
+	/* Only once for responses that ask for it together */
 	if (throttle->last_start >= throttle->hold_until)
 	{
 		throttle->window = Max(throttle->window / 2, 1);
@@ -283,8 +288,8 @@ throttle_hold(Throttle *throttle, int64 until)
 }
 
 /*
- * How long to hold back of our own accord: as a failed attempt would wait
- * while nothing gets through, else no longer than a start is worth.
+ * Our own delay: as after a failed attempt while nothing gets through,
+ * otherwise no longer than the interval.
  */
 static int64
 own_hold(Throttle *throttle)
@@ -296,8 +301,9 @@ own_hold(Throttle *throttle)
 }
 
 /*
- * Not a wave without success alone: where others use the same limit, a wave is
- * often a single request, and several in a row are refused by mere chance.
+ * A wave without success is not sufficient: if others use the same limit, a
+ * wave is often a single request, and several in a row may be rejected by
+ * chance.
  */
 static bool
 nothing_arrives(const Throttle *throttle, int64 now)
@@ -306,7 +312,7 @@ nothing_arrives(const Throttle *throttle, int64 now)
 		now - throttle->last_success > throttle->max_delay;
 }
 
-/* The first refusal of a wave. */
+/* The first rejection of a wave. */
 static void
 begin_wave(Throttle *throttle, int64 now, int64 sent_at, int in_flight,
 		   bool costly, bool overload)
@@ -347,9 +353,9 @@ skip_blanks(const char *text)
 }
 
 /*
- * Seconds in digits, with or without a fraction, or -1.  The RFC allows no
- * fraction, but some servers send one.  strtod() would take "inf", "0x10" and
- * "1e3" as well.
+ * Decimal seconds with an optional fraction, or -1.  The RFC does not allow a
+ * fraction, but some servers send one.  strtod() would also accept "inf",
+ * "0x10" and "1e3".
  */
 static double
 parse_seconds(const char *text)
@@ -368,9 +374,9 @@ parse_seconds(const char *text)
 }
 
 /*
- * An HTTP date.  The names of days and months are read as LC_TIME says, which a
- * backend keeps at "C": lc_time is in force only while the names for to_char()
- * are fetched (see the head of PostgreSQL's pg_locale.c).
+ * Parses an HTTP date.  Names of days and months depend on LC_TIME, which is
+ * "C" in a backend: lc_time is only in effect while the names for to_char()
+ * are being fetched (see the header comment of PostgreSQL's pg_locale.c).
  */
 static bool
 parse_date(const char *date, time_t *when)

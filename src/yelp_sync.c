@@ -1,7 +1,6 @@
 /*
  * yelp_sync.c
- *	  Settings, and SQL entry points: one call fetches the programs of an account
- *	  and merges them into a table.
+ *	  Settings and SQL entry points.
  */
 #include "postgres.h"
 
@@ -26,7 +25,7 @@
 #include "sync_all.h"
 #include "tables.h"
 
-/* What the server looks for; all else stays within the library */
+/* Symbols needed by the server; all others stay private to the library */
 #pragma GCC visibility push(default)
 
 PG_MODULE_MAGIC;
@@ -72,7 +71,7 @@ _PG_init(void)
 
 /* ---- syncs ---- */
 
-/* Where no sync can be stored, nothing need be fetched. */
+/* Checks that a sync can be stored, before anything is fetched. */
 static void
 require_writable(const char *function)
 {
@@ -85,7 +84,7 @@ require_writable(const char *function)
 				 errmsg("%s cannot be called in single-user mode", function)));
 }
 
-/* The extension's schema: the function's own. */
+/* The extension's schema, which is that of the function. */
 static Oid
 schema_of(FunctionCallInfo fcinfo)
 {
@@ -155,7 +154,7 @@ usernames_of(ArrayType *array)
 	return usernames;
 }
 
-/* It commits, which its caller has to allow. */
+/* The procedure commits, which must be allowed by its caller. */
 static void
 require_no_transaction(FunctionCallInfo fcinfo)
 {
@@ -180,7 +179,7 @@ yelp_sync_all(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* ---- what else SQL calls ---- */
+/* ---- other SQL functions ---- */
 
 /* yelp_sync_accounts(out username text, out server text, out endpoint text) returns setof record */
 Datum
@@ -206,7 +205,7 @@ yelp_sync_accounts(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* One row of yelp_sync_progress: what is unknown is NULL. */
+/* Adds a row of yelp_sync_progress; unknown values are NULL. */
 static void
 put_running(ReturnSetInfo *result, const ProgressRow *row)
 {
