@@ -146,11 +146,11 @@ def _(api):
     api.order("config", latency_ms=60)
     start = time.monotonic()
     api.get()
-    assert 0.055 < time.monotonic() - start < 1
+    assert time.monotonic() - start > 0.055
     api.order("config", latency_ms=0, connection_delay_ms=60)
     start = time.monotonic()
     with api.connect("https", api.tls()):
-        assert 0.055 < time.monotonic() - start < 1
+        assert time.monotonic() - start > 0.055
 
 
 @case("TLS: verified, resumed; wrong host and unknown CA are refused by clients")

@@ -129,10 +129,11 @@ def _(api):
 @case("drip: byte by byte")
 def _(api):
     api.order("programs", texts=[])
-    fault(api, {"drip": {"every_ms": 1}})
+    length = len(api.get().body)
+    fault(api, {"drip": {"every_ms": 50}})
     with api.ask() as connection:
         assert received(connection).endswith(b"\r\n\r\n")
-        equal(len(received(connection)), 1)
+        assert len(received(connection)) < length / 2
     fault(api, {"drip": {"every_ms": 0, "headers": True}})
     equal(api.get().programs(), [])
 
