@@ -3,7 +3,6 @@
 use strict;
 use warnings FATAL => 'all';
 
-use File::Basename ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -19,19 +18,8 @@ plan(skip_all => $lacks_nginx) if $lacks_nginx;
 
 my $pages = 12;
 my ($node, $api) = YelpTest::start();
-my $certificate = File::Basename::dirname($api->ca_file) . '/server.pem';
-my $tls_port = PostgreSQL::Test::Cluster::get_free_port();
-my $backend = 'http://127.0.0.1:' . $api->port('http');
-my $nginx = YelpNginx->start($api, location => '', http => <<"END");
-	server {
-		listen 127.0.0.1:$tls_port ssl http2;
-		ssl_certificate $certificate;
-		ssl_certificate_key $certificate;
-		keepalive_requests 10000;
-		location / { proxy_pass $backend; }
-	}
-END
-my $relay = YelpRelay->start(sub { YelpRelay::connect_to('127.0.0.1', $tls_port) });
+my $nginx = YelpNginx->start($api);
+my $relay = YelpRelay->start(sub { YelpRelay::connect_to('127.0.0.1', $nginx->tls_port) });
 
 sub last_run
 {

@@ -19,6 +19,7 @@ package YelpNginx;
 use strict;
 use warnings FATAL => 'all';
 
+use File::Basename ();
 use IO::Socket::INET;
 use POSIX ();
 use PostgreSQL::Test::Cluster;
@@ -41,7 +42,8 @@ Why there can be none, or undef: see C<YelpTest::lacks>.
 
 =item YelpNginx->start($api, http => $directives, location => $directives)
 
-Starts nginx before C<< $api->url >> and returns when it listens.  It ends with the test.
+Starts nginx before C<< $api->url >> and returns when it listens, without TLS and with it, where it
+speaks HTTP/2 as well.  It ends with the test.
 
 =cut
 
@@ -54,11 +56,15 @@ sub start
 {
 	my ($class, $api, %directives) = @_;
 	my $directory = PostgreSQL::Test::Utils::tempdir('nginx');
-	my $port = PostgreSQL::Test::Cluster::get_free_port();
-	my $self = bless { directory => $directory, port => $port }, $class;
+	my $self = bless {
+		api => $api,
+		directory => $directory,
+		port => PostgreSQL::Test::Cluster::get_free_port(),
+		tls_port => PostgreSQL::Test::Cluster::get_free_port(),
+	}, $class;
 
 	PostgreSQL::Test::Utils::append_to_file("$directory/nginx.conf",
-		_configuration($directory, $port, $api->port('http'), %directives));
+		$self->_configuration(http => '', location => '', %directives));
 	my $pid = fork() // die "could not fork: $!";
 	if (!$pid)
 	{
@@ -72,7 +78,7 @@ sub start
 		sub {
 			die 'nginx ended: ' . slurp_file("$directory/messages") . "\n"
 			  if waitpid($pid, POSIX::WNOHANG) != 0;
-			-s "$directory/pid" && IO::Socket::INET->new("127.0.0.1:$port");
+			-s "$directory/pid" && IO::Socket::INET->new("127.0.0.1:$self->{port}");
 		},
 		'nginx to listen');
 	return $self;
@@ -80,7 +86,9 @@ sub start
 
 sub _configuration
 {
-	my ($directory, $port, $backend, %directives) = @_;
+	my ($self, %directives) = @_;
+	my $directory = $self->{directory};
+	my $certificate = File::Basename::dirname($self->{api}->ca_file) . '/server.pem';
 	my $temp = join ' ',
 	  map { "${_}_temp_path $directory/$_;" } qw(client_body proxy fastcgi uwsgi scgi);
 
@@ -92,16 +100,19 @@ error_log $directory/error.log;
 events { worker_connections 1024; }
 http {
 	$temp
-	log_format answers '\$status \$arg_offset \$msec';
+	log_format answers '\$status \$arg_offset \$server_protocol \$connection';
 	access_log $directory/access.log answers;
 	$directives{http}
 	keepalive_requests 10000;
 	server {
-		listen 127.0.0.1:$port;
+		listen 127.0.0.1:$self->{port};
+		listen 127.0.0.1:$self->{tls_port} ssl http2;
 		server_name api;
+		ssl_certificate $certificate;
+		ssl_certificate_key $certificate;
 		location / {
 			$directives{location}
-			proxy_pass http://127.0.0.1:$backend;
+			proxy_pass http://127.0.0.1:@{[ $self->{api}->port('http') ]};
 		}
 	}
 }
@@ -120,13 +131,18 @@ END
 
 =pod
 
-=item $nginx->url
+=item $nginx->url, $nginx->https_url, $nginx->tls_port
 
-The endpoint.
+The endpoint over HTTP, and over HTTPS at localhost, with the stand-in's certificate; and its port.
 
 =item $nginx->answers
 
-What it answered, in order: each a hash with C<status> and C<offset>.
+What it answered, in order: each a hash with C<status>, C<offset>, C<protocol> (C<HTTP/1.1>,
+C<HTTP/2.0>) and C<connection>, a number.
+
+=item $nginx->wait_for_answers($count)
+
+The same when there are so many: it writes them down when they are sent, maybe after they arrive.
 
 =back
 
@@ -138,13 +154,35 @@ sub url
 	return "http://127.0.0.1:$self->{port}/programs/v1";
 }
 
+sub https_url
+{
+	my ($self) = @_;
+	return "https://localhost:$self->{tls_port}/programs/v1";
+}
+
+sub tls_port
+{
+	my ($self) = @_;
+	return $self->{tls_port};
+}
+
 sub answers
 {
 	my ($self) = @_;
 	return map {
-		my ($status, $offset) = split / /;
-		{ status => $status, offset => $offset }
+		my %answer;
+		@answer{qw(status offset protocol connection)} = split / /;
+		\%answer
 	} split /\n/, slurp_file("$self->{directory}/access.log");
+}
+
+sub wait_for_answers
+{
+	my ($self, $count) = @_;
+	my @answers;
+	$self->{api}->poll_until(sub { @answers = $self->answers; @answers >= $count },
+		"$count answers of nginx's");
+	return @answers;
 }
 
 1;

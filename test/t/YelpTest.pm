@@ -166,9 +166,13 @@ C<OPTIONS (...)>, quoted.
 
 The text as an SQL literal.
 
-=item YelpTest::set_server($node, $option, $value, $database)
+=item YelpTest::set_server($node, %options)
 
-Sets an option of the server C<yelp>, or drops it where $value is undef.
+Sets options of the server C<yelp>, and drops those whose value is undef.
+
+=item YelpTest::forget($node, $api)
+
+Empties the tables of programs and of syncs, and lets the stand-in count anew.
 
 =cut
 
@@ -186,21 +190,39 @@ sub options
 	  . join(', ', map { "$_ " . literal($options{$_}) } sort keys %options) . ')';
 }
 
+sub given_options
+{
+	return q{SELECT option_name FROM pg_foreign_server, pg_options_to_table(srvoptions)
+		WHERE srvname = 'yelp'};
+}
+
+# What changes the options to these where those in @$given are set
+sub alter_server
+{
+	my ($given, %options) = @_;
+	my %is_given = map { $_ => 1 } @$given;
+	my @actions = map {
+		my $action = !defined $options{$_} ? 'DROP' : $is_given{$_} ? 'SET' : 'ADD';
+		"$action $_ " . (defined $options{$_} ? literal($options{$_}) : '')
+	} grep { $is_given{$_} || defined $options{$_} } sort keys %options;
+
+	return @actions ? 'ALTER SERVER yelp OPTIONS (' . join(', ', @actions) . ')' : '';
+}
+
 sub set_server
 {
-	my ($node, $option, $value, $database) = @_;
-	$database //= 'postgres';
-	my $given = must_run($node,
-		q{SELECT count(*) FROM pg_options_to_table((SELECT srvoptions FROM pg_foreign_server
-			WHERE srvname = 'yelp')) WHERE option_name = } . literal($option),
-		database => $database)->{stdout} > 0;
-	my $action = defined $value ? ($given ? 'SET' : 'ADD') : 'DROP';
+	my ($node, %options) = @_;
+	my @given = split /\n/, must_run($node, given_options())->{stdout};
+	my $sql = alter_server(\@given, %options);
+	must_run($node, $sql) if $sql;
+	return;
+}
 
-	return if $action eq 'DROP' && !$given;
-	must_run($node,
-		"ALTER SERVER yelp OPTIONS ($action $option "
-		  . (defined $value ? literal($value) : '') . ')',
-		database => $database);
+sub forget
+{
+	my ($node, $api) = @_;
+	must_run($node, 'TRUNCATE yelp_programs, yelp_sync_runs');
+	$api->reset('counters');
 	return;
 }
 
