@@ -245,6 +245,10 @@ C<< search_path => 'ads' >> or C<< role => 'regress_user' >>.
 
 The same, and an error ends the test.
 
+=item YelpTest::value($node, $sql, %options)
+
+What that returns, as a text without the last line's end.
+
 =item my $result = YelpTest::sync($node, $account, %options)
 
 The same for C<yelp_sync($account)>; also C<rows>: a list of hashes with C<action>,
@@ -331,6 +335,11 @@ sub must_run
 	return $result;
 }
 
+sub value
+{
+	return must_run(@_)->{stdout} =~ s/\n\z//r;
+}
+
 sub sync
 {
 	my ($node, $account, %options) = @_;
@@ -339,6 +348,46 @@ sub sync
 
 	$result->{rows} = [ map { $json->decode($_) } split /\n/, $result->{stdout} ];
 	return $result;
+}
+
+=pod
+
+=item YelpTest::reported($sync)
+
+What a sync reported, by program_id: the action, and the columns that changed.  With it comes a test:
+no program is reported twice.
+
+=item YelpTest::reports($sync, $what, $name)
+
+A test: that is what C<< $api->mutate >> said that a sync must report.
+
+=cut
+
+sub reported
+{
+	my ($sync) = @_;
+	my %rows = map { $_->{program_id} => [ $_->{action}, $_->{changed} ] } @{ $sync->{rows} };
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	diag($sync->{stderr}) if $sync->{error};
+	is(scalar(keys %rows), scalar(@{ $sync->{rows} }), 'no program is reported twice');
+	return \%rows;
+}
+
+sub reports
+{
+	my ($sync, $what, $name) = @_;
+	my $altered = $what->{altered};
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is_deeply(
+		reported($sync),
+		{
+			(map { $_ => [ 'added', undef ] } @{ $what->{added} }),
+			(map { $_ => [ 'deleted', undef ] } @{ $what->{removed} }),
+			(map { $_ => [ 'updated', $altered->{$_} ] } grep { $altered->{$_} } keys %$altered),
+		},
+		$name);
 }
 
 =pod
