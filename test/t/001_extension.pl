@@ -23,8 +23,7 @@ $api->config(
 # The first value of what a query returns
 sub value
 {
-	my ($sql, %options) = @_;
-	return YelpTest::must_run($node, $sql, %options)->{stdout} =~ s/\n\z//r;
+	return YelpTest::value($node, @_);
 }
 
 sub forget

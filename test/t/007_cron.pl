@@ -23,8 +23,7 @@ my ($node, $api) = YelpTest::start(
 
 sub value
 {
-	my ($sql) = @_;
-	return YelpTest::must_run($node, $sql)->{stdout} =~ s/\n\z//r;
+	return YelpTest::value($node, @_);
 }
 
 sub add_account

@@ -22,8 +22,7 @@ $api->config(accounts => { acme => { count => 95 }, map { $_ => { password => 's
 
 sub value
 {
-	my ($sql, %options) = @_;
-	return YelpTest::must_run($node, $sql, %options)->{stdout} =~ s/\n\z//r;
+	return YelpTest::value($node, @_);
 }
 
 # A server with a mapping of an account for everybody

@@ -20,8 +20,7 @@ $api->config(accounts => { acme => { count => 95 } });
 
 sub value
 {
-	my ($sql, %options) = @_;
-	return YelpTest::must_run($node, $sql, %options)->{stdout} =~ s/\n\z//r;
+	return YelpTest::value($node, @_);
 }
 
 sub sync

@@ -16,8 +16,7 @@ my $partial = qr/could not be changed/;
 
 sub value
 {
-	my ($sql, %options) = @_;
-	return YelpTest::must_run($node, $sql, %options)->{stdout} =~ s/\n\z//r;
+	return YelpTest::value($node, @_);
 }
 
 sub sync

@@ -17,8 +17,7 @@ my $endpoint = YelpTest::options(endpoint => $api->url);
 
 sub value
 {
-	my ($sql, %options) = @_;
-	return YelpTest::must_run($node, $sql, %options)->{stdout} =~ s/\n\z//r;
+	return YelpTest::value($node, @_);
 }
 
 # The block that has this text, once the ones before it have run

@@ -16,8 +16,7 @@ my $json = JSON::PP->new->utf8->canonical;
 
 sub value
 {
-	my ($sql) = @_;
-	return YelpTest::must_run($node, $sql)->{stdout} =~ s/\n\z//r;
+	return YelpTest::value($node, @_);
 }
 
 # ---- fields that are gone ----
