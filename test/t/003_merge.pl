@@ -167,26 +167,4 @@ YelpTest::table_is_listing($node, $api, 'other', 'its table');
 value(q{DELETE FROM yelp_programs WHERE username = 'other'});
 is(picture(), $before, 'and the first account\'s rows are as they were');
 
-note 'row-level security';
-
-value(q{
-	CREATE ROLE regress_owner LOGIN;
-	GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO regress_owner;
-	GRANT SELECT, INSERT ON yelp_sync_runs TO regress_owner;
-	GRANT USAGE ON FOREIGN SERVER second TO regress_owner;
-	CREATE USER MAPPING FOR regress_owner SERVER second OPTIONS (username 'other', password 's3cret');
-	ALTER TABLE yelp_programs ENABLE ROW LEVEL SECURITY;
-	CREATE POLICY own ON yelp_programs TO regress_owner USING (username = 'other')});
-is(scalar(@{ YelpTest::sync($node, 'other', role => 'regress_owner')->{rows} }),
-	30, 'a role that may see its own account syncs it');
-is(value('SELECT count(DISTINCT username) FROM yelp_programs', role => 'regress_owner'),
-	'1', 'and sees no other');
-$what = $api->mutate(account => 'other', seed => 2, remove => 3, alter => 10, add => 1);
-YelpTest::reports(YelpTest::sync($node, 'other', role => 'regress_owner'), $what, 'its changes');
-YelpTest::table_is_listing($node, $api, 'other', 'its table');
-value(q{DROP POLICY own ON yelp_programs;
-	CREATE POLICY none ON yelp_programs TO regress_owner USING (username = 'nobody')});
-$sync = YelpTest::sync($node, 'other', role => 'regress_owner');    # should fail
-is($sync->{sqlstate}, '42501', 'a role that may not see its own account is refused');
-
 done_testing();

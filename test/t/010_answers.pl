@@ -357,7 +357,7 @@ foreach my $status (401, 403)
 			status($status, '{"error":{"id":"ACCESS_DENIED","description":"Denied."}}'),
 			options => { concurrency => 1 },
 			detail => qr/HTTP status $status, "ACCESS_DENIED": Denied\.  The URL was /,
-			hint => qr/password/);
+			hint => qr/^Check the username and the password of the user mapping\.$/);
 	};
 }
 

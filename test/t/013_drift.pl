@@ -186,16 +186,6 @@ subtest 'the listing is read twice only before anything is deleted' => sub {
 
 # Pages that fail
 
-subtest 'a page that fails' => sub {
-	begin();
-	my @before = stored();
-	$api->mutate(remove => 5, add => 5, alter => 5);
-	$api->faults({ match => { offset => 40 }, action => { respond => { status => 404 } } });
-	is($session->sync->{sqlstate}, 'HV000', 'an error');
-	is_deeply([ stored() ], \@before, '... and all is as before');
-	recover();
-};
-
 subtest 'pages that fail, and partial' => sub {
 	begin(partial => 'on');
 	my @before = stored();
@@ -229,14 +219,6 @@ subtest 'the first page fails, and partial' => sub {
 	my $result = $session->sync;
 	is($result->{sqlstate}, 'HV000', 'without the first page it is an error');
 	like($result->{error}, qr/page at offset 0 /, '... that names it');
-	is_deeply([ stored() ], \@before, 'and all is as before');
-};
-
-subtest 'all pages fail, and partial' => sub {
-	begin(partial => 'on');
-	my @before = stored();
-	$api->faults({ action => { respond => { status => 500 } } });
-	is($session->sync->{sqlstate}, 'HV000', 'an error');
 	is_deeply([ stored() ], \@before, 'and all is as before');
 };
 
