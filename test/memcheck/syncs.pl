@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpTest;
 
 my $rounds = 5;
@@ -59,7 +59,7 @@ sub round_of_syncs
 sub figures
 {
 	my ($count) = @_;
-	my $session = YelpBackend->new($node, 'yelp_sync.progress' => 'off');
+	my $session = YelpSession->new($node, 'yelp_sync.progress' => 'off');
 	my $name = "$logs/" . $session->pid . '.log';
 
 	foreach my $round (1 .. $count)

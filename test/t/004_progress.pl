@@ -11,6 +11,7 @@ use Test::More;
 use Time::HiRes ();
 
 use YelpApi;
+use YelpSession;
 use YelpTest;
 
 my $password = 'xyzzy-plugh-42';
@@ -70,7 +71,8 @@ note 'as it happens';
 
 # Pages are let go one by one
 $api->faults({ action => { hold => \1 } });
-my $session = YelpTest::background($node, q{SELECT yelp_sync('acme')});
+my $session = YelpSession->new($node);
+$session->begin_sync('acme');
 $session->wait_for(qr/NOTICE:  00000: yelp_sync: start: account "acme"/);
 $api->poll_counter('held', 96);
 pass('text: the start is told before any page has come');
@@ -91,7 +93,7 @@ foreach my $step (1 .. 5)
 is($told, 5, 'text: each step of ten pages is told while the others are held');
 $api->faults();
 $api->release;
-my $result = $session->finish;
+my $result = $session->result;
 my @lines = grep { /pages \(/ } @{ $result->{notices} };
 cmp_ok(scalar(@lines), '>=', 5, 'text: progress lines');
 my (@percent, @wrong);
@@ -119,14 +121,14 @@ cmp_ok($lines, '<=', 10 * $elapsed + 1, 'about ten a second at most');
 # Nothing comes: a line every five seconds all the same
 $api->faults({ match => { offset => 40 }, action => { hold => \1 } });
 $begun = Time::HiRes::time();
-$session = YelpTest::background($node, q{SELECT yelp_sync('acme')});
+$session->begin_sync('acme');
 $session->wait_for(qr/(?:fetched 95\/96 pages.*){2}/s);
 $elapsed = Time::HiRes::time() - $begun;
 cmp_ok($elapsed, '<', 15, 'a line at least every five seconds while nothing comes');
 cmp_ok($elapsed, '>', 4, 'and not more of them');
 $api->faults();
 $api->release;
-$session->finish;
+$session->result;
 
 note 'json';
 
@@ -326,7 +328,7 @@ $api->faults();
 
 # While it runs
 $api->faults({ action => { hold => \1 } });
-$session = YelpTest::background($node, q{SELECT * FROM yelp_sync('acme')});
+$session->begin_sync('acme');
 $api->poll_counter('held', 1);
 my $activity = YelpTest::must_run($node, 'SELECT a FROM pg_stat_activity AS a')->{stdout};
 like($activity, qr/yelp_sync\('acme'\)/, 'pg_stat_activity shows the sync');
@@ -344,7 +346,7 @@ is(YelpTest::must_run($node, "SELECT wait_event_type FROM pg_stat_activity WHERE
 	"Extension\n", 'it waits as an extension');
 $api->faults();
 $api->release;
-$session->finish;
+$session->end;
 unlike(YelpTest::must_run($node, 'TABLE yelp_accounts; SELECT * FROM yelp_sync_runs')->{stdout}, $token,
 	'no secret in the tables');
 

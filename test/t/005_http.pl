@@ -6,7 +6,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use YelpBackend;
+use YelpSession;
 use YelpNginx;
 use YelpTest;
 
@@ -19,7 +19,7 @@ note 'round trips';
 sub sync_in_waves
 {
 	my (@waves) = @_;
-	my $session = YelpBackend->new($node);
+	my $session = YelpSession->new($node);
 
 	$api->faults({ action => { hold => \1 } });
 	$session->begin_sync('acme');

@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpTest;
 
 # getaddrinfo() that does not return for one name while a file is there
@@ -53,7 +53,7 @@ $ENV{LD_PRELOAD} = build_resolver();
 my ($node, $api) = YelpTest::start(conf => "shared_buffers = 16MB\n");
 delete $ENV{LD_PRELOAD};
 
-my $observer = YelpBackend->new($node);
+my $observer = YelpSession->new($node);
 my $holder;						# of locks that a merge waits for
 my $accounts = 0;
 
@@ -76,7 +76,7 @@ sub by_status
 sub hold_lock
 {
 	my ($sql) = @_;
-	$holder = YelpBackend->new($node);
+	$holder = YelpSession->new($node);
 	$holder->value("BEGIN; $sql");
 	return;
 }
@@ -269,7 +269,7 @@ sub open_all_connections
 sub start_session
 {
 	my ($phase, $account) = @_;
-	my $session = YelpBackend->new($node);
+	my $session = YelpSession->new($node);
 
 	open_all_connections($session, $phase, $account) if $phase->{connections};
 	return ($session, {
@@ -368,7 +368,7 @@ sub kill_postmaster
 {
 	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 	$node->kill9;
-	YelpBackend::poll_until(sub { !-e "/proc/$pid" }, 'the end of the postmaster');
+	YelpTest::poll_until(sub { !-e "/proc/$pid" }, 'the end of the postmaster');
 	return;
 }
 
@@ -398,8 +398,8 @@ sub test_postmaster_death
 # The last of the dead postmaster's children may still be about to end.
 sub start_again
 {
-	YelpBackend::poll_until(sub { $node->start(fail_ok => 1) }, 'the server to start again');
-	$observer = YelpBackend->new($node);
+	YelpTest::poll_until(sub { $node->start(fail_ok => 1) }, 'the server to start again');
+	$observer = YelpSession->new($node);
 	return;
 }
 

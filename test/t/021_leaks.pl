@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpTest;
 
 my $syncs = 0 + ($ENV{YELP_SYNC_TEST_SYNCS} // 1000);
@@ -26,7 +26,7 @@ my ($node, $api) = YelpTest::start(
 	server => { attempts => 1, page_size => 5 },
 	conf => "shared_buffers = 16MB\nmax_files_per_process = $files\nlog_min_messages = fatal\nlog_statement = none\n"
 	  . "log_min_error_statement = panic\n");
-my $session = YelpBackend->new($node, 'yelp_sync.progress' => 'off');
+my $session = YelpSession->new($node, 'yelp_sync.progress' => 'off');
 
 $api->config(accounts => {
 	map { $_ => { password => 's3cret', count => 18 } }

@@ -15,7 +15,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpTest;
 
 my $programs = 0 + ($ENV{YELP_SYNC_TEST_PROGRAMS} // 200_000);
@@ -32,7 +32,7 @@ $api->config(
 sub test_memory
 {
 	my ($expected, $name) = @_;
-	my $session = YelpBackend->new($node);
+	my $session = YelpSession->new($node);
 	my $idle = $session->memory('VmRSS');
 
 	$session->reset_peak;
@@ -129,7 +129,7 @@ sub worst_stored
 sub test_page
 {
 	my ($name, $result, $body, $status) = @_;
-	my $session = YelpBackend->new($node);
+	my $session = YelpSession->new($node);
 	my $idle = $session->memory('VmRSS');
 
 	answer_with($body, $status);
@@ -201,7 +201,7 @@ $api->reset('counters');
 $node->safe_psql('postgres', q{SELECT count(*) FROM yelp_sync('wide')});
 $api->faults({ match => { account => 'wide' }, times => $wide_pages, action => { hold => \1, pad => { bytes => 3_000_000 } } },
 	{ match => { account => 'wide' }, action => { pad => { bytes => 3_000_000 } } });
-my $wide = YelpBackend->new($node);
+my $wide = YelpSession->new($node);
 my $wide_idle = $wide->memory('VmRSS');
 $wide->reset_peak;
 $wide->begin_sync('wide');
@@ -231,15 +231,15 @@ sub cpu_ms
 sub test_cancel
 {
 	my ($name, $item) = @_;
-	my $observer = YelpBackend->new($node);
-	my $session = YelpBackend->new($node);
+	my $observer = YelpSession->new($node);
+	my $session = YelpSession->new($node);
 	my $begun_ms = 500;
 	my $most_ms = 500;				# what is aimed at is 100
 
 	answer_with(page_of($item, 64 * $megabyte));
 	my $before = cpu_ms($session);
 	$session->begin(q{SELECT count(*) FROM yelp_sync('worst')});
-	YelpBackend::poll_until(
+	YelpTest::poll_until(
 		sub { cpu_ms($session) > $before + $begun_ms || !$session->is_running },
 		'the page to be read');
 	my $cancelled = cpu_ms($session);

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpTest;
 
 my ($node, $api) = YelpTest::start(
@@ -43,7 +43,7 @@ sub sync_works
 
 # 192 pages (a third of max_files_per_process may be sockets).  None is answered
 # before all have come.
-my $session = YelpBackend->new($node);
+my $session = YelpSession->new($node);
 my $own = $session->sockets + 2;	# libcurl has a pair to wake itself
 sync_works($session, 'a first sync');
 $api->reset('counters');
@@ -117,7 +117,7 @@ sub start_with_few_files
 $node->stop;
 my $files = start_with_few_files();
 note("max_files_per_process = $files");
-$session = YelpBackend->new($node);
+$session = YelpSession->new($node);
 $api->reset('counters');
 $api->config(latency_ms => 20);
 sync_works($session, "a sync with $files files");
@@ -241,7 +241,7 @@ waitpid($server, 0);
 close($listener);
 
 # Sixteen sessions with as few each
-my @sessions = map { YelpBackend->new($node) } 1 .. 16;
+my @sessions = map { YelpSession->new($node) } 1 .. 16;
 my %pages = map { ("few$_" => 100 + $_) } 1 .. 16;
 $api->config(accounts => { map { $_ => { count => $pages{$_} } } keys %pages });
 my @accounts = sort keys %pages;

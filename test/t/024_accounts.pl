@@ -8,14 +8,14 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpTest;
 
 my $sessions = 50;
 my $conf = 'max_connections = ' . ($sessions + 20) . "\nshared_buffers = 16MB\n";
 my ($node, $api) = YelpTest::start(conf => $conf);
-my $first = YelpBackend->new($node);
-my $second = YelpBackend->new($node);
+my $first = YelpSession->new($node);
+my $second = YelpSession->new($node);
 
 sub busy_is
 {
@@ -75,7 +75,7 @@ works($second, 'after that it is free');
 $api->faults({ action => { respond => { status => 401 } } });
 is($second->sync('acme')->{sqlstate}, '28000', 'a sync that fails');
 $api->faults;
-$first = YelpBackend->new($node);
+$first = YelpSession->new($node);
 works($first, 'after that it is free');
 
 # Locks of users' own are others
@@ -110,7 +110,7 @@ $first->value(join ';', map {
 sub test_all_at_once
 {
 	my ($name) = @_;
-	my %session = map { $_ => YelpBackend->new($node) } sort keys %count;
+	my %session = map { $_ => YelpSession->new($node) } sort keys %count;
 
 	# All are under way at once: none gets its first page before each has asked for it
 	$api->faults({ match => { offset => 0, nth => 1 }, action => { hold => \1 } });

@@ -9,15 +9,15 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpTest;
 
 my ($node, $api) = YelpTest::start(
 	server => { max_deleted => '100%' },
 	conf => "shared_buffers = 16MB\nmax_prepared_transactions = 5\nwal_level = replica\n"
 	  . "max_wal_senders = 4\nhot_standby = on\n");
-my $session = YelpBackend->new($node);
-my $other = YelpBackend->new($node);
+my $session = YelpSession->new($node);
+my $other = YelpSession->new($node);
 my $seed = 0;
 
 $api->config(accounts => { acme => { count => 95 }, second => { count => 45 } });
@@ -231,7 +231,7 @@ $session->value(q{PREPARE TRANSACTION 'sync'});
 is(stored(), $before, 'nobody sees it');
 fails(q{SELECT yelp_sync('acme')}, '55P03', 'no other sync of the account');
 $node->restart;
-$_ = YelpBackend->new($node) foreach $session, $other;
+$_ = YelpSession->new($node) foreach $session, $other;
 fails(q{SELECT yelp_sync('acme')}, '55P03', 'nor after a restart');
 $session->value(q{COMMIT PREPARED 'sync'});
 whole('COMMIT PREPARED');
@@ -359,7 +359,7 @@ sub backend_killed
 {
 	kill 'KILL', $session->pid;
 	$session->wait_until_gone;
-	YelpBackend::poll_until(
+	YelpTest::poll_until(
 		sub { $node->psql('postgres', 'SELECT 1', stdout => \my $one) == 0 },
 		'recovery');
 	return;
@@ -369,9 +369,9 @@ sub postmaster_killed
 {
 	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 	$node->kill9;
-	YelpBackend::poll_until(sub { !-e "/proc/$pid" }, 'the end of the postmaster');
+	YelpTest::poll_until(sub { !-e "/proc/$pid" }, 'the end of the postmaster');
 	$_->wait_until_gone foreach $session, $other;
-	YelpBackend::poll_until(sub { $node->start(fail_ok => 1) }, 'the server to start again');
+	YelpTest::poll_until(sub { $node->start(fail_ok => 1) }, 'the server to start again');
 	return;
 }
 
@@ -384,7 +384,7 @@ foreach my $killed ('backend', 'postmaster')
 	foreach my $phase (sort keys %phases)
 	{
 		my $name = "kill -9 of the $killed, $phase";
-		$_ = YelpBackend->new($node) foreach $session, $other;
+		$_ = YelpSession->new($node) foreach $session, $other;
 		change();
 		$before = stored();
 		my $reached = $phases{$phase}->();
@@ -395,7 +395,7 @@ foreach my $killed ('backend', 'postmaster')
 		$api->faults;
 		$api->release;
 		$_->result foreach $session->{lost} ? () : $session;
-		$_ = YelpBackend->new($node) foreach $session, $other;
+		$_ = YelpSession->new($node) foreach $session, $other;
 		if ($phase eq 'committed')
 		{
 			whole($name);
@@ -415,7 +415,7 @@ foreach my $killed ('backend', 'postmaster')
 
 # ---- where no sync can be ----
 
-$session = YelpBackend->new($node);
+$session = YelpSession->new($node);
 my $force = $session->value(q{SELECT name FROM pg_settings
 	WHERE name IN ('force_parallel_mode', 'debug_parallel_query') ORDER BY name LIMIT 1});
 $session->value('ALTER FUNCTION yelp_sync(text) PARALLEL SAFE');

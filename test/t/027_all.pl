@@ -6,7 +6,7 @@ use warnings FATAL => 'all';
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpTest;
 
 my $accounts = 20;
@@ -25,8 +25,8 @@ foreach my $name (@names)
 		  . YelpTest::options(username => $name, password => 's3cret'));
 }
 
-my $session = YelpBackend->new($node);
-my $other = YelpBackend->new($node);
+my $session = YelpSession->new($node);
+my $other = YelpSession->new($node);
 
 # What became of the accounts in the last call, each a hash of its row
 sub runs
@@ -289,7 +289,7 @@ foreach my $how ('pg_cancel_backend', 'statement_timeout', 'pg_terminate_backend
 		if ($how eq 'pg_terminate_backend')
 		{
 			$session->wait_until_gone;
-			$session = YelpBackend->new($node);
+			$session = YelpSession->new($node);
 		}
 		else
 		{

@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpInject;
 use YelpTest;
 
@@ -34,7 +34,7 @@ my ($node, $api) = $inject->preload(sub {
 		  . "max_files_per_process = 64\nfsync = off\nlog_statement = none\n"
 		  . "log_min_messages = fatal\nlog_min_error_statement = panic\n");
 });
-my $observer = YelpBackend->new($node);
+my $observer = YelpSession->new($node);
 
 # ---- accounts ----
 
@@ -132,7 +132,7 @@ sub held
 	$inject->arm($session, 'nothing', first => 1);
 	my $result = $session->run($function{sql}->('nowhere'));
 	die "nowhere: $result->{stderr}\n" unless ($result->{sqlstate} // '') eq '08001';
-	YelpBackend::poll_until(sub { $session->threads == 1 }, 'the end of threads');
+	YelpTest::poll_until(sub { $session->threads == 1 }, 'the end of threads');
 	return {
 		files => $session->handles,
 		sockets => $session->sockets,
@@ -160,7 +160,7 @@ sub no_more_is_held
 sub start_session
 {
 	my ($way, @accounts) = @_;
-	my $session = YelpBackend->new($node, 'yelp_sync.progress' => 'off');
+	my $session = YelpSession->new($node, 'yelp_sync.progress' => 'off');
 
 	foreach my $account (@accounts, @accounts)
 	{
@@ -235,7 +235,7 @@ sub sweep
 	$session->run($way->{sql}->($next));
 	while (@wrong < 5 && ($fault{fresh} || !$session->{lost}))
 	{
-		$session = YelpBackend->new($node, 'yelp_sync.progress' => 'off') if $fault{fresh};
+		$session = YelpSession->new($node, 'yelp_sync.progress' => 'off') if $fault{fresh};
 		# What a failed sync has left is there for this one
 		$before = state_of($account, $fault{disturb} // $disturb)
 		  if $next eq $account || !$before || $before->{content} eq $content{$account};
@@ -399,7 +399,7 @@ my $holder;						# of locks that the sync comes to want
 sub hold
 {
 	my ($sql) = @_;
-	$holder = YelpBackend->new($node);
+	$holder = YelpSession->new($node);
 	$holder->value($sql);
 	return;
 }

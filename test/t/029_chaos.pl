@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpTest;
 
 my $seed = $ENV{YELP_SYNC_TEST_SEED} // 29;
@@ -27,8 +27,8 @@ my ($node, $api) = YelpTest::start(
 		connect_timeout => '200ms', max_page_bytes => '100kB', max_retry_after => '1s'
 	},
 	conf => "shared_buffers = 16MB\n");
-my $session = YelpBackend->new($node);
-my $observer = YelpBackend->new($node);
+my $session = YelpSession->new($node);
+my $observer = YelpSession->new($node);
 $api->config(accounts => { acme => { count => 150 } });
 
 # ---- what may happen ----
@@ -143,7 +143,7 @@ foreach my $round (1 .. $rounds)
 	if ($result->{lost})
 	{
 		push @unknown, "round $round: the session ended";
-		$session = YelpBackend->new($node);
+		$session = YelpSession->new($node);
 	}
 	$api->disconnect(pick('close', 'reset')) if pick(0, 0, 1);
 }

@@ -17,7 +17,7 @@ use Test::More;
 use Time::HiRes ();
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpInject;
 use YelpOracle;
 use YelpTest;
@@ -46,7 +46,7 @@ my ($node, $api) = $inject->preload(sub {
 	YelpTest::start(conf => "shared_buffers = 16MB\nrestart_after_crash = on\nfsync = off\n"
 		  . "max_files_per_process = 150\nwork_mem = 64kB\nlog_statement = none\n");
 });
-my $observer = YelpBackend->new($node);
+my $observer = YelpSession->new($node);
 my @counted = qw(syncs done partial failed unknown faults cancels kills restarts changes differences);
 my %count = map { $_ => 0 } @counted;
 my %ends;
@@ -77,7 +77,7 @@ sub say_of
 sub connect_session
 {
 	my (%settings) = @_;
-	return YelpBackend::poll_until(sub { eval { YelpBackend->new($node, %settings) } }, 'the server');
+	return YelpTest::poll_until(sub { eval { YelpSession->new($node, %settings) } }, 'the server');
 }
 
 # Once more where the session has ended with its server
@@ -98,7 +98,7 @@ sub ask
 sub start_again
 {
 	$inject->preload(sub {
-		YelpBackend::poll_until(sub { $node->start(fail_ok => 1) }, 'the server to start again');
+		YelpTest::poll_until(sub { $node->start(fail_ok => 1) }, 'the server to start again');
 	});
 	return;
 }
@@ -119,7 +119,7 @@ sub kill_postmaster
 	$count{restarts}++;
 	$node->kill9;
 	# One that nobody has waited for yet seems to run
-	YelpBackend::poll_until(sub { !-e "/proc/$pid" }, 'the end of the postmaster');
+	YelpTest::poll_until(sub { !-e "/proc/$pid" }, 'the end of the postmaster');
 	start_again();
 	return;
 }
@@ -274,7 +274,7 @@ sub kill_backend
 	$count{restarts}++;
 	kill 'KILL', $worker->{session}->pid;
 	$worker->{session}->wait_until_gone;
-	YelpBackend::poll_until(sub { $observer->run('SELECT 1')->{lost} }, 'the end of all sessions');
+	YelpTest::poll_until(sub { $observer->run('SELECT 1')->{lost} }, 'the end of all sessions');
 	$observer = connect_session();
 	return;
 }

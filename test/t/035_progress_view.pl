@@ -7,11 +7,11 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpTest;
 
 my ($node, $api) = YelpTest::start(conf => "shared_buffers = 16MB\nrestart_after_crash = on\n");
-my $observer = YelpBackend->new($node);
+my $observer = YelpSession->new($node);
 
 if ($observer->value('SHOW server_version_num') < 170000)
 {
@@ -39,7 +39,7 @@ sub wait_for_row
 	my ($session, $row, $name) = @_;
 	my $seen;
 	eval {
-		YelpBackend::poll_until(sub { ($seen = row($session, $observer)) eq $row }, $name);
+		YelpTest::poll_until(sub { ($seen = row($session, $observer)) eq $row }, $name);
 	};
 	is($seen, $row, $name);
 	return;
@@ -53,14 +53,14 @@ sub count
 sub wait_until_empty
 {
 	my ($name) = @_;
-	ok(eval { YelpBackend::poll_until(sub { count() == 0 }, 'an empty view') }, $name);
+	ok(eval { YelpTest::poll_until(sub { count() == 0 }, 'an empty view') }, $name);
 	return;
 }
 
 note 'step by step';
 
 is(count(), 0, 'before the first sync: nothing');
-my $session = YelpBackend->new($node);
+my $session = YelpSession->new($node);
 $api->config(accounts => { acme => { count => 100 } });
 is($session->sync('acme')->{error}, undef, 'a sync');
 is(count(), 0, 'after a sync: nothing');
@@ -86,14 +86,14 @@ is($session->sync_result->{error}, undef, 'it ends');
 is(count(), 0, 'then it is no longer shown');
 
 # With the progress messages off, and retries
-my $quiet = YelpBackend->new($node, 'yelp_sync.progress' => 'off');
+my $quiet = YelpSession->new($node, 'yelp_sync.progress' => 'off');
 $quiet->options(retry_delay => '1ms');
 $api->faults(
 	{ match => { offset => 40 }, times => 1, action => { respond => { status => 500 } } },
 	{ match => { offset => 40 }, action => { hold => \1 } });
 $quiet->begin_sync('acme');
 $api->poll_counter('held', 1);
-YelpBackend::poll_until(sub { row($quiet, $observer) =~ /,1,1\)$/ }, 'a retry to be shown');
+YelpTest::poll_until(sub { row($quiet, $observer) =~ /,1,1\)$/ }, 'a retry to be shown');
 like(row($quiet, $observer), qr/^\(acme,fetching,1,\d,5,80,1,1\)$/, 'a retry, with messages off');
 $api->faults;
 $api->release;
@@ -104,14 +104,14 @@ $api->mutate(remove => 1);
 $api->faults({ match => { nth => 2, offset => 20 }, action => { hold => \1 } });
 $session->begin_sync('acme');
 $api->poll_counter('held', 1);
-YelpBackend::poll_until(sub { row($session, $observer) =~ /^\(acme,fetching,2,/ }, 'a second reading');
+YelpTest::poll_until(sub { row($session, $observer) =~ /^\(acme,fetching,2,/ }, 'a second reading');
 pass('the second reading is shown as such');
 $api->faults;
 $api->release;
 is($session->sync_result->{error}, undef, 'it ends');
 
 # A merge that waits for a lock
-my $holder = YelpBackend->new($node);
+my $holder = YelpSession->new($node);
 $holder->value('BEGIN; LOCK yelp_programs IN SHARE MODE');
 $api->mutate(add => 1);
 $session->begin_sync('acme');
@@ -121,7 +121,7 @@ is($session->sync_result->{error}, undef, 'it ends');
 
 note 'several at a time, each until its end';
 
-my @sessions = map { YelpBackend->new($node) } 1 .. 3;
+my @sessions = map { YelpSession->new($node) } 1 .. 3;
 foreach my $n (1 .. 3)
 {
 	$api->config(accounts => { "account$n" => { count => 20 * $n } });
@@ -136,7 +136,7 @@ sub hold_all
 {
 	$api->faults({ action => { hold => \1 } });
 	$sessions[ $_ - 1 ]->begin_sync("account$_") for 1 .. 3;
-	YelpBackend::poll_until(sub { count() == 3 }, 'three syncs');
+	YelpTest::poll_until(sub { count() == 3 }, 'three syncs');
 	return;
 }
 
@@ -165,7 +165,7 @@ $api->faults;
 # yelp_sync_all(), one after the other
 $api->faults({ match => { account => 'account2' }, action => { hold => \1 } });
 $sessions[0]->begin('CALL yelp_sync_all()');
-YelpBackend::poll_until(sub { row($sessions[0], $observer) =~ /^\(account2,/ }, 'the second account');
+YelpTest::poll_until(sub { row($sessions[0], $observer) =~ /^\(account2,/ }, 'the second account');
 pass('yelp_sync_all(): the account that is synced now');
 $api->faults;
 $api->release;
@@ -187,11 +187,11 @@ $holder->value('SELECT pg_advisory_lock(1)');
 $api->mutate(account => 'account1', add => 1);
 $api->faults({ match => { account => 'account2', offset => 20 }, action => { hold => \1 } });
 $sessions[0]->begin_sync('account1');
-YelpBackend::poll_until(sub { row($sessions[0], $observer) =~ /^\(account2,fetching,/ }, 'the inner sync');
+YelpTest::poll_until(sub { row($sessions[0], $observer) =~ /^\(account2,fetching,/ }, 'the inner sync');
 pass('the inner one is shown while it runs');
 $api->faults;
 $api->release;
-YelpBackend::poll_until(sub { row($sessions[0], $observer) =~ /^\(account1,merging,/ }, 'the outer sync');
+YelpTest::poll_until(sub { row($sessions[0], $observer) =~ /^\(account1,merging,/ }, 'the outer sync');
 pass('then the outer one again');
 $holder->value('SELECT pg_advisory_unlock(1)');
 is($sessions[0]->sync_result->{error}, undef, 'it ends');
@@ -215,10 +215,10 @@ sub seen_by
 		role => $role)->{stdout};
 }
 
-my $owner = YelpBackend->new($node, 'session_authorization' => 'regress_owner');
+my $owner = YelpSession->new($node, 'session_authorization' => 'regress_owner');
 $api->faults({ action => { hold => \1 } });
 $owner->begin_sync('account1');
-YelpBackend::poll_until(sub { row($owner, $observer) =~ /fetching/ }, 'a sync of a role');
+YelpTest::poll_until(sub { row($owner, $observer) =~ /fetching/ }, 'a sync of a role');
 is(seen_by('regress_plain'), "f|||t\n", 'others see that there is one, and nothing of it');
 is(seen_by('regress_owner'), "f|account1|fetching|f\n", 'its own role sees it');
 is(seen_by('regress_reader'), "f|account1|fetching|f\n", 'as do members of pg_read_all_stats');
@@ -234,10 +234,10 @@ note 'a crash';
 
 # All backends are started anew, and nothing of before is left
 $_->end for $owner, $holder, $quiet, $session, @sessions[0, 2];
-$sessions[0] = YelpBackend->new($node);
+$sessions[0] = YelpSession->new($node);
 $api->faults({ action => { hold => \1 } });
 $sessions[0]->begin_sync('account1');
-YelpBackend::poll_until(sub { count() == 1 }, 'a sync');
+YelpTest::poll_until(sub { count() == 1 }, 'a sync');
 kill 'KILL', $sessions[0]->pid;
 $sessions[0]->result;
 $api->faults;

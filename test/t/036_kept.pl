@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpNginx;
 use YelpRelay;
 use YelpTest;
@@ -30,7 +30,7 @@ sub last_run
 sub test_kept
 {
 	my ($version, $signal, $name) = @_;
-	my $session = YelpBackend->new($node, 'yelp_sync.progress' => 'off');
+	my $session = YelpSession->new($node, 'yelp_sync.progress' => 'off');
 	my $timeout = 1500 * $YelpApi::slack;
 
 	$session->run("ALTER SERVER yelp OPTIONS (SET http_version '$version', SET timeout '${timeout}ms')");

@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
-use YelpBackend;
+use YelpSession;
 use YelpTest;
 
 # Those that do what they do to tables and to the network have tests of their own
@@ -40,7 +40,7 @@ my $session = connect_session();
 
 sub connect_session
 {
-	my $new = YelpBackend->new($node);
+	my $new = YelpSession->new($node);
 	$new->run('SET ROLE anybody; SET extra_float_digits = 0');
 	return $new;
 }

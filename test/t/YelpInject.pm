@@ -8,7 +8,7 @@ YelpInject - calls that fail in a backend, for TAP tests
 
   my $inject = YelpInject->new;
   my ($node, $api) = $inject->preload(sub { YelpTest::start() });
-  my $session = YelpBackend->new($node);
+  my $session = YelpSession->new($node);
   $inject->arm($session, "libcurl's memory", first => 17);
   my $result = $session->sync('acme');
   $inject->disarm;

@@ -12,10 +12,11 @@ YelpTest - a cluster with yelp_sync and the stand-in for Yelp's API, for TAP tes
   YelpTest::table_is_listing($node, $api, 'acme');
 
   $api->faults({ match => { offset => 40 }, action => { hold => \1 } });
-  my $session = YelpTest::background($node, q{SELECT yelp_sync('acme')});
+  my $session = YelpSession->new($node);
+  $session->begin_sync('acme');
   $session->wait_for(qr/programs in 96 pages/);
   $api->release;
-  my $result = $session->finish;
+  my $result = $session->sync_result;
 
 =cut
 
@@ -36,7 +37,6 @@ use Test::More;
 use YelpApi;
 
 my $json = JSON::PP->new->allow_nonref;
-my $sessions = 0;
 
 $ENV{PGCLIENTENCODING} = 'UTF8';
 
@@ -230,7 +230,7 @@ sub forget
 
 =item my $result = YelpTest::run($node, $sql, %options)
 
-Runs SQL in psql until its first error, and returns a hash:
+Runs SQL in a session of its own until its first error, and returns a hash:
 
   stdout
   messages    list of hashes: level (NOTICE), sqlstate, message, detail, hint, context,
@@ -340,14 +340,23 @@ sub value
 	return must_run(@_)->{stdout} =~ s/\n\z//r;
 }
 
+sub sync_query
+{
+	my ($account) = @_;
+	return 'SELECT row_to_json(s) FROM yelp_sync(' . literal($account // 'acme') . ') AS s';
+}
+
+sub with_rows
+{
+	my ($result) = @_;
+	$result->{rows} = [ map { $json->decode($_) } split /\n/, $result->{stdout} ];
+	return $result;
+}
+
 sub sync
 {
 	my ($node, $account, %options) = @_;
-	my $result = run($node,
-		'SELECT row_to_json(s) FROM yelp_sync(' . literal($account) . ') AS s', %options);
-
-	$result->{rows} = [ map { $json->decode($_) } split /\n/, $result->{stdout} ];
-	return $result;
+	return with_rows(run($node, sync_query($account), %options));
 }
 
 =pod
@@ -392,59 +401,15 @@ sub reports
 
 =pod
 
-=item my $session = YelpTest::background($node, $sql, %options)
+=item YelpTest::poll_until(sub { ... }, $what)
 
-Starts the same and does not wait for its end.  C<< $session->pid >> is the process id of its
-backend; C<< $session->wait_for($pattern) >> waits until its messages match;
-C<< $session->finish >> waits for the end and returns what C<run> does.
+What C<< $api->poll_until >> does, for what is not the stand-in's.
 
 =cut
 
-sub background
+sub poll_until
 {
-	my ($node, $sql, %options) = @_;
-	my $database = delete $options{database} // 'postgres';
-	my $name = 'yelp_test_' . ++$sessions;
-	my $self = bless { node => $node, name => $name, stdout => '', stderr => '' }, __PACKAGE__;
-
-	# psql's input stays open until the end, so the statement needs its own
-	$sql .= "\n;\n";
-	local $ENV{PGAPPNAME} = $name;
-	$self->{timer} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
-	my $input = Encode::encode('UTF-8', prelude(%options) . $sql);
-	$self->{harness} = IPC::Run::start([ psql_command($node, $database) ],
-		'<', \$input, '>', \$self->{stdout}, '2>', \$self->{stderr}, $self->{timer});
-	$self->{harness}->pump until $input eq '';
-	return $self;
-}
-
-sub pid
-{
-	my ($self) = @_;
-	my $sql = "FROM pg_stat_activity WHERE application_name = '$self->{name}'";
-
-	$self->{node}->poll_query_until('postgres', "SELECT count(*) = 1 $sql")
-	  or die "no session $self->{name}\n";
-	return $self->{node}->safe_psql('postgres', "SELECT pid $sql");
-}
-
-sub wait_for
-{
-	my ($self, $pattern) = @_;
-	until ($self->{stderr} =~ $pattern)
-	{
-		die "session ended without $pattern: $self->{stderr}\n"
-		  unless $self->{harness}->pumpable;
-		$self->{harness}->pump;
-	}
-	return;
-}
-
-sub finish
-{
-	my ($self) = @_;
-	$self->{harness}->finish;
-	return result($self->{stdout}, $self->{stderr});
+	return YelpApi->poll_until(@_);
 }
 
 =pod
