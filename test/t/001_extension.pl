@@ -140,15 +140,8 @@ is( value(
 	'45|0',
 	'the statement that syncs sees the table as it was before');
 
-$node->safe_psql('postgres',
-		'CREATE SERVER other FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint '
-	  . YelpTest::literal($url) . q{);
-		CREATE SERVER another FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint }
-	  . YelpTest::literal($url) . q{);
-		CREATE USER MAPPING FOR CURRENT_USER SERVER other
-			OPTIONS (username 'second', password 's3cret');
-		CREATE USER MAPPING FOR PUBLIC SERVER another
-			OPTIONS (username 'third', password 's3cret')});
+value(YelpTest::create_server('other', endpoint => $url, username => 'second')
+	  . YelpTest::create_server('another', endpoint => $url, username => 'third', for => 'PUBLIC'));
 forget();
 is( value(
 		q{SELECT a.username, count(*) FROM ads.yelp_accounts AS a, ads.yelp_sync(a.username) AS s

@@ -219,9 +219,7 @@ foreach my $number (0 .. $#names)
 
 	$api->config(accounts => { $username => { password => $password, count => 25 } });
 	YelpTest::must_run($node,
-		"CREATE SERVER yelp$number FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint '$url');"
-		  . "CREATE USER MAPPING FOR CURRENT_USER SERVER yelp$number "
-		  . YelpTest::options(username => $username, password => $password));
+		YelpTest::create_server("yelp$number", endpoint => $url, username => $username, password => $password));
 	$sync = YelpTest::sync($node, $username);
 	is($sync->{sqlstate} // '', '', "$name: no error") or diag($sync->{stderr});
 	is(scalar(@{ $sync->{rows} }), 25, "$name: its programs");

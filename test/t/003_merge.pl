@@ -154,9 +154,7 @@ YelpTest::table_is_listing($node, $api, 'acme', 'the table is whole again');
 note 'accounts do not touch each other';
 
 $api->config(accounts => { other => { count => 33, seed => 'acme' } });
-value('CREATE SERVER second FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint '
-	  . YelpTest::literal($api->url) . q{);
-	CREATE USER MAPPING FOR CURRENT_USER SERVER second OPTIONS (username 'other', password 's3cret')});
+value(YelpTest::create_server('other', endpoint => $api->url));
 $before = picture();
 is(scalar(@{ YelpTest::sync($node, 'other')->{rows} }), 33, 'another account with the same programs');
 is(value(q{SELECT count(*) FROM yelp_programs a JOIN yelp_programs b USING (program_id)

@@ -216,10 +216,8 @@ YelpTest::set_server($node, partial => undef);
 
 # Odd names, in JSON
 my $odd = qq(0il7Tv&R\$#6\\ "q" é🥞);
-YelpTest::must_run($node, 'CREATE SERVER "odd ""server"" \\" FOREIGN DATA WRAPPER yelp_sync '
-	  . YelpTest::options(endpoint => $api->url)
-	  . '; CREATE USER MAPPING FOR CURRENT_USER SERVER "odd ""server"" \\" '
-	  . YelpTest::options(username => $odd, password => $password));
+YelpTest::must_run($node, YelpTest::create_server('"odd ""server"" \\"',
+		endpoint => $api->url, username => $odd, password => $password));
 $api->config(accounts => { $odd => { password => $password, count => 2 } });
 my ($start) = events(YelpTest::sync($node, $odd, 'yelp_sync.progress' => 'json'));
 is($start->{message}, qq(start: account "$odd" on server "odd "server" \\"), 'json: odd names');

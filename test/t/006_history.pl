@@ -166,9 +166,8 @@ is(scalar(@{ $sync->{rows} }), $listed, 'a history without rows: all come');
 is($api->counters->{waves}, 1, 'in one round trip');
 
 # Another server's history is no guess
-YelpTest::must_run($node, 'DROP USER MAPPING FOR CURRENT_USER SERVER yelp; CREATE SERVER other
-	FOREIGN DATA WRAPPER yelp_sync ' . YelpTest::options(endpoint => $api->url, page_size => 40) . q{;
-	CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (username 'acme', password 's3cret')});
+YelpTest::must_run($node, 'DROP USER MAPPING FOR CURRENT_USER SERVER yelp;'
+	  . YelpTest::create_server('other', endpoint => $api->url, page_size => 40, username => 'acme'));
 $sync = sync_with(sub { });
 is_run(last_run(), 'another server', server => 'other', requests => 40, unchanged => $listed);
 
@@ -213,10 +212,7 @@ note 'warnings of a sync within a sync';
 $api->config(accounts => { enclosing => { count => 5 }, enclosed => { count => 5 } });
 foreach my $account ('enclosing', 'enclosed')
 {
-	YelpTest::must_run($node, "CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(endpoint => $api->url)
-		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
-		  . YelpTest::options(username => $account, password => 's3cret'));
+	YelpTest::must_run($node, YelpTest::create_server($account, endpoint => $api->url));
 }
 YelpTest::must_run($node, q{CREATE FUNCTION sync_enclosed() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN

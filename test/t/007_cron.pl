@@ -26,16 +26,6 @@ sub value
 	return YelpTest::value($node, @_);
 }
 
-sub add_account
-{
-	my ($account, $password) = @_;
-	value("CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(endpoint => $api->url)
-		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
-		  . YelpTest::options(username => $account, password => $password));
-	return;
-}
-
 # The jobs run once: status and message of each by its name
 sub run_jobs
 {
@@ -88,8 +78,8 @@ sub test_mode
 }
 
 $api->config(accounts => { map { $_ => { password => 's3cret', count => 100 } } 'acme', 'badpass', 'closed', @shards });
-add_account($_, 's3cret') foreach @shards;
-add_account($_, 'wrong') foreach qw(badpass closed);
+value(YelpTest::create_server($_, endpoint => $api->url)) foreach @shards;
+value(YelpTest::create_server($_, endpoint => $api->url, password => 'wrong')) foreach qw(badpass closed);
 value(q{CREATE EXTENSION pg_cron; ALTER ROLE CURRENT_USER SET yelp_sync.progress = off});
 
 $node->append_conf('postgresql.conf', "cron.use_background_workers = on\n");

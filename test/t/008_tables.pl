@@ -28,13 +28,9 @@ sub value
 # A server with a mapping of an account for everybody
 sub map_account
 {
-	my ($account, $database) = @_;
-	value("CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(endpoint => $api->url)
-		  . "; CREATE USER MAPPING FOR PUBLIC SERVER $account "
-		  . YelpTest::options(username => $account, password => 's3cret')
-		  . "; GRANT USAGE ON FOREIGN SERVER $account TO PUBLIC",
-		database => $database // 'postgres');
+	my ($account) = @_;
+	value(YelpTest::create_server($account, endpoint => $api->url, for => 'PUBLIC')
+		  . "GRANT USAGE ON FOREIGN SERVER $account TO PUBLIC");
 	return;
 }
 

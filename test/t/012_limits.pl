@@ -28,17 +28,6 @@ my ($node, $api) = YelpTest::start(install => 0);
 $node->safe_psql('postgres', 'CREATE EXTENSION yelp_sync');
 
 # An account with a server of its own for this endpoint
-sub add_account
-{
-	my ($name, $endpoint) = @_;
-	$node->safe_psql('postgres',
-		"CREATE SERVER $name FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(endpoint => $endpoint)
-		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $name "
-		  . YelpTest::options(username => $name, password => 's3cret'));
-	return;
-}
-
 sub add_programs
 {
 	my ($name, $api) = @_;
@@ -102,7 +91,7 @@ foreach my $name (keys %apis)
 {
 	my $api = $apis{$name};
 	add_programs($name, $api);
-	add_account($name, $api->url);
+	$node->safe_psql('postgres', YelpTest::create_server($name, endpoint => $api->url));
 	$sessions{$name} = YelpSession->new($node);
 	is($sessions{$name}->sync($name)->{error}, undef, "$name: first sync");
 	$changed{$name} = $api->mutate(account => $name, add => $added, alter => 5);

@@ -178,13 +178,9 @@ sub make_account
 	my ($phase) = @_;
 	my $account = 'account' . ++$accounts;
 	my %server = (endpoint => $api->url, %{ $phase->{server} // {} });
-	my %mapping = (username => $account, password => 's3cret');
 
 	$api->config(accounts => { $account => { password => 's3cret', count => 95 } });
-	$observer->value("CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
-		. YelpTest::options(%server)
-		. "; CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
-		. YelpTest::options(%mapping));
+	$observer->value(YelpTest::create_server($account, %server));
 	$node->safe_psql('postgres', "SELECT FROM yelp_sync('$account')")
 	  if $server{endpoint} eq $api->url;
 	return $account;

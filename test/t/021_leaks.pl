@@ -55,12 +55,7 @@ $api->faults(
 sub add_account
 {
 	my ($account, %server) = @_;
-	my %options = (endpoint => $api->url, attempts => 1, page_size => 5, %server);
-
-	$session->value("CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
-		. YelpTest::options(%options));
-	$session->value("CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
-		. YelpTest::options(username => $account, password => 's3cret'));
+	$session->value(YelpTest::create_server($account, endpoint => $api->url, attempts => 1, page_size => 5, %server));
 	return;
 }
 

@@ -153,10 +153,7 @@ sub test_first_page
 }
 
 $node->safe_psql('postgres',
-	'CREATE SERVER worst FOREIGN DATA WRAPPER yelp_sync '
-	  . YelpTest::options(endpoint => $api->url, attempts => 1, timeout => '5min')
-	  . '; CREATE USER MAPPING FOR CURRENT_USER SERVER worst '
-	  . YelpTest::options(username => 'worst', password => 's3cret'));
+	YelpTest::create_server('worst', endpoint => $api->url, attempts => 1, timeout => '5min'));
 $api->config(accounts => { worst => { count => 0 } });
 
 my $tiny = page_of('{"program_id":"%d"}');
@@ -191,10 +188,7 @@ test_first_page('numbers in an error', 'HV000', filled($page_bytes, '{"error":['
 # that is no attempt of theirs.
 my $wide_pages = 24;
 $node->safe_psql('postgres',
-	'CREATE SERVER wide FOREIGN DATA WRAPPER yelp_sync '
-	  . YelpTest::options(endpoint => $api->url, attempts => 1, timeout => '5min')
-	  . '; CREATE USER MAPPING FOR CURRENT_USER SERVER wide '
-	  . YelpTest::options(username => 'wide', password => 's3cret'));
+	YelpTest::create_server('wide', endpoint => $api->url, attempts => 1, timeout => '5min'));
 $api->config(accounts => { wide => { count => 20 * $wide_pages - 10 } });
 $api->faults();
 $api->reset('counters');

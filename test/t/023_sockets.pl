@@ -83,10 +83,7 @@ sync_works($session, 'a sync after that, too');
 
 my $other = YelpApi->start;
 $other->config(accounts => { other => { count => 95 } });
-$node->safe_psql('postgres', 'CREATE SERVER other FOREIGN DATA WRAPPER yelp_sync '
-	  . YelpTest::options(endpoint => $other->url)
-	  . '; CREATE USER MAPPING FOR CURRENT_USER SERVER other '
-	  . YelpTest::options(username => 'other', password => 's3cret'));
+$node->safe_psql('postgres', YelpTest::create_server('other', endpoint => $other->url));
 foreach my $round (1 .. 3)
 {
 	is($session->sync('other')->{error}, undef, "round $round: another endpoint");
@@ -145,11 +142,7 @@ sub add_server
 {
 	my ($name, %server) = @_;
 	$api->config(accounts => { $name => { count => 5 } });
-	$node->safe_psql('postgres',
-		"CREATE SERVER $name FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(attempts => 1, timeout => '1h', %server)
-		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $name "
-		  . YelpTest::options(username => $name, password => 's3cret'));
+	$node->safe_psql('postgres', YelpTest::create_server($name, attempts => 1, timeout => '1h', %server));
 	return;
 }
 
@@ -245,12 +238,8 @@ my @sessions = map { YelpSession->new($node) } 1 .. 16;
 my %pages = map { ("few$_" => 100 + $_) } 1 .. 16;
 $api->config(accounts => { map { $_ => { count => $pages{$_} } } keys %pages });
 my @accounts = sort keys %pages;
-$node->safe_psql('postgres', join ';', map {
-	(   "CREATE SERVER $_ FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(endpoint => $api->url, concurrency => 1000, page_size => 1),
-		"CREATE USER MAPPING FOR CURRENT_USER SERVER $_ "
-		  . YelpTest::options(username => $_, password => 's3cret'))
-} @accounts);
+$node->safe_psql('postgres', join '',
+	map { YelpTest::create_server($_, endpoint => $api->url, concurrency => 1000, page_size => 1) } @accounts);
 $sessions[$_]->begin_sync($accounts[$_]) foreach 0 .. $#sessions;
 is($sessions[$_]->sync_result->{error}, undef, "$accounts[$_]: works with few files")
   foreach 0 .. $#sessions;

@@ -99,12 +99,8 @@ $api->config(
 	latency_ms => 50,
 	accounts => { map { $_ => { password => "secret of $_", count => $count{$_} } } keys %count });
 my $number = 0;
-$first->value(join ';', map {
-	my $server = 'server' . ++$number;
-	(   "CREATE SERVER $server FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(endpoint => $api->url),
-		"CREATE USER MAPPING FOR CURRENT_USER SERVER $server "
-		  . YelpTest::options(username => $_, password => "secret of $_"))
+$first->value(join '', map {
+	YelpTest::create_server('server' . ++$number, endpoint => $api->url, username => $_, password => "secret of $_")
 } sort keys %count);
 
 sub test_all_at_once

@@ -21,10 +21,7 @@ my $other = YelpSession->new($node);
 my $seed = 0;
 
 $api->config(accounts => { acme => { count => 95 }, second => { count => 45 } });
-$session->value('CREATE SERVER second FOREIGN DATA WRAPPER yelp_sync '
-	  . YelpTest::options(endpoint => $api->url)
-	  . '; CREATE USER MAPPING FOR CURRENT_USER SERVER second '
-	  . YelpTest::options(username => 'second', password => 's3cret'));
+$session->value(YelpTest::create_server('second', endpoint => $api->url));
 
 # ---- what is stored, as a new transaction sees it ----
 

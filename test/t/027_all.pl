@@ -19,10 +19,7 @@ foreach my $name (@names)
 {
 	$api->config(accounts => { $name => { count => $programs, style => 'cheap' } });
 	$node->safe_psql('postgres',
-		"CREATE SERVER $name FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(endpoint => $api->url, retry_delay => '1ms', max_deleted => '100%')
-		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $name "
-		  . YelpTest::options(username => $name, password => 's3cret'));
+		YelpTest::create_server($name, endpoint => $api->url, retry_delay => '1ms', max_deleted => '100%'));
 }
 
 my $session = YelpSession->new($node);
@@ -212,10 +209,8 @@ foreach my $case (
 		is(locks(), 0, 'no lock is left');
 		$other->run('DROP VIEW yelp_programs; ALTER TABLE moved RENAME TO yelp_programs')
 		  if $name =~ /view/;
-		$other->run("CREATE SERVER account02 FOREIGN DATA WRAPPER yelp_sync "
-			  . YelpTest::options(endpoint => $api->url, retry_delay => '1ms', max_deleted => '100%')
-			  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER account02 "
-			  . YelpTest::options(username => 'account02', password => 's3cret'))
+		$other->run(YelpTest::create_server('account02',
+				endpoint => $api->url, retry_delay => '1ms', max_deleted => '100%'))
 		  if $name =~ /server/;
 		is($session->run('CALL yelp_sync_all()')->{error}, undef, 'the next call in the same session works');
 		YelpTest::table_is_listing($node, $api, $_, "the table is right: $_") foreach @names[ 0 .. 2 ];

@@ -41,14 +41,9 @@ my $observer = YelpSession->new($node);
 sub add_account
 {
 	my ($account, $count, %server) = @_;
-	my %options = (endpoint => $api->url, page_size => 5, retry_delay => '1ms',
-		retry_max_delay => '2ms', %server);
-
 	$api->config(accounts => { $account => { count => $count } });
-	$observer->value("CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
-		. YelpTest::options(%options)
-		. "; CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
-		. YelpTest::options(username => $account, password => 's3cret'));
+	$observer->value(YelpTest::create_server($account, endpoint => $api->url, page_size => 5,
+			retry_delay => '1ms', retry_max_delay => '2ms', %server));
 	return;
 }
 

@@ -141,10 +141,7 @@ sub set_server
 
 	$options{$account} = \%its_options;
 	say_of($account, 'server: ' . YelpTest::options(%its_options));
-	ask("DROP SERVER IF EXISTS $account CASCADE; CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(%its_options)
-		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
-		  . YelpTest::options(username => $account, password => 's3cret'));
+	ask("DROP SERVER IF EXISTS $account CASCADE;" . YelpTest::create_server($account, %its_options));
 	return;
 }
 

@@ -126,10 +126,7 @@ foreach my $n (1 .. 3)
 {
 	$api->config(accounts => { "account$n" => { count => 20 * $n } });
 	$node->safe_psql('postgres',
-		"CREATE SERVER server$n FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(endpoint => $api->url)
-		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER server$n "
-		  . YelpTest::options(username => "account$n", password => 's3cret'));
+		YelpTest::create_server("server$n", endpoint => $api->url, username => "account$n"));
 }
 
 sub hold_all

@@ -93,10 +93,7 @@ sub respell
 sub add_account
 {
 	my ($account, $count) = @_;
-	value("CREATE SERVER $account FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(endpoint => $api->url, page_size => 40)
-		  . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $account "
-		  . YelpTest::options(username => $account, password => 's3cret'));
+	value(YelpTest::create_server($account, endpoint => $api->url, page_size => 40));
 	$api->config(accounts => { $account => { count => $count } });
 	is(YelpTest::sync($node, $account)->{error}, undef, "$account: the first sync");
 	return;

@@ -150,10 +150,7 @@ sub place
 
 # A unique index: one program takes another's place, in one sync
 $api->config(accounts => { places => { count => 0 } });
-value('CREATE SERVER places FOREIGN DATA WRAPPER yelp_sync '
-	  . YelpTest::options(endpoint => $api->url, max_deleted => '100%')
-	  . '; CREATE USER MAPPING FOR CURRENT_USER SERVER places '
-	  . YelpTest::options(username => 'places', password => 's3cret'));
+value(YelpTest::create_server('places', endpoint => $api->url, max_deleted => '100%'));
 $api->set_programs('places', place('a', 'ACTIVE', 'one'), place('b', 'ACTIVE', 'two'));
 YelpTest::sync($node, 'places');
 value(q{CREATE UNIQUE INDEX one_active ON yelp_programs (yelp_business_id, program_type)

@@ -147,16 +147,19 @@ sub install
 	$sql .= 'CREATE EXTENSION yelp_sync' . (defined $schema ? " SCHEMA $schema;" : ';');
 	$sql .= 'SELECT ' . (defined $schema ? "$schema." : '') . 'yelp_sync_create_tables();'
 	  if $options{tables} // 1;
-	$sql .= 'CREATE SERVER yelp FOREIGN DATA WRAPPER yelp_sync ' . options(%server) . ';';
-	$sql .= 'CREATE USER MAPPING FOR CURRENT_USER SERVER yelp '
-	  . options(
+	$sql .= create_server('yelp', %server,
 		username => $options{username} // 'acme',
-		password => $options{password} // 's3cret') . ';';
+		password => $options{password} // 's3cret');
 	must_run($node, $sql, database => $database);
 	return;
 }
 
 =pod
+
+=item YelpTest::create_server($name, %options)
+
+SQL for a server with these options, and a mapping: to a C<username> (default $name), with a C<password>
+(C<s3cret>), C<for> somebody (C<CURRENT_USER>).
 
 =item YelpTest::options(%options)
 
@@ -188,6 +191,18 @@ sub options
 	my (%options) = @_;
 	return 'OPTIONS ('
 	  . join(', ', map { "$_ " . literal($options{$_}) } sort keys %options) . ')';
+}
+
+sub create_server
+{
+	my ($name, %options) = @_;
+	my $for = delete $options{for} // 'CURRENT_USER';
+	my %mapping = (
+		username => delete $options{username} // $name,
+		password => delete $options{password} // 's3cret');
+
+	return "CREATE SERVER $name FOREIGN DATA WRAPPER yelp_sync " . options(%options)
+	  . "; CREATE USER MAPPING FOR $for SERVER $name " . options(%mapping) . ';';
 }
 
 sub given_options
