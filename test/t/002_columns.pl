@@ -278,7 +278,7 @@ foreach my $case (
 			"$encoding, $name: a WARNING names the program");
 		is($node->safe_psql($database, 'SELECT string_agg(program_id, $$ $$) FROM yelp_programs'),
 			'ascii', "$encoding, $name: the others are stored");
-		is($node->safe_psql($database, 'SELECT status FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1'),
+		is($node->safe_psql($database, YelpTest::last_run('status')),
 			'partial', "$encoding, $name: which is not all");
 	}
 	else

@@ -40,16 +40,6 @@ sub change
 	return $api->mutate(seed => ++$seed, alter => 4, remove => 3, add => 2, %how);
 }
 
-# The counts of what a sync did, by action
-sub actions
-{
-	my ($result) = @_;
-	my %count;
-	diag($result->{stderr}) if $result->{error};
-	$count{ $_->{action} }++ foreach @{ $result->{rows} };
-	return \%count;
-}
-
 sub sync
 {
 	my ($account, %options) = @_;
@@ -87,7 +77,7 @@ is(value(q{BEGIN; SELECT count(*) FROM ads.yelp_sync('account1'); ROLLBACK;
 	SELECT to_regclass('ads.yelp_programs') IS NULL AND to_regclass('ads.yelp_sync_runs') IS NULL
 		AND to_regproc('ads.yelp_programs_edited') IS NULL}, role => 'regress_syncer'),
 	"45\nt", 'a sync that is rolled back leaves none');
-is_deeply(actions(sync('account1', role => 'regress_syncer')), { added => 45 }, 'with CREATE: a first sync');
+is_deeply(YelpTest::actions(sync('account1', role => 'regress_syncer')), { added => 45 }, 'with CREATE: a first sync');
 is(value(q{SELECT string_agg(DISTINCT relowner::regrole::text, ',') FROM pg_class
 	WHERE relnamespace = 'ads'::regnamespace AND relname ~ '^yelp_(programs|sync_runs|program_changes)'}),
 	'regress_syncer', 'they belong to the role that synced');
@@ -98,14 +88,14 @@ value('DROP OWNED BY regress_syncer; DROP ROLE regress_syncer');
 # Two sessions that find no table
 my @sessions = map { YelpSession->new($node, search_path => 'ads') } 1 .. 3;
 $sessions[0]->run('BEGIN');
-is_deeply(actions($sessions[0]->sync('account1')), { added => 45 }, 'a first sync whose transaction is open');
+is_deeply(YelpTest::actions($sessions[0]->sync('account1')), { added => 45 }, 'a first sync whose transaction is open');
 is($sessions[1]->sync('account1')->{sqlstate}, '55P03', 'another one of the account is refused at once');
 $sessions[1]->begin_sync('account2');
 $sessions[2]->begin('SELECT yelp_sync_create_tables()');
 $node->poll_query_until('postgres',
 	q{SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock'}) or die 'no wait';
 $sessions[0]->run('COMMIT');
-is_deeply(actions($sessions[1]->sync_result), { added => 45 }, 'one of another account waits for the tables');
+is_deeply(YelpTest::actions($sessions[1]->sync_result), { added => 45 }, 'one of another account waits for the tables');
 is($sessions[2]->result->{error}, undef, 'as does yelp_sync_create_tables()');
 $_->end foreach @sessions;
 is(value('SELECT username, count(*) FROM ads.yelp_programs GROUP BY 1 ORDER BY 1'),
@@ -124,7 +114,7 @@ value(q{
 	CREATE EVENT TRIGGER make_tables ON ddl_command_end EXECUTE FUNCTION make_tables();
 	CREATE EXTENSION pg_walinspect;
 	DROP EVENT TRIGGER make_tables});
-is_deeply(actions(sync('acme')), { added => 95 }, 'tables that were made by an extension\'s script');
+is_deeply(YelpTest::actions(sync('acme')), { added => 95 }, 'tables that were made by an extension\'s script');
 value('DROP EXTENSION pg_walinspect');
 YelpTest::table_is_listing($node, $api, 'acme', 'are no part of that extension', schema => 'ads');
 
@@ -153,13 +143,13 @@ unlike($drop->{stderr}, qr/yelp_programs|yelp_sync_runs/, 'names none of them');
 is(picture(), $before, 'each row is where it was');
 is(shape(), $shape, 'and all that was added');
 YelpTest::install($node, $api, schema => 'ads', tables => 0);
-is_deeply(actions(sync('acme')), {}, 'the next sync finds no change');
+is_deeply(YelpTest::actions(sync('acme')), {}, 'the next sync finds no change');
 is(picture(), $before, 'and writes nothing');
 isnt(value('SELECT count(*), max(run_id) FROM ads.yelp_sync_runs'), $runs, 'but the history');
 change();
-is_deeply(actions(sync('acme')), { added => 2, updated => 4, deleted => 3 }, 'the one after it, what is new');
+is_deeply(YelpTest::actions(sync('acme')), { added => 2, updated => 4, deleted => 3 }, 'the one after it, what is new');
 value(q{UPDATE ads.yelp_programs SET budget = 1 WHERE program_id = (SELECT min(program_id) FROM ads.yelp_programs)});
-is_deeply(actions(sync('acme')), { updated => 1 }, 'a row that is edited by hand is restored');
+is_deeply(YelpTest::actions(sync('acme')), { updated => 1 }, 'a row that is edited by hand is restored');
 
 note 'partitions';
 
@@ -170,20 +160,20 @@ my @accounts = ('acme', map { "account$_" } 1 .. 6);
 foreach my $account (@accounts)
 {
 	my $count = $account eq 'acme' ? 95 : 45;
-	is_deeply(actions(sync($account)), { added => $api->config->{accounts}{$account}{count} // $count },
+	is_deeply(YelpTest::actions(sync($account)), { added => $api->config->{accounts}{$account}{count} // $count },
 		"$account: a first sync");
 	change(account => $account);
-	is_deeply(actions(sync($account)), { added => 2, updated => 4, deleted => 3 }, "$account: changes");
+	is_deeply(YelpTest::actions(sync($account)), { added => 2, updated => 4, deleted => 3 }, "$account: changes");
 	YelpTest::table_is_listing($node, $api, $account, "$account: the table", schema => 'ads');
 }
 cmp_ok(value('SELECT count(DISTINCT tableoid) FROM ads.yelp_programs'), '>', 1, 'in several partitions');
 $before = picture();
-is_deeply(actions(sync($_)), {}, "$_: a repeat") foreach @accounts;
+is_deeply(YelpTest::actions(sync($_)), {}, "$_: a repeat") foreach @accounts;
 is(picture(), $before, 'writes nothing');
 value(q{UPDATE ads.yelp_programs SET username = 'account6' WHERE username = 'account5'
 	AND program_id IN (SELECT program_id FROM ads.yelp_programs WHERE username = 'account5' LIMIT 2)});
-is_deeply(actions(sync('account5')), { added => 2 }, 'rows that were moved to another account are restored');
-is_deeply(actions(sync('account6')), { deleted => 2 }, 'there, too');
+is_deeply(YelpTest::actions(sync('account5')), { added => 2 }, 'rows that were moved to another account are restored');
+is_deeply(YelpTest::actions(sync('account6')), { deleted => 2 }, 'there, too');
 
 # A sync that another one overtakes
 my $slow = YelpSession->new($node, search_path => 'ads');
@@ -216,7 +206,7 @@ sub is_replicated
 }
 is_replicated('the replica has the programs');
 change(alter => 20);
-is_deeply(actions(sync('acme')), { added => 2, updated => 20, deleted => 3 }, 'changes');
+is_deeply(YelpTest::actions(sync('acme')), { added => 2, updated => 20, deleted => 3 }, 'changes');
 is_replicated('the replica has them, fingerprints included');
 $replica->stop;
 

@@ -288,12 +288,6 @@ my $state = q{SELECT md5(string_agg(p.ctid || p.xmin::text || p::text, ';' ORDER
 # told the total may be asked for twice.
 my $expect_one_page = 'UPDATE yelp_sync_runs SET listed = 1';
 
-sub requests_at
-{
-	my ($offset) = @_;
-	return scalar grep { $_->{offset} == $offset } $api->log;
-}
-
 sub use_new_connections
 {
 	$api->config(connection_close => \1);
@@ -335,7 +329,7 @@ sub check_answer
 	like($failed->{detail}, $more{detail}, 'the detail') if $more{detail};
 	check_hint($failed, $more{hint}) if exists $more{hint};
 	my $most = $tries + ($more{overload} ? 3 : 0);
-	my $requests = requests_at($offset);
+	my $requests = $api->requests_at($offset);
 	ok($requests >= $tries && $requests <= $most, "$tries requests") or diag($requests);
 	is($session->value($state), $before, 'the tables are as before');
 
@@ -395,7 +389,7 @@ sub check_skipped
 		'a WARNING tells where');
 	like($warning->{detail}, $reason, '... and why');
 	is($session->value('SELECT count(*) FROM yelp_programs'), $count, 'nothing is deleted');
-	is($session->value('SELECT status FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1'),
+	is($session->value(YelpTest::last_run('status')),
 		'partial', 'the sync is partial');
 	$api->faults;
 	is($session->sync->{error}, undef, 'the next sync works');

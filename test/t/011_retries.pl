@@ -21,18 +21,6 @@ $session->options(%quick);
 $api->config(accounts => { acme => { count => $count } });
 is($session->sync->{error}, undef, 'first sync');
 
-sub history
-{
-	my ($column) = @_;
-	return $session->value("SELECT $column FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1");
-}
-
-sub requests_at
-{
-	my ($offset) = @_;
-	return grep { $_->{offset} == $offset } $api->log;
-}
-
 # A sync under these faults, counted at the server
 sub sync_with
 {
@@ -76,8 +64,8 @@ foreach my $case (
 		my $result = sync_with(\%options,
 			{ match => { offset => $offset }, times => 2, action => $action });
 		is($result->{error}, undef, "$name, twice at $offset: the third attempt succeeds");
-		is(requests_at($offset), 3, '... three requests');
-		is(history('requests || $$,$$ || retries'), '8,2', '... and so says the history');
+		is($api->requests_at($offset), 3, '... three requests');
+		is($session->value(YelpTest::last_run('requests || $$,$$ || retries')), '8,2', '... and so says the history');
 	}
 }
 
@@ -94,7 +82,7 @@ foreach my $attempts (1, 2, 10)
 {
 	my $result = sync_with({ attempts => $attempts },
 		{ match => { offset => 0 }, action => status(500) });
-	is(requests_at(0), $attempts, "attempts $attempts: so many requests");
+	is($api->requests_at(0), $attempts, "attempts $attempts: so many requests");
 }
 
 foreach my $concurrency (1, 3)
@@ -113,7 +101,7 @@ foreach my $status (405, 418, 422)
 {
 	my $result = sync_with({ concurrency => 1 }, { match => { offset => 0 }, action => status($status) });
 	is($result->{sqlstate}, 'HV000', "status $status: an error");
-	is(requests_at(0), 1, '... at once');
+	is($api->requests_at(0), 1, '... at once');
 }
 $api->config(connection_close => \0);
 
@@ -129,7 +117,7 @@ subtest 'a page that is refused before the total is known' => sub {
 	$api->release;
 	my $result = $session->sync_result;
 	is($result->{error}, undef, 'may have been beyond the end: it is tried again');
-	is(requests_at(40), 2, 'two requests');
+	is($api->requests_at(40), 2, 'two requests');
 };
 
 # ---- backoff ----
@@ -231,7 +219,7 @@ foreach my $value ('0', '-5', 'NaN', 'inf', '1e9', '0x10', 'soon', '', '5 apples
 		my $result = sync_with({},
 			{ match => { offset => 40 }, times => 1, action => waits($status, $value) });
 		is($result->{error}, undef, "$status, Retry-After \"$value\": ignored");
-		is(requests_at(40), 2, '... and tried again');
+		is($api->requests_at(40), 2, '... and tried again');
 	}
 }
 
@@ -252,7 +240,7 @@ foreach my $case (
 			'... that states it');
 		like($result->{error}, qr/wait of ${seconds}(000 m)? ?s\b/, '... with the time')
 		  if defined $seconds;
-		is(requests_at(40), 1, '... at once');
+		is($api->requests_at(40), 1, '... at once');
 	}
 }
 
@@ -265,7 +253,7 @@ foreach my $status (401, 403)
 	$result = sync_with({ concurrency => 1 },
 		{ match => { offset => 40 }, times => 2, action => status($status) });
 	is($result->{error}, undef, "$status after pages came: tried again");
-	is(requests_at(40), 3, '... twice');
+	is($api->requests_at(40), 3, '... twice');
 }
 
 subtest 'the wrong password' => sub {
@@ -283,7 +271,7 @@ subtest '429s use up no attempt while pages keep arriving' => sub {
 	my $result = sync_with({ attempts => 2, retry_max_delay => undef },
 		{ match => { offset => 60 }, times => 5, action => status(429) });
 	is($result->{error}, undef, 'no error');
-	is(requests_at(60), 6, 'a page is refused more often than there are attempts');
+	is($api->requests_at(60), 6, 'a page is refused more often than there are attempts');
 };
 
 foreach my $partial ('off', 'on')
@@ -316,7 +304,7 @@ subtest 'deep pages that fail once' => sub {
 	$api->mutate(alter => 50);
 	my $result = sync_with({}, { match => { from_offset => 1000, nth => 1 }, action => status(500) });
 	is($result->{error}, undef, 'no error');
-	is(history('retries'), 46, 'each of them is tried again');
+	is($session->value(YelpTest::last_run('retries')), 46, 'each of them is tried again');
 	YelpTest::table_is_listing($node, $api, 'acme', 'all programs are stored');
 };
 

@@ -55,8 +55,7 @@ sub check_sync
 	my $all = grep { $_->{status} eq '429' } @answers;
 	my ($seconds, $requests, $retries, $fetched) = split /\|/,
 	  $node->safe_psql('postgres',
-		"SELECT extract(epoch FROM fetch_time), requests, retries, pages FROM yelp_sync_runs
-		WHERE username = '$name' ORDER BY run_id DESC LIMIT 1");
+		YelpTest::last_run('extract(epoch FROM fetch_time), requests, retries, pages', $name));
 	my $ratio = $seconds / (($pages - 1) / $rate + ($pauses{$name} // 0));
 
 	diag(sprintf '%s: %.2f times the least time, %d requests, %d refused at first, %d later',

@@ -55,12 +55,6 @@ sub deleted
 	  grep { $_->{action} eq 'deleted' } @{ $result->{rows} };
 }
 
-sub history
-{
-	my ($column) = @_;
-	return $session->value("SELECT $column FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1");
-}
-
 # All is well, and what is listed is stored.
 sub begin
 {
@@ -208,7 +202,7 @@ subtest 'pages that fail, and partial' => sub {
 		is((grep { /page at offset $offset of account \\"acme\\": .*$what/ }
 				@{ $result->{warnings} }), 1, "one warning tells of the page at offset $offset");
 	}
-	is(history('failed_pages'), 3, 'the history tells of them');
+	is($session->value(YelpTest::last_run('failed_pages')), 3, 'the history tells of them');
 	recover();
 };
 

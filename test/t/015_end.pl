@@ -18,25 +18,6 @@ sub stored
 	return $session->value('SELECT count(*) FROM yelp_programs');
 }
 
-sub status
-{
-	return $session->value('SELECT status FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1');
-}
-
-# How often the listing was read, as the API sees it
-sub readings
-{
-	return scalar grep { $_->{offset} == 0 } $api->log;
-}
-
-sub actions
-{
-	my ($result) = @_;
-	my %count;
-	$count{ $_->{action} }++ for @{ $result->{rows} };
-	return \%count;
-}
-
 # As many programs as asked for, all of them stored
 sub begin
 {
@@ -54,10 +35,10 @@ subtest 'a total that stays behind' => sub {
 	begin(40);
 	$api->mutate(add => 3);
 	$api->config(total_offset => -3);
-	is_deeply(actions($session->sync), { added => 3 }, 'what lies behind it is added');
+	is_deeply(YelpTest::actions($session->sync), { added => 3 }, 'what lies behind it is added');
 	is(stored(), 43, '... and nothing deleted');
 	$api->mutate(remove => 1);
-	is_deeply(actions($session->sync), { deleted => 1 }, 'what is gone is deleted all the same');
+	is_deeply(YelpTest::actions($session->sync), { deleted => 1 }, 'what is gone is deleted all the same');
 };
 
 subtest 'a capped total' => sub {
@@ -79,7 +60,7 @@ foreach my $status (400, 404, 416, 422)
 		begin(60);
 		$api->mutate(remove => 20);
 		$api->faults({ match => { from_offset => 40 }, action => { respond => { status => $status } } });
-		is_deeply(actions($session->sync), { deleted => 20 }, 'is the end');
+		is_deeply(YelpTest::actions($session->sync), { deleted => 20 }, 'is the end');
 		is_deeply($session->sync->{rows}, [], 'and stays it');
 	};
 }
@@ -93,7 +74,7 @@ subtest '500 behind the last program' => sub {
 	like($result->{warnings}[0], qr/page at offset 40 of account "acme": HTTP status 500/, 'a WARNING names it');
 	is(stored(), 60, 'and nothing is deleted');
 	$api->faults;
-	is_deeply(actions($session->sync), { deleted => 20 }, 'until the end is seen');
+	is_deeply(YelpTest::actions($session->sync), { deleted => 20 }, 'until the end is seen');
 };
 
 subtest 'the last page fails' => sub {
@@ -110,9 +91,9 @@ subtest 'a list that is null' => sub {
 	$api->faults({ action => { respond => { body => $null } } });
 	my $result = $session->sync;
 	is($result->{error}, undef, 'is an empty one');
-	is_deeply(actions($result), { missing => 40 }, 'and that is not believed at once');
+	is_deeply(YelpTest::actions($result), { missing => 40 }, 'and that is not believed at once');
 	$session->options(max_deleted => '100%');
-	is_deeply(actions($session->sync), { deleted => 40 }, '... unless max_deleted allows it');
+	is_deeply(YelpTest::actions($session->sync), { deleted => 40 }, '... unless max_deleted allows it');
 };
 
 subtest 'a total that is always one above' => sub {
@@ -127,19 +108,19 @@ subtest 'a total that is always one above' => sub {
 	$session->run("DELETE FROM yelp_programs WHERE program_id = '$removed->[0]'");
 	$api->reset('counters');
 	is_deeply($session->sync->{rows}, [], 'with nothing missing');
-	is(readings(), 1, '... the listing is read once');
-	is(status(), 'partial',
+	is($api->requests_at(0), 1, '... the listing is read once');
+	is($session->value(YelpTest::last_run('status')), 'partial',
 		'... and the sync is partial all the same');
 	$api->config(total_offset => 2);
 	$api->reset('counters');
 	is_deeply($session->sync->{rows}, [], 'two above');
-	is(readings(), 2, '... may be a program that was missed: the listing is read twice');
+	is($api->requests_at(0), 2, '... may be a program that was missed: the listing is read twice');
 	$api->config(total_offset => 1);
 	$removed = $api->mutate(remove => 1, seed => 1)->{removed};
 	is_deeply($session->sync->{rows}, [ { action => 'missing', program_id => $removed->[0], changed => undef } ],
 		'another program goes, and is missing');
 	$session->options(trust_total => 'off');
-	is_deeply(actions($session->sync), { deleted => 1 }, 'which helps');
+	is_deeply(YelpTest::actions($session->sync), { deleted => 1 }, 'which helps');
 	is_deeply($session->sync->{warnings}, [], 'for good');
 };
 
@@ -153,9 +134,9 @@ subtest 'a page that arrives empty where the total is not trusted' => sub {
 		$api->config(accounts => { acme => { count => $count } });
 		$api->faults({ match => { offset => $offset }, times => 1,
 			action => { replace => { json => { payment_programs => [] } } } });
-		is_deeply(actions($session->sync), { added => $count },
+		is_deeply(YelpTest::actions($session->sync), { added => $count },
 			"$count programs: the page at offset $offset is looked at once more");
-		is(status(), 'synced', '... and proves it');
+		is($session->value(YelpTest::last_run('status')), 'synced', '... and proves it');
 	}
 };
 
@@ -168,20 +149,20 @@ subtest 'a total that is above, and not trusted' => sub {
 	{
 		$api->reset('counters');
 		is($session->sync->{error}, undef, 'a sync');
-		is(status(), 'synced', '... is proved');
-		is(readings(), $readings, $readings > 1 ? '... by two readings' : '... by one, where nothing is new about it');
+		is($session->value(YelpTest::last_run('status')), 'synced', '... is proved');
+		is($api->requests_at(0), $readings, $readings > 1 ? '... by two readings' : '... by one, where nothing is new about it');
 	}
 	$session->run("UPDATE yelp_sync_runs SET status = 'partial'");
 	$api->reset('counters');
 	is($session->sync->{error}, undef, 'after a sync that was partial');
-	is(readings(), 2, '... it takes two');
+	is($api->requests_at(0), 2, '... it takes two');
 };
 
 subtest 'most programs are no longer listed' => sub {
 	begin(100);
 	$api->mutate(remove => 60);
 	my $result = $session->sync;
-	is_deeply(actions($result), { missing => 60 }, 'nothing is deleted');
+	is_deeply(YelpTest::actions($result), { missing => 60 }, 'nothing is deleted');
 	like($result->{warnings}[0], qr/^60 of 100 programs of account "acme" are no longer listed/, 'a WARNING says so');
 	foreach my $max_deleted (undef, '50%')
 	{
@@ -191,7 +172,7 @@ subtest 'most programs are no longer listed' => sub {
 		is($session->run("BEGIN; $sql ROLLBACK")->{error}, undef, "its hint can be run: $sql");
 	}
 	$session->options(max_deleted => '60%');
-	is_deeply(actions($session->sync), { deleted => 60 }, 'max_deleted decides');
+	is_deeply(YelpTest::actions($session->sync), { deleted => 60 }, 'max_deleted decides');
 };
 
 subtest 'a trigger that syncs the same account' => sub {
@@ -202,7 +183,7 @@ subtest 'a trigger that syncs the same account' => sub {
 	$api->mutate(alter => 1);
 	is($session->sync->{sqlstate}, '55P03', 'is refused at once');
 	$session->run('DROP TRIGGER again ON yelp_programs');
-	is_deeply(actions($session->sync), { updated => 1 }, 'without it all is well');
+	is_deeply(YelpTest::actions($session->sync), { updated => 1 }, 'without it all is well');
 };
 
 subtest 'tables that inherit, and a successor' => sub {

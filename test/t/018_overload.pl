@@ -57,8 +57,7 @@ sub sync_seconds
 	my $result = $session->sync;
 
 	is($result->{error}, undef, "$name: no error");
-	return split /\|/, $session->value('SELECT extract(epoch FROM fetch_time), retries, status
-		FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1');
+	return split /\|/, $session->value(YelpTest::last_run('extract(epoch FROM fetch_time), retries, status'));
 }
 
 foreach my $case (@cases)
@@ -120,7 +119,7 @@ foreach my $case (
 		my $result = $session->sync;
 		is($result->{sqlstate}, $sqlstate, 'an error at last');
 		like($result->{error}, qr/page at offset 40 .*\(attempt 3 of 3, /, 'that names the page');
-		my $requests = grep { $_->{offset} == 40 } $api->log;
+		my $requests = $api->requests_at(40);
 		cmp_ok($requests, '<=', 3 + 5, "$requests requests: no more than the pages that arrived allow");
 		$api->config(connection_close => \0);
 		$session->options(concurrency => undef);

@@ -230,19 +230,6 @@ sub leave
 }
 
 # The stand-in may take a moment to notice.
-sub connections_are
-{
-	my ($expected, $name) = @_;
-	my $open;
-
-	eval {
-		$api->poll_until(sub { ($open = $api->counters->{open_connections}) == $expected },
-			'connections to end');
-	};
-	is($open, $expected, "$name: connections at the API's end");
-	return;
-}
-
 # Syncs.  How many connections that opens depends on how soon one is free for the
 # next page; so none is answered before as many are asked for as the server lets
 # it.  No later sync can need another connection, whatever it asks for.
@@ -282,7 +269,7 @@ sub test_goes_on
 
 	is($api->counters->{connections}, 0, "$name: kept connections are enough")
 	  if $phase->{connections};
-	connections_are($phase->{connections} // 0, $name);
+	YelpTest::connections_are($api, $phase->{connections} // 0, "$name: connections at the API's end");
 	leave($phase, $session);
 	is($session->sockets, $held->{sockets}, "$name: no socket is left");
 	is($session->threads, $held->{threads}, "$name: no thread is left");
@@ -352,19 +339,10 @@ sub test_terminate
 	is($result->{sqlstate}, '57P01', "$name: SQLSTATE");
 	ok($result->{lost}, "$name: the session ended");
 	$session->wait_until_gone;
-	connections_are(0, $name);
+	YelpTest::connections_are($api, 0, "$name: connections at the API's end");
 	is(stored(), $before, "$name: the tables are as before");
 	delete local $phase->{over} if $phase->{name} eq 'name look-up';
 	leave($phase, $session);
-	return;
-}
-
-# Returns when it is gone indeed: its number would keep another one from starting.
-sub kill_postmaster
-{
-	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-	$node->kill9;
-	YelpTest::poll_until(sub { !-e "/proc/$pid" }, 'the end of the postmaster');
 	return;
 }
 
@@ -376,26 +354,19 @@ sub test_postmaster_death
 	my $name = "$phase->{name}: postmaster death";
 
 	ok(enter($session, $phase, $account), "$name: reached");
-	kill_postmaster();
+	YelpTest::kill_postmaster($node);
 	my $result = $session->result;
 	ok($result->{lost}, "$name: the session ended");
 	$session->wait_until_gone;
-	connections_are(0, $name);
+	YelpTest::connections_are($api, 0, "$name: connections at the API's end");
 	delete local $phase->{over} if $phase->{name} eq 'name look-up';
 	$observer->wait_until_gone;
 	$holder->wait_until_gone if $holder;
 	undef $holder;
 	leave($phase, $session);
-	start_again();
-	is(stored(), $before, "$name: the tables are as before");
-	return;
-}
-
-# The last of the dead postmaster's children may still be about to end.
-sub start_again
-{
-	YelpTest::poll_until(sub { $node->start(fail_ok => 1) }, 'the server to start again');
+	YelpTest::start_again($node);
 	$observer = YelpSession->new($node);
+	is(stored(), $before, "$name: the tables are as before");
 	return;
 }
 

@@ -202,8 +202,6 @@ test_no_more_held($before, 'syncs cancelled anywhere');
 test_syncs('after syncs cancelled anywhere');
 
 $session->end;
-my $open;
-eval { $api->poll_until(sub { ($open = $api->counters->{open_connections}) == 0 }, 'none') };
-is($open, 0, 'no connection outlives the session');
+YelpTest::connections_are($api, 0, 'no connection outlives the session');
 $node->stop;
 done_testing();

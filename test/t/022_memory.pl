@@ -203,7 +203,7 @@ $api->poll_counter('held', $wide_pages);
 $api->release;
 my $wide_result = $wide->sync_result;
 is($wide_result->{error}, undef, 'many large pages at once: no error, with a single attempt');
-is($node->safe_psql('postgres', q{SELECT listed, status FROM yelp_sync_runs WHERE username = 'wide' ORDER BY run_id DESC LIMIT 1}),
+is($node->safe_psql('postgres', YelpTest::last_run('listed, status', 'wide')),
 	(20 * $wide_pages - 10) . '|synced', 'all of them are read');
 cmp_ok($api->counters->{requests}, '>', 2 * $wide_pages, 'some were asked for once more');
 cmp_ok($wide->memory('VmHWM') - $wide_idle, '<=', $most_page_kb, 'kB more than when idle');

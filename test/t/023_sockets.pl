@@ -18,18 +18,6 @@ my ($node, $api) = YelpTest::start(
 	server => { concurrency => 1000, page_size => 10 },
 	conf => "shared_buffers = 16MB\n");
 
-sub connections_are
-{
-	my ($expected, $name) = @_;
-	my $open;
-	eval {
-		$api->poll_until(sub { ($open = $api->counters->{open_connections}) == $expected },
-			'connections');
-	};
-	is($open, $expected, $name);
-	return;
-}
-
 sub sync_works
 {
 	my ($session, $name) = @_;
@@ -73,10 +61,10 @@ is($session->sync('acme')->{error}, undef, 'and the next sync works');
 
 # What the API has closed meanwhile is noticed
 $api->disconnect('close');
-connections_are(0, 'the API closes all');
+YelpTest::connections_are($api, 0, 'the API closes all');
 sync_works($session, 'a sync after that');
 $api->disconnect('reset');
-connections_are(0, 'the API resets all');
+YelpTest::connections_are($api, 0, 'the API resets all');
 sync_works($session, 'a sync after that, too');
 
 # ---- another endpoint ----
@@ -87,7 +75,7 @@ $node->safe_psql('postgres', YelpTest::create_server('other', endpoint => $other
 foreach my $round (1 .. 3)
 {
 	is($session->sync('other')->{error}, undef, "round $round: another endpoint");
-	connections_are(0, "round $round: connections to the first one are not kept");
+	YelpTest::connections_are($api, 0, "round $round: connections to the first one are not kept");
 	cmp_ok($session->sockets, '<=', $own + 5, "round $round: no more sockets than its pages");
 	is($session->sync('acme')->{error}, undef, "round $round: the first endpoint again");
 	$other->poll_until(sub { $other->counters->{open_connections} == 0 }, 'connections to end');
@@ -96,7 +84,7 @@ foreach my $round (1 .. 3)
 YelpTest::table_is_listing($node, $other, 'other', 'the other account');
 
 $session->end;
-connections_are(0, 'nothing outlives the session');
+YelpTest::connections_are($api, 0, 'nothing outlives the session');
 
 # ---- few files ----
 
@@ -246,7 +234,7 @@ is($sessions[$_]->sync_result->{error}, undef, "$accounts[$_]: works with few fi
 YelpTest::table_is_listing($node, $api, $_, "$_: what the API lists") foreach @accounts;
 $_->end foreach @sessions;
 $session->end;
-connections_are(0, 'nothing outlives the sessions');
+YelpTest::connections_are($api, 0, 'nothing outlives the sessions');
 
 $node->stop;
 done_testing();

@@ -364,11 +364,9 @@ sub backend_killed
 
 sub postmaster_killed
 {
-	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-	$node->kill9;
-	YelpTest::poll_until(sub { !-e "/proc/$pid" }, 'the end of the postmaster');
+	YelpTest::kill_postmaster($node);
 	$_->wait_until_gone foreach $session, $other;
-	YelpTest::poll_until(sub { $node->start(fail_ok => 1) }, 'the server to start again');
+	YelpTest::start_again($node);
 	return;
 }
 

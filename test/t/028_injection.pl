@@ -613,8 +613,6 @@ foreach my $way (\%function, \%procedure)
 
 YelpTest::table_is_listing($node, $api, $_, "$_: in the end") foreach qw(acme named other big);
 $observer->end;
-my $open;
-eval { $api->poll_until(sub { ($open = $api->counters->{open_connections}) == 0 }, 'none') };
-is($open, 0, 'no connection outlives the sessions');
+YelpTest::connections_are($api, 0, 'no connection outlives the sessions');
 $node->stop;
 done_testing();

@@ -162,9 +162,7 @@ is($session->sync('acme')->{error}, undef, 'at the end all is well');
 YelpTest::table_is_listing($node, $api, 'acme', 'and the table is the listing');
 is($session->threads, 1, 'no thread is left');
 $session->end;
-my $open;
-eval { $api->poll_until(sub { ($open = $api->counters->{open_connections}) == 0 }, 'none') };
-is($open, 0, 'no connection is left');
+YelpTest::connections_are($api, 0, 'no connection is left');
 
 $observer->end;
 $node->stop;

@@ -97,9 +97,7 @@ sub ask
 
 sub start_again
 {
-	$inject->preload(sub {
-		YelpTest::poll_until(sub { $node->start(fail_ok => 1) }, 'the server to start again');
-	});
+	$inject->preload(sub { YelpTest::start_again($node) });
 	return;
 }
 
@@ -114,12 +112,9 @@ sub restart
 
 sub kill_postmaster
 {
-	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 	$count{kills}++;
 	$count{restarts}++;
-	$node->kill9;
-	# One that nobody has waited for yet seems to run
-	YelpTest::poll_until(sub { !-e "/proc/$pid" }, 'the end of the postmaster');
+	YelpTest::kill_postmaster($node);
 	start_again();
 	return;
 }
@@ -587,9 +582,7 @@ cmp_ok($count{$_}, '>', 0, "there were $_") foreach @needed;
 $_->{session} && $_->{session}->end foreach @workers;
 $last->end;
 $observer->end;
-my $open;
-eval { $api->poll_until(sub { ($open = $api->counters->{open_connections}) == 0 }, 'none') };
-is($open, 0, 'no connection outlives the sessions');
+YelpTest::connections_are($api, 0, 'no connection outlives the sessions');
 note('ends: ' . join ', ', map { "$_ $ends{$_}" } sort keys %ends);
 note(summary());
 $node->stop;

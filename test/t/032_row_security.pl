@@ -58,7 +58,7 @@ sub works
 
 	is($result->{error}, undef, "$name: works");
 	is(scalar(@{ $result->{rows} }), 10, "$name: all changes");
-	is(value('SELECT status FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1'), 'synced', "$name: synced");
+	is(value(YelpTest::last_run('status')), 'synced', "$name: synced");
 	YelpTest::table_is_listing($node, $api, 'acme', "$name: the table");
 	return;
 }
@@ -74,7 +74,7 @@ sub keeps
 	is_deeply([ grep { $_ =~ $partial } @{ $result->{warnings} } ],
 		["$kept programs of account \"acme\" could not be changed"], "$name: a warning");
 	is(scalar(@{ $result->{rows} }), 0, "$name: nothing is reported as changed");
-	is(value('SELECT status, updated, deleted FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1'),
+	is(value(YelpTest::last_run('status, updated, deleted')),
 		'partial|0|0', "$name: the run");
 	return;
 }

@@ -21,12 +21,6 @@ my ($node, $api) = YelpTest::start();
 my $nginx = YelpNginx->start($api);
 my $relay = YelpRelay->start(sub { YelpRelay::connect_to('127.0.0.1', $nginx->tls_port) });
 
-sub last_run
-{
-	my ($session) = @_;
-	return split /\|/, $session->value('SELECT status, retries, pages FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1');
-}
-
 sub test_kept
 {
 	my ($version, $signal, $name) = @_;
@@ -43,13 +37,13 @@ sub test_kept
 	my $result = $session->sync('acme');
 	is($result->{error}, undef, "$name: the next sync works") or diag($result->{stderr});
 	is(scalar(@{ $result->{rows} }), 5, "$name: and brings what has changed");
-	my ($status, $retries, $read) = last_run($session);
+	my ($status, $retries, $read) = split /\|/, $session->value(YelpTest::last_run('status, retries, pages'));
 	is($status, 'synced', "$name: all of it");
 	is($read, $pages, "$name: all pages");
 	cmp_ok($retries, '<=', $pages, "$name: no page met two dead connections");
 	kill 'KILL', @kept;
 	is($session->sync('acme')->{error}, undef, "$name: and the one after that works");
-	is((last_run($session))[1], 0, "$name: without a retry");
+	is($session->value(YelpTest::last_run('retries')), 0, "$name: without a retry");
 	$session->end;
 	return;
 }

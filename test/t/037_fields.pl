@@ -85,7 +85,7 @@ sub respell
 	value('DROP TABLE before');
 	is($result->{error}, undef, "$account: a sync of programs that are spelt anew") or diag($result->{stderr});
 	is_deeply($result->{rows}, [], "$account: they are no changes");
-	is(value("SELECT updated, unchanged, status FROM yelp_sync_runs WHERE username = '$account' ORDER BY run_id DESC LIMIT 1"),
+	is(value(YelpTest::last_run('updated, unchanged, status', $account)),
 		"0|$count|synced", "$account: they count as unchanged");
 	return $written;
 }

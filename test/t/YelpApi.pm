@@ -310,7 +310,17 @@ requests of which each began after the one before had ended), C<swallow_connecti
 A list with a hash for each request: C<n>, C<account>, C<offset>, C<limit>, C<program_status>,
 C<status>, C<fault>, C<connection>, C<tls>, C<bytes>, C<t_start>, C<t_end> (seconds) and more.
 
+=item $api->requests_at($offset)
+
+How many of them were for the page at an offset.
+
 =cut
+
+sub requests_at
+{
+	my ($self, $offset) = @_;
+	return scalar grep { $_->{offset} == $offset } $self->log;
+}
 
 sub counters
 {

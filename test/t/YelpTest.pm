@@ -376,6 +376,14 @@ sub sync
 
 =pod
 
+=item YelpTest::last_run($columns, $account)
+
+SQL for these columns of the last sync, or of an account's last one.
+
+=item YelpTest::actions($sync)
+
+How many rows a sync reported, by action.
+
 =item YelpTest::reported($sync)
 
 What a sync reported, by program_id: the action, and the columns that changed.  With it comes a test:
@@ -386,6 +394,22 @@ no program is reported twice.
 A test: that is what C<< $api->mutate >> said that a sync must report.
 
 =cut
+
+sub last_run
+{
+	my ($columns, $account) = @_;
+	my $where = defined $account ? 'WHERE username = ' . literal($account) : '';
+	return "SELECT $columns FROM yelp_sync_runs $where ORDER BY run_id DESC LIMIT 1";
+}
+
+sub actions
+{
+	my ($sync) = @_;
+	my %count;
+	diag($sync->{stderr}) if $sync->{error};
+	$count{ $_->{action} }++ foreach @{ $sync->{rows} };
+	return \%count;
+}
 
 sub reported
 {
@@ -420,11 +444,49 @@ sub reports
 
 What C<< $api->poll_until >> does, for what is not the stand-in's.
 
+=item YelpTest::connections_are($api, $expected, $name)
+
+A test: so many connections to the stand-in are open, sooner or later.
+
+=item YelpTest::kill_postmaster($node), YelpTest::start_again($node)
+
+Kills it, and returns when it is gone; starts it when the last of its children is gone, too.
+
 =cut
 
 sub poll_until
 {
 	return YelpApi->poll_until(@_);
+}
+
+sub connections_are
+{
+	my ($api, $expected, $name) = @_;
+	my $open;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	eval {
+		$api->poll_until(sub { ($open = $api->counters->{open_connections}) == $expected },
+			'connections');
+	};
+	return is($open, $expected, $name);
+}
+
+# One that nobody has waited for yet seems to run, and its number would keep another one from starting.
+sub kill_postmaster
+{
+	my ($node) = @_;
+	my ($pid) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	$node->kill9;
+	poll_until(sub { !-e "/proc/$pid" }, 'the end of the postmaster');
+	return;
+}
+
+sub start_again
+{
+	my ($node) = @_;
+	poll_until(sub { $node->start(fail_ok => 1) }, 'the server to start again');
+	return;
 }
 
 =pod
