@@ -1,5 +1,5 @@
 # The tables are the user's own: who makes them, and what is left of them by
-# DROP EXTENSION; partitions, and logical replication.
+# DROP EXTENSION; partitions.
 use strict;
 use warnings FATAL => 'all';
 
@@ -14,7 +14,7 @@ use YelpTest;
 my ($node, $api) = YelpTest::start(
 	tables => 0,
 	schema => 'ads',
-	conf => "wal_level = logical\nmax_wal_senders = 4\nautovacuum = off\n");
+	conf => "autovacuum = off\n");
 my $seed = 0;
 
 $api->config(accounts => { acme => { count => 95 }, map { $_ => { password => 's3cret', count => 45 } }
@@ -182,33 +182,6 @@ change(add => 5, remove => 0, alter => 0);
 sync('acme');
 is($slow->sync('acme')->{sqlstate}, '40001', 'a sync that another one has overtaken');    # should fail
 $slow->end;
-
-note 'logical replication';
-
-value('DROP TABLE ads.yelp_programs CASCADE; SELECT ads.yelp_sync_create_tables()');
-my $replica = PostgreSQL::Test::Cluster->new('replica');
-$replica->init;
-$replica->start;
-YelpTest::must_run($replica,
-	'CREATE SCHEMA ads; CREATE EXTENSION yelp_sync SCHEMA ads; SELECT ads.yelp_sync_create_tables()');
-value('CREATE PUBLICATION programs FOR TABLE ads.yelp_programs');
-sync('acme');
-$replica->safe_psql('postgres', 'CREATE SUBSCRIPTION programs CONNECTION '
-	  . YelpTest::literal($node->connstr('postgres')) . ' PUBLICATION programs');
-$replica->wait_for_subscription_sync($node, 'programs');
-sub is_replicated
-{
-	my ($name) = @_;
-	my $rows = 'SELECT count(*), sum(hashtextextended(p::text, 0)) FROM ads.yelp_programs p';
-	$node->wait_for_catchup('programs');
-	is($replica->safe_psql('postgres', $rows), $node->safe_psql('postgres', $rows), $name);
-	return;
-}
-is_replicated('the replica has the programs');
-change(alter => 20);
-is_deeply(YelpTest::actions(sync('acme')), { added => 2, updated => 20, deleted => 3 }, 'changes');
-is_replicated('the replica has them, fingerprints included');
-$replica->stop;
 
 $node->stop;
 done_testing();
