@@ -186,13 +186,9 @@ sub make_account
 	return $account;
 }
 
-# All that a sync may change
 sub stored
 {
-	return $observer->value(q{
-		SELECT md5(string_agg(p::text, ',' ORDER BY p.username, p.program_id)) FROM yelp_programs p
-		UNION ALL
-		SELECT md5(string_agg(r::text, ',' ORDER BY r.run_id)) FROM yelp_sync_runs r});
+	return $observer->value(YelpTest::content_query());
 }
 
 # Begins a sync that stays in the phase.  A time-out, where it has one, may come

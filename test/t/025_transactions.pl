@@ -27,11 +27,7 @@ $session->value(YelpTest::create_server('second', endpoint => $api->url));
 
 sub stored
 {
-	return $other->value(q{
-		SELECT count(*), md5(string_agg(p::text, ',' ORDER BY p.username, p.program_id))
-		FROM yelp_programs p
-		UNION ALL
-		SELECT count(*), md5(string_agg(r::text, ',' ORDER BY r.run_id)) FROM yelp_sync_runs r});
+	return $other->value(YelpTest::content_query());
 }
 
 sub change

@@ -14,6 +14,7 @@ use Test::More;
 use YelpApi;
 use YelpSession;
 use YelpTest;
+use YelpWorld qw(pick);
 
 my $seed = $ENV{YELP_SYNC_TEST_SEED} // 29;
 my $rounds = $ENV{YELP_SYNC_TEST_ROUNDS} // 40;
@@ -57,11 +58,6 @@ my @actions = (
 	{ respond => { status => 503 } },
 	{ respond => { status => 503 } },
 	{ respond => { status => 503, headers => { 'Retry-After' => '3600' } } });
-
-sub pick
-{
-	return $_[ int(rand(@_)) ];
-}
 
 sub choose_faults
 {

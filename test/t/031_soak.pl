@@ -21,7 +21,7 @@ use YelpSession;
 use YelpInject;
 use YelpOracle;
 use YelpTest;
-use YelpWorld;
+use YelpWorld qw(pick chance shuffled);
 
 my $seconds = $ENV{YELP_SYNC_TEST_SECONDS} // 10;
 my $seed = $ENV{YELP_SYNC_TEST_SEED} // 30;
@@ -53,16 +53,6 @@ my %ends;
 my %options;					# of the accounts' servers
 my %history;					# by account, what was done in the last rounds
 my %habits;						# of the API
-
-sub pick
-{
-	return YelpWorld::pick(@_);
-}
-
-sub chance
-{
-	return YelpWorld::chance(@_);
-}
 
 sub say_of
 {
@@ -481,7 +471,7 @@ sub statement
 sub begin_all
 {
 	my ($round) = @_;
-	my @all = map { [$_] } YelpWorld::shuffled(@accounts);
+	my @all = map { [$_] } shuffled(@accounts);
 	my @parts = chance(5) ? [@accounts] : @all[ 0 .. int(rand($workers)) ];
 	my @left = @all[ $workers .. $#all ];
 

@@ -380,6 +380,10 @@ sub sync
 
 SQL for these columns of the last sync, or of an account's last one.
 
+=item YelpTest::content_query()
+
+SQL for all that a sync may change, shortened.
+
 =item YelpTest::actions($sync)
 
 How many rows a sync reported, by action.
@@ -400,6 +404,13 @@ sub last_run
 	my ($columns, $account) = @_;
 	my $where = defined $account ? 'WHERE username = ' . literal($account) : '';
 	return "SELECT $columns FROM yelp_sync_runs $where ORDER BY run_id DESC LIMIT 1";
+}
+
+sub content_query
+{
+	return q{SELECT md5(string_agg(p::text, ',' ORDER BY p.username, p.program_id)) FROM yelp_programs p
+		UNION ALL
+		SELECT md5(string_agg(r::text, ',' ORDER BY r.run_id)) FROM yelp_sync_runs r};
 }
 
 sub actions

@@ -19,6 +19,9 @@ A world is an account with its programs, an API with habits of its own, and the 
 two go through from sync to sync.  It is a function of the seed and the number.  While a sync
 reads it nothing in it changes, so that there is one truth to compare with.
 
+C<pick> (one of its arguments), C<chance> (of so many in a hundred) and C<shuffled> are exported to
+those who ask for them.
+
 =cut
 
 package YelpWorld;
@@ -26,6 +29,10 @@ package YelpWorld;
 use strict;
 use warnings FATAL => 'all';
 use utf8;
+
+use Exporter 'import';
+
+our @EXPORT_OK = qw(pick chance shuffled);
 
 # What stands for NULL among a program's columns
 our $null = '~';
