@@ -84,7 +84,7 @@ YelpTest::forget($node, $api);
 YelpTest::set_server($node, proxy => 'http://127.0.0.1:' . $proxy->port);
 $sync = YelpTest::sync($node, 'acme');    # should fail
 is($sync->{sqlstate}, '28000', 'a proxy that wants credentials');
-like($sync->{error}, qr/proxy refused the credentials \(attempt 1 of 3, stage connect\)$/, 'is told from the API');
+like($sync->{error}, qr/proxy rejected the credentials \(attempt 1 of 3, stage connect\)$/, 'is told from the API');
 is($sync->{hint}, 'Check proxy_user and proxy_password of the user mapping.', 'with a hint');
 is($api->counters->{requests}, 0, 'and nothing reaches the API');
 my $many = YelpTest::run($node, join "\n",
@@ -101,8 +101,8 @@ $proxy->stop;
 
 # A proxy's own certificate; the stand-in is none, but speaks TLS
 foreach my $case (
-	[ untrusted => "proxy's certificate is not trusted", qr/ca_file/ ],
-	[ wrong_host => "proxy's certificate is for another host", qr/option proxy/ ])
+	[ untrusted => "proxy certificate is not trusted", qr/ca_file/ ],
+	[ wrong_host => "proxy certificate is for another host", qr/option proxy/ ])
 {
 	my ($name, $message, $hint) = @$case;
 	YelpTest::set_server($node, proxy => 'https://localhost:' . $api->port($name));
