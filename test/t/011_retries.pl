@@ -238,7 +238,7 @@ foreach my $case (
 		is($result->{sqlstate}, '53400', "$status, Retry-After $value over $most: an error");
 		like($result->{error}, qr/page at offset 40 .*API asked to wait .*max_retry_after/,
 			'... that states it');
-		like($result->{error}, qr/wait of ${seconds}(000 m)? ?s\b/, '... with the time')
+		like($result->{error}, qr/wait ${seconds}(000 m)? ?s\b/, '... with the time')
 		  if defined $seconds;
 		is($api->requests_at(40), 1, '... at once');
 	}
