@@ -1,6 +1,6 @@
 # yelp_sync: "make && make install", then CREATE EXTENSION yelp_sync
 #
-# "make test" needs nothing installed but itself: see test/run.
+# "make test" installs what it needs: see test/run.
 
 MODULE_big = yelp_sync
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
@@ -14,7 +14,7 @@ TAP_TESTS ?= 1
 PROVE_TESTS = test/t/*.pl
 
 PG_CONFIG ?= pg_config
-# As system headers: their warnings are not ours
+# Treat PostgreSQL's headers as system headers to suppress their warnings
 PG_CPPFLAGS = -D_GNU_SOURCE -DYELP_SYNC_VERSION='"$(EXTVERSION)"' -fvisibility=hidden -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell curl-config --cflags 2>/dev/null)
 SHLIB_LINK = -lcurl
@@ -25,14 +25,14 @@ include $(PGXS)
 
 PROVE_FLAGS += -I test/t -I test/page
 
-# Each file is small: build all anew when a header changes
+# The files are small, so rebuild all of them when a header changes
 $(OBJS): $(wildcard src/*.h)
 
 UNIT_TESTS = $(patsubst %.c,%,$(wildcard test/unit/*_test.c))
 UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
 	$(addsuffix /lib$(lib).a,$(pkglibdir) $(libdir))))) -lm
 
-# A unit is linked with the module that it tests and with those below it
+# A unit test is linked with the module that it tests and its dependencies
 page_modules = $(addprefix src/,program_page.c program_guess.c program_fields.c \
 	program_columns.c json.c json_scan.c fingerprint.c sanitize.c)
 test/unit/program_page_test test/unit/known_program_test: $(page_modules)
@@ -45,8 +45,8 @@ test/unit/listing_test: src/listing.c
 test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
 	$(CC) $(CFLAGS) $(CPPFLAGS) -Isrc -Itest/unit $(filter %.c,$^) $(UNIT_LIBS) -o $@
 
-# A fuzz target is linked with the module that it is for, and with those below
-# it.  Those of the second kind run in a server.
+# A fuzz target is linked with the module that it tests and its dependencies.
+# Server targets run in a server.
 FUZZ_TARGETS = program_page known endpoint retry_after sanitize
 FUZZ_SERVER_TARGETS = option columns
 
@@ -61,7 +61,7 @@ fuzz_headers = $(wildcard src/*.h test/fuzz/*.h) test/unit/tap.h
 fuzz_libs = $(UNIT_LIBS) $(if $(filter endpoint,$*),-lcurl)
 fuzz_compile = $(CPPFLAGS) -Isrc -Itest/unit $(filter %.c,$^)
 
-# With libFuzzer, by test/fuzz/run
+# With libFuzzer, for test/fuzz/run
 fuzz_clang = clang -g -O1 -fno-omit-frame-pointer -Wno-ignored-attributes
 libfuzzer = $(shell clang -print-runtime-dir)/libclang_rt.fuzzer_no_main-$(shell uname -m).a
 
@@ -75,7 +75,7 @@ test/fuzz/%_fuzz.so: test/fuzz/%_fuzz.c test/fuzz/in_server.c $$(fuzz_$$*) $(fuz
 	$(fuzz_clang) -fsanitize=fuzzer-no-link,undefined -fsanitize-trap=undefined \
 		-DWITH_LIBFUZZER -shared -fPIC $(fuzz_compile) $(libfuzzer) -lstdc++ -lcurl -lm -o $@
 
-# Without it: runs what is in the corpus, with any compiler
+# Without libFuzzer: replays the corpus, with any compiler
 test/fuzz/%_replay: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(fuzz_$$*) \
 		$(fuzz_headers)
 	$(CC) $(CFLAGS) $(fuzz_compile) $(fuzz_libs) -o $@
@@ -83,13 +83,13 @@ test/fuzz/%_replay: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(
 test/fuzz/%_replay.so: test/fuzz/%_fuzz.c test/fuzz/in_server.c $$(fuzz_$$*) $(fuzz_headers)
 	$(CC) $(CFLAGS) -shared -fPIC $(fuzz_compile) -lcurl -lm -o $@
 
-# With what is executed counted, for test/fuzz/run --coverage
+# With coverage, for test/fuzz/run --coverage
 test/fuzz/%_cover: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(fuzz_$$*) \
 		$(fuzz_headers)
 	$(fuzz_clang) -fprofile-instr-generate -fcoverage-mapping $(fuzz_compile) $(fuzz_libs) -o $@
 
 .PHONY: dist deb unit replay fuzz test test-all-versions test-asan coverage lint valgrind indent demo bench soak
-# What a unit pallocs is freed by the context that it runs in: it has none here
+# Disable leak detection: without memory contexts, palloc'd memory is not freed
 unit: $(UNIT_TESTS) replay
 	@for program in $(UNIT_TESTS); do \
 		echo "# $$program"; ASAN_OPTIONS=detect_leaks=0 $$program || exit 1; done
@@ -128,11 +128,11 @@ indent:
 		pg_bsd_indent -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79 -lp -lpl \
 			-nip -npro -sac -tpg -ts4 -Utypedefs.list $$file && rm -f $$(basename $$file).BAK *.BAK; done
 
-# What PGXN takes: yelp_sync-1.0.0.zip of the last commit
+# The archive for PGXN, yelp_sync-1.0.0.zip, of the last commit
 dist:
 	test/dist
 
-# Debian packages for the PostgreSQL of this release, beside this directory
+# Debian packages for this release's PostgreSQL, in the parent directory
 deb:
 	pg_buildext updatecontrol
 	dpkg-buildpackage -us -uc -b

@@ -2,27 +2,27 @@
 # AddressSanitizer and UndefinedBehaviorSanitizer for the extension, in a server
 # that was built without them.
 #
-# The sanitizer's library must be the first one in a process, so the private
-# copy's postgres becomes a script that preloads it.  A report ends the process,
-# and is found in the server's log.
+# The sanitizer's library must be loaded first, so the private copy's postgres is
+# replaced by a script that preloads it.  A report terminates the process, and is
+# written to the server's log.
 #
-# The variables of common.sh are used, and set for it.
+# Uses and sets variables of common.sh.
 # shellcheck disable=SC2034,SC2154
 
-# Without -fwrapv, an overflow of signed integers is found, too
+# Without -fwrapv, signed integer overflows are detected as well
 asan_flags=(-g -O1 -fno-omit-frame-pointer '-fsanitize=address,undefined' -fno-wrapv)
 asan_reports='ERROR: AddressSanitizer|ERROR: LeakSanitizer|runtime error: '
 
-# While it starts, libasan looks for swift_demangle() among all libraries, and a
-# constructor of libgpg-error, which Debian's postgres is linked with, waits for
-# ever for the lock of that search.  So the function is there.
+# At startup, libasan looks for swift_demangle() in all libraries, and a constructor
+# of libgpg-error, which Debian's postgres is linked with, deadlocks on the lock of
+# that search.  Therefore define the function.
 make_demangler() {
 	as_user cc -shared -fPIC -x c - -o "$work/demangler.so" \
 		<<<'char *swift_demangle(void) { return 0; }'
 }
 
-# postgres takes the name that it was called by for its own, so that whoever
-# starts it once more starts the script.
+# postgres uses the name it was called by, so that the script is used when it is
+# started again.
 wrap_postgres() {
 	local libasan
 	libasan=$(readlink -f "$(cc -print-file-name=libasan.so)")
@@ -38,7 +38,7 @@ wrap_postgres() {
 	chmod 755 "$bindir/postgres"
 }
 
-# After prepare
+# Must be called after prepare
 use_asan() {
 	say "with AddressSanitizer and UndefinedBehaviorSanitizer"
 	make_demangler
@@ -47,14 +47,14 @@ use_asan() {
 		YELP_SYNC_TEST_SLACK=5 PG_TEST_TIMEOUT_DEFAULT=600)
 }
 
-# The reports in the logs of servers, if there are any
+# Prints the reports in the server logs, if any
 show_asan_reports() {
 	grep -rhE -A 30 --include='*.log' "$asan_reports" \
 		"$work/src/tmp_check/log" "$work/src/log" 2>/dev/null || true
 }
 
-# Is an overrun in a library that a server loads reported, and found in its log?
-# If not, all else would prove nothing.
+# Checks that a buffer overrun in a library loaded by a server is reported and found
+# in its log; otherwise, the tests would prove nothing.
 check_asan() {
 	local log=$work/src/tmp_check/log/planted.log
 	as_user mkdir -p "${log%/*}"

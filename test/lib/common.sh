@@ -1,31 +1,30 @@
 # shellcheck shell=bash
 # Shared by test/run, test/demo and test/bench/run.
 #
-# prepare brings what they need: the packages (Debian and Ubuntu, as root), and
-# a private directory $work with a copy of the source tree and of PostgreSQL.
-# What build makes is installed into that copy, so that neither the system's
-# PostgreSQL nor a version of the extension that is installed there is touched.
-# PostgreSQL's programs find their files relative to themselves, which is what
-# makes a copy work: "make check" in PostgreSQL's own tree relies on it as
-# well.  (A directory of its own for extensions can be named only since
-# PostgreSQL 18.)
+# prepare provides what they need: the packages (on Debian and Ubuntu, as root),
+# and a private directory $work with copies of the source tree and of PostgreSQL.
+# build installs the extension into that copy, so that neither the system's
+# PostgreSQL nor an installed version of the extension is touched.  Copying works
+# because PostgreSQL's programs find their files relative to themselves; "make
+# check" in PostgreSQL's own tree relies on that as well.  (A separate directory
+# for extensions is only possible since PostgreSQL 18.)
 #
-# set_up does both, and sees to it that clean_up is called at the end.  Ctrl-C
-# ends the caller, too, where a program that it runs goes on or ends in good
-# order.
+# set_up does both, and ensures that clean_up is called at the end.  Ctrl-C also
+# terminates the caller if a program that it runs ignores the signal or exits
+# normally.
 trap 'exit 130' INT
 
-PATH=$PATH:/usr/sbin:/sbin		# su may leave them out
-oldest=15						# the oldest PostgreSQL that is supported
-major=							# of the PostgreSQL that was chosen
-pg_config=						# its pg_config, later that of its copy
-bindir=							# the copy's programs
+PATH=$PATH:/usr/sbin:/sbin		# may be missing after su
+oldest=15						# oldest supported PostgreSQL version
+major=							# of the chosen PostgreSQL
+pg_config=						# its pg_config, later that of the copy
+bindir=							# programs of the copy
 work=							# the private directory
-user=							# who builds and runs: never root
-make_options=()					# to build with
-extras=()						# what else to install: see missing_extras
-tools=()						# more that is needed: PACKAGE:PROGRAM, or PACKAGE
-								# where the program has its name
+user=							# user for building and running, never root
+make_options=()					# options for building
+extras=()						# optional packages: see missing_extras
+tools=()						# other required tools: PACKAGE:PROGRAM, or PACKAGE
+								# if the program has the same name
 
 say() {
 	printf '== %s\n' "$*"
@@ -44,8 +43,8 @@ header() {
 	echo "#include <$1>" | cc -fsyntax-only -x c -
 }
 
-# The major version to use where PG_CONFIG names none: the newest one with
-# development files here, or the distribution's default.
+# The major version to use if PG_CONFIG is not set: the newest one with
+# development files installed, or the distribution's default.
 choose_major() {
 	local newest
 	newest=$(find /usr/include/postgresql/*/server/postgres.h -maxdepth 0 2>/dev/null |
@@ -76,8 +75,8 @@ choose_postgres() {
 	fi
 }
 
-# The packages that are missing, one a line: what is there already, from
-# wherever it came, is left alone.
+# Prints the missing packages, one per line; whatever is already there, from
+# whatever source, is left alone.
 missing_packages() {
 	local package check tool
 	for tool in "${tools[@]}"; do
@@ -100,12 +99,12 @@ missing_packages() {
 	END
 	[ -x "$("$pg_config" --bindir 2>/dev/null)/initdb" ] ||
 		echo "postgresql${major:+-$major}"
-	# pgxs.mk proves nothing: it comes with Debian's client package as well
+	# pgxs.mk is not sufficient: Debian's client package also has it
 	[ -f "$("$pg_config" --includedir-server 2>/dev/null)/postgres.h" ] ||
 		echo "postgresql-server-dev${major:+-$major}"
 }
 
-# What is asked for in $extras: tests are skipped where a distribution lacks it.
+# Optional packages from $extras; if they do not exist, tests are skipped.
 missing_extras() {
 	local extra package check
 	while read -r extra package check; do
@@ -121,9 +120,8 @@ missing_extras() {
 	END
 }
 
-# Installs packages so that none of them starts a service, now or when the
-# machine boots, or creates a database cluster, and that no service that runs
-# already is restarted.
+# Installs packages without letting them start services, now or at boot, create
+# a database cluster, or restart running services.
 apt_install() (
 	policy=/usr/sbin/policy-rc.d
 	clusters=/etc/postgresql-common/createcluster.d
@@ -174,9 +172,9 @@ install_missing() {
 		die "missing, by the names of Debian's packages: ${missing[*]}"
 }
 
-# Runs a command as the unprivileged user, in an environment that leads
-# nowhere but to the private copy: a client that names no server finds none.
-# What tests read from the environment (YELP_SYNC_TEST_SEED, say) is passed on.
+# Runs a command as the unprivileged user, in an environment that only refers to
+# the private copy, so that clients do not connect to any other server.  Test
+# settings such as YELP_SYNC_TEST_SEED are passed on.
 as_user() {
 	local switch=() settings=() name
 	[ "$(id -u)" -ne 0 ] || switch=(runuser -u "$user" --)
@@ -188,7 +186,7 @@ as_user() {
 		TMPDIR="$work/tmp" PGHOST="$work/tmp" "${settings[@]}" "$@")
 }
 
-# make in the copy of the tree
+# Runs make in the copy of the source tree
 make_copy() {
 	as_user make -C "$work/src" --no-print-directory PG_CONFIG="$pg_config" "$@"
 }
@@ -200,8 +198,8 @@ copy_tree() {
 	tar -C "$top" --exclude-vcs -cf - . | tar -C "$work/src" -xf -
 }
 
-# Links a directory into the copy, or what is in it, where the copy has a part of
-# it already: libdir can be the parent of pkglibdir.
+# Links a directory into the copy, or its contents if the copy already has part
+# of it, because libdir can be the parent of pkglibdir.
 link_directory() {
 	local dir=$1 entry
 	if ! [ -d "$work/pg$dir" ]; then
@@ -246,7 +244,7 @@ prepare() {
 		user=postgres
 		id $user >/dev/null 2>&1 || user=nobody
 	fi
-	# Not below TMPDIR: the path of a socket has 107 bytes at most
+	# Not in TMPDIR, because the length of a socket path is limited to 107 bytes
 	work=$(mktemp -d /tmp/yelp_sync.XXXXXX)
 	mkdir "$work/tmp"
 	copy_tree
@@ -262,8 +260,8 @@ build() {
 	make_copy -s install
 }
 
-# The processes that run in the private directory: whatever was started from
-# here and is not yet gone.
+# Prints the processes that run in the private directory, that is, those started
+# from here that have not exited.
 ours() {
 	local cwd
 	for cwd in /proc/[0-9]*/cwd; do
@@ -272,7 +270,7 @@ ours() {
 	done
 }
 
-# Sends a signal to all of them, and waits for up to five seconds.
+# Sends a signal to all of them, and waits up to five seconds.
 end_ours() {
 	local signal=$1 pids tries=0
 	mapfile -t pids < <(ours)
@@ -282,7 +280,7 @@ end_ours() {
 	done
 }
 
-# May be called at any time, and ends what it began.
+# Can be called at any time, and stops everything that was started.
 clean_up() {
 	local pid_file
 	trap '' INT TERM HUP

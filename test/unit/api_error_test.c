@@ -1,6 +1,6 @@
 /*
  * api_error_test.c
- *	  What is understood of the errors of an API.
+ *	  Unit tests of api_error.c.
  */
 #include "postgres.h"
 
@@ -11,7 +11,7 @@
 #include "no_server.h"
 #include "tap.h"
 
-/* A string literal and its length, NUL bytes within it included */
+/* A string literal and its length, including any NUL bytes */
 #define TEXT(literal) literal, sizeof(literal) - 1
 
 static void
@@ -91,7 +91,7 @@ test_texts(void)
 	appendStringInfoString(&body, "\"}}");
 	error_is(body.data, body.len, NULL, want.data);
 
-	/* What is too long is not even looked at */
+	/* Larger bodies are not even parsed */
 	while (body.len < 70000)
 		appendStringInfoChar(&body, ' ');
 	error_is(body.data, body.len, NULL, NULL);

@@ -1,6 +1,6 @@
 /*
  * echo_test.c
- *	  Whether pages answer what was asked, by the offset that they repeat.
+ *	  Unit tests of echo.c.
  */
 #include "postgres.h"
 
@@ -13,8 +13,8 @@ typedef struct EchoCase
 {
 	const char *name;
 	EchoVerdict verdict;
-	int			programs;		/* distinct ones on the pages */
-	EchoPage	pages[MAX_PAGES];	/* up to one without a limit */
+	int			programs;		/* number of distinct programs on the pages */
+	EchoPage	pages[MAX_PAGES];	/* terminated by one without a limit */
 } EchoCase;
 
 static const EchoCase cases[] = {

@@ -1,6 +1,6 @@
 /*
  * known_program_test.c
- *	  Pages with programs whose text is stored.
+ *	  Unit tests of program_page.c with stored programs.
  */
 #include "postgres.h"
 
@@ -17,7 +17,7 @@
 #define C "{\"program_id\":\"c\",\"program_type\":\"CPC\"}"
 #define PAGE(programs) "{\"total\":3,\"payment_programs\":[" programs "]}"
 
-/* A program that is stored */
+/* A stored program */
 typedef struct Stored
 {
 	uint64		id_hash;
@@ -26,7 +26,7 @@ typedef struct Stored
 
 #define MAX_STORED 8
 
-/* No more of them than there are without a hash */
+/* A few stored programs, searched linearly */
 typedef struct StoredPrograms
 {
 	Stored		programs[MAX_STORED];
@@ -51,7 +51,7 @@ prefetch_nothing(pg_attribute_unused() const void *arg,
 {
 }
 
-/* Stores a text under an id, as one that was read from it with another id. */
+/* Stores a text under an ID, as if that had been read from it. */
 static void
 store_as(StoredPrograms *stored, const char *id, const char *text, const char *read_id)
 {
@@ -91,7 +91,7 @@ count_known(const ProgramPage *page)
 	return count;
 }
 
-/* How many programs of the page are known, -1 if it is none. */
+/* The number of known programs on the page; -1 if it is not a page. */
 static int
 known_on(const char *text, const StoredPrograms *stored)
 {
@@ -100,7 +100,7 @@ known_on(const char *text, const StoredPrograms *stored)
 	return read_page(&page, text, stored) ? count_known(&page) : -1;
 }
 
-/* Reads a page of A, C and B, of which A and B are stored. */
+/* Reads a page of A, C and B, where A and B are stored. */
 static void
 test_page(void)
 {
@@ -123,7 +123,10 @@ test_page(void)
 		   "likewise known");
 }
 
-/* However a page is laid out, what is stored is known, if not always as soon. */
+/*
+ * However a page is formatted, stored programs are recognized, even if not
+ * always as fast.
+ */
 static void
 test_layouts(void)
 {
@@ -165,7 +168,7 @@ test_layouts(void)
 	}
 }
 
-/* Is a page read alike, whether programs are stored or not? */
+/* Is the result the same, whether programs are stored or not? */
 static bool
 reads_alike(const char *text, const StoredPrograms *stored)
 {
@@ -188,7 +191,7 @@ reads_alike(const char *text, const StoredPrograms *stored)
 	return true;
 }
 
-/* A known text proves nothing but itself. */
+/* A known text proves nothing about any other text. */
 static void
 test_odd(void)
 {
@@ -216,7 +219,7 @@ test_odd(void)
 			   "what is stored under another id is read in full");
 }
 
-/* The id is the last member of that name, however it is spelled. */
+/* The last member with the name is the ID, however it is spelled. */
 static void
 test_ids(void)
 {
@@ -265,7 +268,7 @@ test_ids(void)
 	}
 }
 
-/* What is no page is none with known programs amid it. */
+/* A broken page is not accepted because of known programs in it. */
 static void
 test_broken(void)
 {
@@ -287,7 +290,10 @@ test_broken(void)
 	}
 }
 
-/* A page with some bytes changed is read alike. */
+/*
+ * A page with some bytes changed is read as it would be without stored
+ * programs.
+ */
 static void
 test_random(int rounds)
 {
@@ -315,8 +321,8 @@ test_random(int rounds)
 }
 
 /*
- * Guesses cost no more than reading does: a page on which none is right takes
- * no time to speak of.
+ * Guessing takes no longer than reading: a page on which all guesses are
+ * wrong takes no significant time.
  */
 static void
 test_vain_guesses(void)

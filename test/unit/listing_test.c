@@ -1,10 +1,10 @@
 /*
  * listing_test.c
- *	  Which parts of a listing are asked for, and where it ends.
+ *	  Unit tests of listing.c.
  *
- * Beside the cases there is an oracle: random APIs, each of which does not
- * change while it is read, whatever it says of itself.  They are read the way
- * the paginator does, with answers in any order.
+ * In addition to the cases there is an oracle: random APIs, none of which
+ * changes while being read, whatever it reports.  They are read as the
+ * paginator does, with responses in any order.
  */
 #include "postgres.h"
 
@@ -16,36 +16,36 @@
 #define MAX_PROGRAMS 400
 #define MAX_IN_FLIGHT 30
 
-/* What an API answers behind its last program */
+/* The API's response past its last program */
 typedef enum Beyond
 {
 	BEYOND_EMPTY,
 	BEYOND_REFUSED,				/* 400, 404, 416 or 422 */
 	BEYOND_LAST_PAGE,
 	BEYOND_FIRST_PAGE,
-	BEYOND_BROKEN				/* 5xx or a time-out */
+	BEYOND_BROKEN				/* 5xx or a timeout */
 } Beyond;
 
-/* What it says of how many programs a page might have */
+/* The page size that it reports */
 typedef enum LimitEcho
 {
-	LIMIT_SERVED,				/* as many as it does serve */
+	LIMIT_SERVED,				/* as served */
 	LIMIT_SILENT,
-	LIMIT_ASKED					/* as many as were asked for */
+	LIMIT_ASKED					/* as requested */
 } LimitEcho;
 
 typedef struct Api
 {
 	pg_prng_state random;
-	int			count;			/* programs listed */
-	int			total;			/* that it reports */
-	int			largest;		/* programs per page at most */
-	int			from;			/* ... at this offset and behind it */
+	int			count;			/* number of programs listed */
+	int			total;			/* total that it reports */
+	int			largest;		/* maximum page size */
+	int			from;			/* ... from this offset on */
 	LimitEcho	echo;
 	Beyond		beyond;
-	int			broken_at;		/* no page that begins here can be had, or -1 */
+	int			broken_at;		/* pages that begin here fail, or -1 */
 	int			again_at;		/* here the first programs are listed again */
-	int			again;			/* so many of them */
+	int			again;			/* this many of them */
 } Api;
 
 typedef struct Request
@@ -55,7 +55,7 @@ typedef struct Request
 	bool		postponed;
 } Request;
 
-/* One reading */
+/* A reading */
 typedef struct Run
 {
 	Api		   *api;
@@ -63,7 +63,8 @@ typedef struct Run
 	Request		requests[MAX_IN_FLIGHT * 8];
 	int			nrequests;
 	int			sent;
-	int			stalls;			/* times when there was nothing to wait for */
+	int			stalls;			/* number of times when there was nothing to
+								 * wait for */
 	bool		seen[MAX_PROGRAMS];
 	int			nseen;
 } Run;
@@ -74,7 +75,7 @@ roll(Api *api, int n)
 	return (int) pg_prng_uint64_range(&api->random, 0, n - 1);
 }
 
-/* ---- the way of the paginator ---- */
+/* ---- a simplified paginator ---- */
 
 static int
 count_in_flight(const Run *run)
@@ -132,7 +133,7 @@ program_at(const Api *api, int position)
 		position - api->again_at : position;
 }
 
-/* The programs from .. to - 1; returns how many of them are new. */
+/* Adds the programs from .. to - 1; returns how many of them are new. */
 static int
 show(Run *run, int from, int to)
 {
@@ -195,7 +196,7 @@ answer(Run *run, int i)
 	abandon_behind_end(run);
 }
 
-/* The same rule as the paginator's. */
+/* The same rule as in the paginator. */
 static void
 settle(Run *run)
 {
@@ -358,7 +359,7 @@ test_cases(void)
 	}, 0, 6, true);
 }
 
-/* A page is empty and others behind it are not. */
+/* An empty page is followed by others. */
 static void
 test_gap(void)
 {
@@ -380,7 +381,7 @@ test_gap(void)
 	tap_ok(listing_end_is_seen(listing), "and the end is seen all the same");
 }
 
-/* An API that counts a million programs too many, and answers all pages. */
+/* An API whose total is a million too large, and that answers all requests. */
 static void
 test_pointless(void)
 {
@@ -393,7 +394,7 @@ test_pointless(void)
 	tap_is_int(run.nseen, 30, "all that is listed");
 }
 
-/* ---- the oracle ---- */
+/* ---- oracle ---- */
 
 static Api
 random_api(uint64 seed)
@@ -430,7 +431,7 @@ random_api(uint64 seed)
 	return api;
 }
 
-/* Programs that are listed twice fill no two pages in a row. */
+/* Programs that are listed twice do not fill two consecutive pages. */
 static void
 list_again(Api *api, int page_size)
 {
@@ -442,7 +443,7 @@ list_again(Api *api, int page_size)
 	api->again_at = api->again + roll(api, api->count - 2 * api->again + 1);
 }
 
-/* What went wrong with one API: nothing may. */
+/* What went wrong with an API: nothing should. */
 static const char *
 judge(const Run *run, const Api *api, int page_size)
 {
@@ -452,7 +453,9 @@ judge(const Run *run, const Api *api, int page_size)
 	int			limit = 300 + 4 * (Max(api->count, api->total) / size + 2);
 	int			programs = api->count - api->again;
 
-	/* A page of one program that comes again and again is looked behind each time */
+	/*
+	 * A page of one program that is repeated causes a look past it each time
+	 */
 	if (api->beyond == BEYOND_LAST_PAGE || api->beyond == BEYOND_FIRST_PAGE)
 		limit += MAX_PROGRAMS;
 	if (run->stalls > 0)
@@ -490,10 +493,13 @@ test_oracle(int rounds)
 		Run			run;
 		const char *why;
 
-		/* Pages that get smaller while the API denies it take a strict reading */
+		/*
+		 * If pages get smaller but the API denies it, a strict reading is
+		 * required
+		 */
 		if (!strict && api.echo == LIMIT_ASKED)
 			api.from = 0;
-		/* Of last time is expected only what was seen to be the end */
+		/* The expected number is where the end was seen last time */
 		if (expected == api.total && expected < api.count)
 			expected = 0;
 		list_again(&api, page_size);

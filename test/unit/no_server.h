@@ -1,8 +1,8 @@
 /*
  * no_server.h
- *	  What modules take from the server, where there is none.
+ *	  Stubs for what modules use from the server.
  *
- * palloc and its like come from PostgreSQL's libraries for clients.
+ * palloc and related functions are in PostgreSQL's client libraries.
  */
 #ifndef YELP_SYNC_NO_SERVER_H
 #define YELP_SYNC_NO_SERVER_H

@@ -1,6 +1,6 @@
 /*
  * program_page_test.c
- *	  What counts as a page, and what is said of a text that is none.
+ *	  Unit tests of program_page.c.
  */
 #include "postgres.h"
 
@@ -11,12 +11,12 @@
 #include "no_server.h"
 #include "tap.h"
 
-/* A string literal and its length, NUL bytes within it included */
+/* A string literal and its length, including any NUL bytes */
 #define TEXT(literal) literal, sizeof(literal) - 1
 
 #define ID "JjhIENbS68b2Wkomkbu6Jw"
 
-/* A page around programs, and a page of one program that has these members */
+/* A page with programs, and a page with one program that has these members */
 #define PAGE(programs) \
 	"{\"total\":1,\"payment_programs\":[" programs "]}"
 #define PROGRAM(members) PAGE("{\"program_id\":\"" ID "\"" members "}")
@@ -38,7 +38,7 @@ kind_name(PageErrorKind kind)
 	return "unknown";
 }
 
-/* Reads a text that has to be a page; false if it is none. */
+/* Reads a text that must be a page; false if it is not. */
 static bool
 read_fine(ProgramPage *page, const char *text, size_t length, const char *name)
 {
@@ -57,7 +57,7 @@ fine(const char *text, size_t length, const char *name)
 	read_fine(&page, text, length, name);
 }
 
-/* The text is refused for the reason given, which is the whole message. */
+/* The text is rejected with exactly this message. */
 static void
 refused(const char *text, size_t length, PageErrorKind kind,
 		const char *program_id, const char *message)
@@ -88,7 +88,7 @@ not_a_page(const char *text, size_t length, const char *why)
 	refused(text, length, PAGE_NOT_A_PAGE, NULL, why);
 }
 
-/* The page is read without one of its programs, for the reason given. */
+/* The page is read, but one of its programs is skipped for this reason. */
 static void
 skipped(const char *text, size_t length, const char *why)
 {
@@ -100,7 +100,10 @@ skipped(const char *text, size_t length, const char *why)
 	tap_is_text(page.skip_reason, why, "says why");
 }
 
-/* The page is read; the program's field that the complaint names is a problem. */
+/*
+ * The page is read, but the program's field named by the complaint is a
+ * problem.
+ */
 static void
 bad_field(const char *text, size_t length, const char *complaint)
 {
@@ -114,7 +117,10 @@ bad_field(const char *text, size_t length, const char *complaint)
 				pnstrdup(name, strchr(name, '"') - name), "the problem");
 }
 
-/* What cannot be stored is skipped, what cannot be read is a problem. */
+/*
+ * Programs that cannot be stored are skipped; fields that cannot be read are
+ * problems.
+ */
 static void
 bad_program(const char *text, size_t length, const char *why)
 {
@@ -124,7 +130,7 @@ bad_program(const char *text, size_t length, const char *why)
 		bad_field(text, length, why);
 }
 
-/* Many times a text between two others. */
+/* A text repeated between two others. */
 static char *
 repeated(const char *before, const char *text, int count, const char *after)
 {
@@ -194,7 +200,7 @@ test_empty_page(void)
 	tap_is_int(page.limit, -1, "no limit told");
 }
 
-/* The page's limit is an echo: whatever it is, the page is read. */
+/* The page's limit is only an echo: whatever it is, the page is read. */
 static void
 test_limit(void)
 {
@@ -243,7 +249,7 @@ test_broken_text(void)
 	not_json(TEXT("]"), "expected a value at byte 1");
 }
 
-/* Most of these jsmn takes for JSON. */
+/* jsmn accepts most of these. */
 static void
 test_grammar(void)
 {
@@ -500,11 +506,12 @@ test_program_id(void)
 					"A/\"\\\xF0\x9F\xA5\x9E\xE2\x82\xAC", "is decoded");
 }
 
-/* One field of a program with one value. */
+/* A field of a program and its value. */
 typedef struct FieldCase
 {
 	const char *field;			/* in messages */
-	const char *members;		/* that hold it, with a %s for the value */
+	const char *members;		/* members that contain it, with %s for the
+								 * value */
 	const char *good[8];
 	const char *bad[20];
 	const char *complaint;
@@ -573,7 +580,7 @@ static const FieldCase field_cases[] = {
 	{"available_features", MEMBER("available_features"), STRINGS_CASES}
 };
 
-/* A page whose program has the members with the value put in. */
+/* A page with a program that has these members, with the value inserted. */
 static char *
 page_with(const char *members, const char *value)
 {
@@ -610,7 +617,7 @@ test_fields(void)
 	}
 }
 
-/* Numbers that are whole by value, and such as no column holds */
+/* Numbers whose values are integers, and some that do not fit the columns */
 static void
 test_whole_numbers(void)
 {
@@ -643,7 +650,7 @@ test_ranges(void)
 				"field \"program_metrics.billed_clicks\" is out of range");
 }
 
-/* Numbers that nobody reads must fit jsonb all the same. */
+/* Numbers that are not read must still fit jsonb. */
 static void
 test_other_numbers(void)
 {
@@ -734,7 +741,7 @@ test_spelled_names(void)
 			   "field \"total\" is missing");
 }
 
-/* A message shows no more than the beginning of a long name. */
+/* A message only shows the beginning of a long name. */
 static void
 test_long_names(void)
 {
@@ -749,7 +756,8 @@ test_long_names(void)
 static void
 test_nesting(void)
 {
-	int			room = JSON_MAX_DEPTH - 3;	/* the page, its list, a program */
+	int			room = JSON_MAX_DEPTH - 3;	/* for the page, its list, and a
+											 * program */
 	char	   *open = repeated("", "[", room, "");
 	char	   *close = repeated("", "]", room, "");
 	char	   *deepest = psprintf(PROGRAM(",\"a\":%s%s"), open, close);
@@ -780,7 +788,10 @@ test_many_programs(void)
 	tap_is_text(page.programs[99999].id, "y", "the last");
 }
 
-/* Memory is bounded by the text, and not by the number of its values. */
+/*
+ * Memory use is limited by the size of the text, not by the number of its
+ * values.
+ */
 static void
 test_many_values(void)
 {

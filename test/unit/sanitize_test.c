@@ -1,6 +1,6 @@
 /*
  * sanitize_test.c
- *	  Which characters of a text from outside are shown.
+ *	  Unit tests of sanitize.c.
  */
 #include "postgres.h"
 

@@ -1,9 +1,9 @@
 /*
  * tap.h
- *	  The Test Anything Protocol for unit tests in C.
+ *	  Test Anything Protocol for unit tests in C.
  *
- * Each check prints one line; tap_done() prints the plan and gives main() its
- * exit status.
+ * Each check prints one line; tap_done() prints the plan and returns the exit
+ * status for main().
  */
 #ifndef YELP_SYNC_TAP_H
 #define YELP_SYNC_TAP_H
@@ -16,7 +16,7 @@
 static int	tap_count;
 static int	tap_failures;
 
-/* Where the check is that runs now */
+/* Location of the current check */
 static const char *tap_file;
 static int	tap_line;
 
@@ -27,12 +27,12 @@ tap_at(const char *file, int line)
 	tap_line = line;
 }
 
-/* The checks, which tell where they stand in case that they fail. */
+/* The checks, which report their location on failure. */
 #define tap_ok(...) (tap_at(__FILE__, __LINE__), tap_check(__VA_ARGS__))
 #define tap_is_int(...) (tap_at(__FILE__, __LINE__), tap_check_int(__VA_ARGS__))
 #define tap_is_text(...) (tap_at(__FILE__, __LINE__), tap_check_text(__VA_ARGS__))
 
-/* The line of one check. */
+/* Prints the line of a check. */
 __attribute__((format(printf, 2, 0)))
 static inline bool
 tap_report(bool passed, const char *format, va_list args)
@@ -75,7 +75,7 @@ tap_check_int(long long got, long long want, const char *format,...)
 	return passed;
 }
 
-/* NULL is equal to NULL only. */
+/* NULL is only equal to NULL. */
 __attribute__((format(printf, 3, 4)))
 static inline bool
 tap_check_text(const char *got, const char *want, const char *format,...)

@@ -1,11 +1,12 @@
 /*
  * throttle_test.c
- *	  Unit tests of throttle.c, and a simulation of what it does to real limiters.
+ *	  Unit tests of throttle.c, and a simulation of its effect on real
+ *	  limiters.
  *
- * The simulation runs on a virtual clock: a client that behaves as the fetch
- * does (at most 16 starts per turn of its loop, timers that fire up to 1 ms
- * late), a network with jitter, and an API behind a limiter.  It is the same
- * in every run, because all randomness comes from a seed.
+ * The simulation uses a virtual clock, a client that behaves like the fetch
+ * (at most 16 starts per iteration, timers that fire up to 1 ms late), a
+ * network with jitter, and an API behind a limiter.  It is reproducible,
+ * because all randomness is derived from a seed.
  */
 #include "postgres.h"
 
@@ -27,9 +28,10 @@
 typedef enum Limit
 {
 	LEAKY,						/* nginx limit_req with nodelay */
-	QUEUE,						/* and without: what it lets in has to wait */
-	BUCKET,						/* tokens, some of which others take */
-	IN_FLIGHT,					/* so many requests at a time */
+	QUEUE,						/* without nodelay: accepted requests are
+								 * queued */
+	BUCKET,						/* tokens, some of which are used by others */
+	IN_FLIGHT,					/* a limit on concurrent requests */
 	NO_LIMIT
 }			Limit;
 
@@ -38,11 +40,11 @@ typedef struct Api
 	/* Settings */
 	Limit		limit;
 	double		rate;			/* requests per second */
-	double		burst;			/* tokens, or requests at a time */
-	int64		retry_after;	/* told with each refusal, or -1 */
-	bool		overload;		/* refuses with 503 or a reset, not with 429 */
-	int64		latency;		/* of an answer */
-	bool		near;			/* refusals take 1 ms each way instead */
+	double		burst;			/* tokens, or concurrent requests */
+	int64		retry_after;	/* sent with each rejection, or -1 */
+	bool		overload;		/* rejects with 503 or a reset, not with 429 */
+	int64		latency;		/* of a response */
+	bool		near;			/* rejections only take 1 ms each way */
 	double		others;			/* requests per second by others */
 
 	/* State */
@@ -56,7 +58,8 @@ typedef struct Api
 typedef struct Request
 {
 	int64		sent_at;
-	int64		next_at;		/* when it arrives, then when its answer does */
+	int64		next_at;		/* when it arrives, then when its response
+								 * does */
 	bool		arrived;
 	bool		refused;
 } Request;
@@ -71,12 +74,14 @@ typedef struct Run
 	int			waiting;
 	int			done;
 
-	/* What came of it */
-	int			salvo;			/* refused before a refusal was known */
-	int			later;			/* refused afterwards */
-	int			barren;			/* most barren waves in a row */
+	/* The result */
+	int			salvo;			/* rejected before the first rejection was
+								 * known */
+	int			later;			/* rejected afterwards */
+	int			barren;			/* most consecutive barren waves */
 	int			most_in_flight;
-	int			too_early;		/* starts in a pause that the API asked for */
+	int			too_early;		/* starts during a pause that the API asked
+								 * for */
 	int64		first_refusal;
 	int64		pause_until;
 	bool		failed;
@@ -88,7 +93,7 @@ jitter(Api *api, int64 most)
 	return (int64) (pg_prng_double(&api->random) * most);
 }
 
-/* As nginx counts, on a clock of whole milliseconds. */
+/* Counts like nginx, with a clock of whole milliseconds. */
 static bool
 leaky_accepts(Api *api, int64 now)
 {
@@ -146,7 +151,7 @@ api_accepts(Api *api, int64 now)
 	return true;
 }
 
-/* From the client to the limiter, and back with a refusal. */
+/* From the client to the limiter, and back with a rejection. */
 static int64
 way_to_limiter(Api *api)
 {
@@ -195,7 +200,7 @@ start_request(Run *run)
 	throttle_started(&run->retry, run->now);
 }
 
-/* One turn of the client's loop; returns when it wants to wake up. */
+/* One iteration of the client's loop; returns when it wants to wake up. */
 static int64
 start_requests(Run *run)
 {
@@ -213,7 +218,7 @@ start_requests(Run *run)
 	return THROTTLE_NEVER;
 }
 
-/* How long the request that was let in last has to wait. */
+/* How long the last accepted request must wait. */
 static int64
 queueing(const Api *api)
 {
@@ -261,7 +266,7 @@ answer_arrives(Run *run, Request request)
 							   run->now + run->api.retry_after);
 }
 
-/* Let time pass until the client has something to do. */
+/* Advances the clock until the client has something to do. */
 static void
 wait_until(Run *run, int64 wake)
 {
@@ -305,13 +310,14 @@ seconds(const Run *run)
 	return (double) (run->now - START) / SECOND;
 }
 
-/* The worst of some runs that differ in nothing but their seed. */
+/* The worst of several runs that only differ in their seeds. */
 typedef struct Worst
 {
 	double		seconds;
 	int			salvo;
 	int			later;
-	double		share;			/* of the later refusals among all answers */
+	double		share;			/* share of the later rejections in all
+								 * responses */
 	int			failed;
 	int			too_early;
 }			Worst;
@@ -337,11 +343,11 @@ simulate_all(const Api *api, int pages)
 	return worst;
 }
 
-/* What each group of limiters is held to. */
+/* The limits for each group of limiters. */
 typedef struct Bound
 {
-	double		ratio;			/* to the limiter's own minimum */
-	int			round_trips;	/* on top of it */
+	double		ratio;			/* relative to the limiter's own minimum */
+	int			round_trips;	/* in addition */
 	double		share;
 } Bound;
 
@@ -409,8 +415,8 @@ test_twenty_per_second(void)
 }
 
 /*
- * The same limits by APIs that are overloaded (503, or a reset): a refusal costs
- * nothing, so there may be many of them.
+ * The same limits in overloaded APIs (503, or a reset): a rejection costs
+ * nothing, so many are acceptable.
  */
 static void
 test_overload(void)
@@ -433,8 +439,8 @@ test_overload(void)
 }
 
 /*
- * So many requests at a time, the others refused with 503 or reset: as fast as
- * latency allows that.
+ * A limit on concurrent requests, others are rejected with 503 or reset: as
+ * fast as the latency allows.
  */
 static void
 test_overload_in_flight(void)
@@ -466,9 +472,9 @@ test_overload_in_flight(void)
 }
 
 /*
- * To find a pace far from the first one takes some round trips and refusals.
- * Where each refusal costs a second, the pace is not raised in a hurry: a fast
- * API then takes no longer than one that allows 20/s.
+ * Finding a rate far from the first one takes some round trips and
+ * rejections.  If each rejection costs a second, the rate is increased
+ * slowly: a fast API then takes no longer than one that allows 20/s.
  */
 static void
 test_other_rates(void)
@@ -512,7 +518,10 @@ test_long_listing(void)
 	check_limiter(api, 2000, bound);
 }
 
-/* Ten at a time: as fast as latency allows ten, with few refusals. */
+/*
+ * Ten concurrent requests: as fast as the latency allows, with few
+ * rejections.
+ */
 static void
 test_in_flight_limit(void)
 {
@@ -538,7 +547,7 @@ test_in_flight_limit(void)
 		}
 }
 
-/* Others take half of the tokens, or as many as there are. */
+/* Others use half of the tokens, or all of them. */
 static void
 test_shared_limit(void)
 {
@@ -575,7 +584,7 @@ test_no_limit(void)
 	tap_ok(seconds(&run) < 5.2, "and kept full");
 }
 
-/* An API that refuses everything, at once or after some pages. */
+/* An API that rejects everything, immediately or after some pages. */
 static void
 test_all_refused(void)
 {
@@ -697,7 +706,9 @@ test_paces(void)
 	Throttle	retry;
 	int64		now = START;
 
-	/* Where every other request is refused at any pace, there is a slowest */
+	/*
+	 * If every other request is rejected at any rate, there is a minimum rate
+	 */
 	throttle_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
 	for (int i = 0; i < 100; i++, now += 5 * SECOND)
 	{
@@ -767,7 +778,7 @@ test_hold(void)
 			   "a refusal's Retry-After holds back everything");
 }
 
-/* Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example, is a minute away. */
+/* One minute before Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example. */
 #define NOW ((time_t) (784111777 - 60))
 
 static void
@@ -828,7 +839,7 @@ test_retry_after(void)
 				   "Retry-After: %s",
 				   cases[i].value ? cases[i].value : "(none)");
 
-	/* The API's clock is ten minutes ahead */
+	/* The API's clock is ten minutes fast */
 	tap_is_int(parse_retry_after("Sun, 06 Nov 1994 08:59:37 GMT",
 								 "Sun, 06 Nov 1994 08:58:37 GMT", NOW), 60 * SECOND,
 			   "a date is counted from the answer's own");
@@ -842,7 +853,7 @@ test_retry_after(void)
 	tap_is_int(parse_retry_after(digits, NULL, NOW), INT64CONST(315360000) * SECOND,
 			   "10,000 digits");
 
-	/* A decimal comma must not matter, should LC_NUMERIC ever not be "C" */
+	/* A decimal comma must not matter, in case LC_NUMERIC is ever not "C" */
 	if (setlocale(LC_NUMERIC, "de_DE.UTF-8") != NULL)
 		tap_is_int(parse_retry_after("1.5", NULL, NOW), 1500 * MS, "under LC_NUMERIC de_DE");
 	setlocale(LC_NUMERIC, "C");
