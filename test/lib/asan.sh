@@ -13,9 +13,9 @@
 asan_flags=(-g -O1 -fno-omit-frame-pointer '-fsanitize=address,undefined' -fno-wrapv)
 asan_reports='ERROR: AddressSanitizer|ERROR: LeakSanitizer|runtime error: '
 
-# At startup, libasan looks for swift_demangle() in all libraries, and a constructor
-# of libgpg-error, which Debian's postgres is linked with, deadlocks on the lock of
-# that search.  Therefore define the function.
+# At startup, libasan looks for swift_demangle() in all libraries, and a
+# constructor of libgpg-error, which Debian's postgres is linked with, deadlocks
+# on the lock of that search.  Therefore define the function.
 make_demangler() {
 	as_user cc -shared -fPIC -x c - -o "$work/demangler.so" \
 		<<<'char *swift_demangle(void) { return 0; }'
@@ -53,8 +53,8 @@ show_asan_reports() {
 		"$work/src/tmp_check/log" "$work/src/log" 2>/dev/null || true
 }
 
-# Checks that a buffer overrun in a library loaded by a server is reported and found
-# in its log; otherwise, the tests would prove nothing.
+# Checks that a buffer overrun in a library loaded by a server is reported and
+# found in its log; otherwise, the tests would prove nothing.
 check_asan() {
 	local log=$work/src/tmp_check/log/planted.log
 	as_user mkdir -p "${log%/*}"
