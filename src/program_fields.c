@@ -12,8 +12,9 @@
 #include "program_fields.h"
 
 #include <errno.h>
-#include <math.h>
+#include <limits.h>
 
+#include "common/int.h"
 #include "lib/stringinfo.h"
 
 #include "program_columns.h"
@@ -109,21 +110,62 @@ find_values(const JsonToken *object, const Shape *shape,
  * What the fields hold.
  */
 
+/* The exponent of the number, with "e" at this place or no exponent at all. */
+static int64
+read_exponent(const char *at, const char *end)
+{
+	long		exponent = at < end ? strtol(at + 1, NULL, 10) : 0;
+
+	return Max(Min(exponent, INT_MAX), -INT_MAX);
+}
+
+/* The digits as a number times a power of ten; false if that is too large. */
+static bool
+read_digits(const char *at, const char *end, int64 power, uint64 *number)
+{
+	bool		overflow = false;
+
+	*number = 0;
+	for (; at < end && !overflow; at++)
+	{
+		if (*at != '.')
+			overflow = pg_mul_u64_overflow(*number, 10, number) ||
+				pg_add_u64_overflow(*number, *at - '0', number);
+	}
+	for (; power > 0 && *number > 0 && !overflow; power--)
+		overflow = pg_mul_u64_overflow(*number, 10, number);
+	return !overflow;
+}
+
 /*
- * Parses numbers, including those like 100.0 and 1e2, whose values are
- * integers.
+ * Parses a number with a fraction or an exponent, without rounding: 100.0 and
+ * 1e2 are integers, 9007199254740993.25 is not.
  */
 static const char *
 read_whole(const JsonToken *value, int64 *integer)
 {
-	long double real = strtold(value->text, NULL);
+	const char *text = value->text;
+	const char *end = text + value->length;
+	bool		negative = *text == '-';
+	const char *exponent = text + strcspn(text, "eE");
+	const char *mantissa_end = Min(exponent, end);
+	const char *point = memchr(text, '.', mantissa_end - text);
+	const char *last = mantissa_end;
+	int64		power = read_exponent(mantissa_end, end);
+	uint64		limit = (uint64) PG_INT64_MAX + negative;
+	uint64		number;
 
-	if (real != truncl(real))
+	text += negative;
+	if (point)
+		power -= mantissa_end - point - 1;
+	for (; last > text && (last[-1] == '0' || last[-1] == '.'); last--)
+		power += last[-1] == '0';
+	*integer = negative ? PG_INT64_MIN : PG_INT64_MAX;
+	if (last > text && power < 0)
 		return program_not_integer;
-	*integer = real < 0 ? PG_INT64_MIN : PG_INT64_MAX;
-	if (real < -ldexpl(1, 63) || real >= ldexpl(1, 63))
+	if (!read_digits(text, last, power, &number) || number > limit)
 		return program_out_of_range;
-	*integer = (int64) real;
+	*integer = negative ? (int64) -number : (int64) number;
 	return NULL;
 }
 

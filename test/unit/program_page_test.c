@@ -593,6 +593,23 @@ page_with(const char *members, const char *value)
 }
 
 static void
+fine_number(const char *members, const char *number)
+{
+	char	   *text = page_with(members, number);
+
+	fine(text, strlen(text), psprintf("number %s", number));
+}
+
+static void
+bad_number(const char *members, const char *number, const char *complaint)
+{
+	char	   *text = page_with(members, number);
+
+	bad_program(text, strlen(text),
+				psprintf("field \"program_metrics.billed_clicks\" %s", complaint));
+}
+
+static void
 test_fields(void)
 {
 	for (size_t i = 0; i < lengthof(field_cases); i++)
@@ -617,17 +634,34 @@ test_fields(void)
 	}
 }
 
-/* Numbers whose values are integers, and some that do not fit the columns */
+/* Numbers with a fraction or an exponent are read without rounding. */
 static void
 test_whole_numbers(void)
 {
-	fine(TEXT(PROGRAM(",\"program_metrics\":{\"budget\":100.0,\"max_bid\":1e2}")), "whole");
+	static const char *const integers[] = {
+		"100.0", "1e2", "1.5E+1", "-0.0", "0e999999999999", "0.00e-3", "120e-1",
+		"9223372036854775807.0", "-9223372036854775808.000", "922337203685477580700e-2",
+		"0.0000000000000000000001e22", "-1234567890123456789.0e0"
+	};
+	static const char *const fractions[] = {
+		"1e-2", "0.5", "1.00000000000000000000001", "4611686018427387904.1",
+		"9223372036854775806.2", "-9223372036854775808.5", "92233720368547758079e-1",
+		"0.1e-300"
+	};
+	static const char *const large[] = {
+		"1e19", "9223372036854775808.0", "-9223372036854775809.0", "-1e300",
+		"18446744073709551616.0", "1844674407370955161600e-2"
+	};
+	const char *members = ",\"program_metrics\":{\"billed_clicks\":%s}";
+
+	for (size_t i = 0; i < lengthof(integers); i++)
+		fine_number(members, integers[i]);
+	for (size_t i = 0; i < lengthof(fractions); i++)
+		bad_number(members, fractions[i], "is not an integer");
+	for (size_t i = 0; i < lengthof(large); i++)
+		bad_number(members, large[i], "is out of range");
 	bad_program(TEXT(PROGRAM(",\"program_metrics\":{\"budget\":1e15}")),
 				"field \"program_metrics.budget\" is out of range");
-	bad_program(TEXT(PROGRAM(",\"program_metrics\":{\"billed_clicks\":1e19}")),
-				"field \"program_metrics.billed_clicks\" is out of range");
-	bad_program(TEXT(PROGRAM(",\"program_metrics\":{\"budget\":100.0,\"max_bid\":1e-2}")),
-				"field \"program_metrics.max_bid\" is not an integer");
 }
 
 static void
