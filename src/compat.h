@@ -19,6 +19,7 @@
 #include "storage/sinvaladt.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
+#include "utils/timeout.h"
 #include "access/tupdesc.h"
 #include "utils/wait_event.h"
 
@@ -173,6 +174,13 @@ compat_backend_number(void)
 	return MyBackendId - 1;
 #endif
 }
+
+/* Timeouts that end a statement, its transaction or its session */
+#if PG_VERSION_NUM >= 170000
+#define COMPAT_ENDING_TIMEOUTS {STATEMENT_TIMEOUT, TRANSACTION_TIMEOUT}
+#else
+#define COMPAT_ENDING_TIMEOUTS {STATEMENT_TIMEOUT}
+#endif
 
 /* The process that holds a conflicting lock, or 0. */
 static inline int

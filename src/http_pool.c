@@ -15,8 +15,11 @@
 #include "http_pool.h"
 
 #include "miscadmin.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "clock.h"
+#include "compat.h"
 #include "curl_compat.h"
 
 /*
@@ -133,15 +136,34 @@ curl_timer(void)
 	return timeout;
 }
 
+/*
+ * While signals are blocked, nothing else shows that a timeout has passed.  A
+ * pending SIGALRM does not: client_connection_check_interval, for example,
+ * does not end a statement.
+ */
+static bool
+is_timed_out(void)
+{
+	static const TimeoutId timeouts[] = COMPAT_ENDING_TIMEOUTS;
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < (int) lengthof(timeouts); i++)
+	{
+		if (get_timeout_active(timeouts[i]) && now >= get_timeout_finish_time(timeouts[i]))
+			return true;
+	}
+	return false;
+}
+
 bool
 http_pool_is_interrupted(void)
 {
-	static const int signals[] = {SIGINT, SIGTERM, SIGQUIT, SIGALRM};
+	static const int signals[] = {SIGINT, SIGTERM, SIGQUIT};
 	sigset_t	pending;
 
 	if (clock_us() - action_started < UNINTERRUPTED_US)
 		return false;
-	if (InterruptPending)
+	if (QueryCancelPending || ProcDiePending || is_timed_out())
 		return true;
 	if (sigpending(&pending) != 0)
 		return false;
@@ -230,8 +252,11 @@ void
 http_pool_wait(int64 deadline)
 {
 	HttpSocketEvent events[64];
-	int			nevents = http_socket_wait(http_pool.sockets, wait_time(deadline),
-										   events, lengthof(events));
+	int			nevents;
 
+	/* Converting text to another encoding reads the catalogs */
+	InvalidateCatalogSnapshotConditionally();
+	nevents = http_socket_wait(http_pool.sockets, wait_time(deadline),
+							   events, lengthof(events));
 	pump_events(events, nevents);
 }
