@@ -87,6 +87,9 @@ ALTER SCHEMA public OWNER TO :schema_owner;
 -- should fail: nobody listens, where a superuser vouches for them
 ALTER TABLE yelp_programs OWNER TO CURRENT_USER;
 ALTER TABLE yelp_sync_runs OWNER TO CURRENT_USER;
+-- should fail: the former owner could still change the trigger's function
+SELECT * FROM yelp_sync('acme');
+ALTER FUNCTION yelp_programs_edited() OWNER TO CURRENT_USER;
 SET ROLE regress_yelp_member;
 SELECT * FROM yelp_sync('acme');
 RESET ROLE;

@@ -141,11 +141,12 @@ account_list(void)
 
 	foreach(cell, servers)
 	{
-		ForeignServer *server = GetForeignServer(lfirst_oid(cell));
+		ForeignServer *server = GetForeignServerExtended(lfirst_oid(cell), FSV_MISSING_OK);
 		Account    *own;
 		Account    *shared;
 
-		if (!is_usable(server))
+		/* It may have been dropped in the meantime */
+		if (server == NULL || !is_usable(server))
 			continue;
 		own = load_account(server, GetUserId());
 		shared = load_account(server, InvalidOid);
@@ -207,9 +208,12 @@ reject_unusable(const char *username)
 
 	foreach(cell, servers)
 	{
-		ForeignServer *server = GetForeignServer(lfirst_oid(cell));
-		bool		usage = compat_server_usage(server->serverid, GetUserId());
+		ForeignServer *server = GetForeignServerExtended(lfirst_oid(cell), FSV_MISSING_OK);
+		bool		usage;
 
+		if (server == NULL)
+			continue;
+		usage = compat_server_usage(server->serverid, GetUserId());
 		if (maps_username(server, GetUserId(), username) && !usage)
 			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER,
 						   server->servername);

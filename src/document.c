@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
+#include "client_text.h"
 #include "program_columns.h"
 
 /* Symbols needed by the server; all others stay private to the library */
@@ -55,9 +56,9 @@ reject_document(FunctionCallInfo fcinfo, const ErrorData *error)
 			(errcode(ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION),
 			 errmsg("could not store program \"%s\" from the page at offset " INT64_FORMAT
 					": %s",
-					text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_INT64(2),
-					error->message),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0));
+					client_text(text_to_cstring(PG_GETARG_TEXT_PP(1))), PG_GETARG_INT64(2),
+					client_text(error->message)),
+			 error->detail ? errdetail_internal("%s", client_text(error->detail)) : 0));
 }
 
 /* Context reset after each call, because parsing JSON leaves much garbage. */

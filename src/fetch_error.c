@@ -13,6 +13,7 @@
 #include "mb/pg_wchar.h"
 
 #include "api_error.h"
+#include "client_text.h"
 
 #define HINT_CREDENTIALS \
 	"Check the username and the password of the user mapping."
@@ -411,7 +412,7 @@ fetch_error_raise(const FetchError *error, const FetchErrorPlace *place)
 {
 	ereport(ERROR,
 			(errcode(error->sqlstate),
-			 errmsg_internal("%s", fetch_error_message(error, place)),
-			 errdetail_internal("%s", fetch_error_detail(error, place)),
+			 errmsg_internal("%s", client_text(fetch_error_message(error, place))),
+			 errdetail_internal("%s", client_text(fetch_error_detail(error, place))),
 			 error->hint ? errhint("%s", error->hint) : 0));
 }

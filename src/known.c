@@ -18,6 +18,8 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "local_settings.h"
+
 #define MIN_SLOTS 1024
 
 /* Maximum load factor of the hash table: three of four slots. */
@@ -155,9 +157,20 @@ known_set(const Known *known)
 
 /* ---- the rows ---- */
 
+/* The ID in the row's first column; the table's owner can allow nulls. */
 static uint64
-hash_id(text *id)
+hash_id(TupleTableSlot *slot)
 {
+	bool		isnull;
+	Datum		datum = slot_getattr(slot, 1, &isnull);
+	text	   *id;
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("column \"program_id\" of table \"yelp_programs\" contains null values"),
+				 errhint("Delete these rows, and make (username, program_id) the primary key again.")));
+	id = DatumGetTextPP(datum);
 	return fingerprint_of_id(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
 }
 
@@ -166,7 +179,7 @@ remember_row(TupleTableSlot *slot, DestReceiver *self)
 {
 	Known	   *known = ((KnownReceiver *) self)->known;
 	bool		isnull;
-	uint64		id_hash = hash_id(DatumGetTextPP(slot_getattr(slot, 1, &isnull)));
+	uint64		id_hash = hash_id(slot);
 	Datum		datum = slot_getattr(slot, 2, &isnull);
 	uint64		fingerprint = isnull ? 0 : (uint64) DatumGetInt64(datum);
 
@@ -179,8 +192,7 @@ static bool
 add_if_missing(TupleTableSlot *slot, DestReceiver *self)
 {
 	KnownReceiver *receiver = (KnownReceiver *) self;
-	bool		isnull;
-	uint64		id_hash = hash_id(DatumGetTextPP(slot_getattr(slot, 1, &isnull)));
+	uint64		id_hash = hash_id(slot);
 	const KnownMark *mark = known_mark(receiver->known, id_hash);
 
 	if (mark && mark->pass < receiver->first_pass)
@@ -195,6 +207,7 @@ read_rows(KnownReceiver *receiver, const char *columns,
 	const Known *known = receiver->known;
 	SPIExecuteOptions options = {.dest = &receiver->pub,.read_only = false};
 	ParamListInfo params = makeParamList(1);
+	int			level;
 
 	receiver->pub = *None_Receiver;
 	receiver->pub.receiveSlot = receive;
@@ -204,11 +217,15 @@ read_rows(KnownReceiver *receiver, const char *columns,
 	params->params[0].pflags = PARAM_FLAG_CONST;
 	params->params[0].ptype = TEXTOID;
 	options.params = params;
+	/* JIT compilation does not pay off, and takes memory */
+	level = local_settings_begin();
+	local_setting("jit", "off");
 	if (SPI_execute_extended(psprintf("SELECT %s FROM %s%s.yelp_programs"
 									  " WHERE username OPERATOR(pg_catalog.=) $1",
 									  columns, known->only, known->schema),
 							 &options) != SPI_OK_SELECT)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
+	local_settings_end(level);
 }
 
 Known *

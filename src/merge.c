@@ -34,11 +34,12 @@
 #include "miscadmin.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/plancache.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "local_settings.h"
 
 #define FETCHED "fetched"
 #define MISSING "missing"
@@ -48,7 +49,7 @@
  * rows, %3$s "ONLY " unless the table is partitioned; %4$s are the columns
  * that yelp_sync_columns() fills, %5$s the same of "p" and %6$s of "a"; %7$s
  * and %8$s are AMONG(MISSING) and AMONG("altered"), or nothing; %9$s is
- * KEPT_ROWS, or nothing if row-level security does not apply.
+ * KEPT_ROWS, or nothing if neither policies nor triggers can have an effect.
  */
 #define EQ "OPERATOR(pg_catalog.=)"
 
@@ -321,25 +322,24 @@ unregister_rows(const char *name)
  * normally.
  */
 static SPIPlanPtr
-plan_statement(const char *sql, int nargs, Oid *types, bool few)
+plan_statement(const char *sql, ParamListInfo params, bool few)
 {
-	int			level = NewGUCNestLevel();
+	int			level = local_settings_begin();
+	Oid		   *types = palloc(params->numParams * sizeof(Oid));
 	SPIPlanPtr	plan;
 	CachedPlan *cached;
 
-	(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("enable_mergejoin", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < params->numParams; i++)
+		types[i] = params->params[i].ptype;
+	local_setting("enable_nestloop", "off");
+	local_setting("enable_mergejoin", "off");
 	if (few)
-		(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
+		local_setting("enable_seqscan", "off");
+	local_setting("jit", "off");
+	plan = SPI_prepare_cursor(sql, params->numParams, types, CURSOR_OPT_GENERIC_PLAN);
 	cached = SPI_plan_get_cached_plan(plan);
 	ReleaseCachedPlan(cached, NULL);
-	AtEOXact_GUC(true, level);
+	local_settings_end(level);
 	return plan;
 }
 
@@ -386,33 +386,39 @@ is_lost_race(const Merge *merge, const ErrorData *error)
 /*
  * The statement uses about eight tuplestores and hash tables at a time, each
  * of which may take work_mem or twice that; let them share it.  Returns the
- * GUC nest level, for AtEOXact_GUC.
+ * level for local_settings_end.
  */
 static int
 share_work_mem(void)
 {
-	int			level = NewGUCNestLevel();
+	int			level = local_settings_begin();
 	char	   *share = psprintf("%dkB", Max(work_mem / WORK_MEM_SHARES, MIN_WORK_MEM));
 
-	(void) set_config_option("work_mem", share, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	local_setting("work_mem", share);
 	/* Otherwise, the statement would be replanned with the user's settings */
 	if (plan_cache_mode == PLAN_CACHE_MODE_FORCE_CUSTOM_PLAN)
-		(void) set_config_option("plan_cache_mode", "auto", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		local_setting("plan_cache_mode", "auto");
 	return level;
 }
 
 static void
-run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *options)
+run_plan(SPIPlanPtr plan, SPIExecuteOptions *options)
+{
+	int			level = share_work_mem();
+
+	if (SPI_execute_plan_extended(plan, options) != SPI_OK_SELECT)
+		elog(ERROR, "merge failed: %s", SPI_result_code_string(SPI_result));
+	local_settings_end(level);
+}
+
+static void
+run_merge(Merge *merge, const char *sql, SPIExecuteOptions *options, bool few)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	int			level = share_work_mem();
 
 	PG_TRY();
 	{
-		if (SPI_execute_plan_extended(plan, options) != SPI_OK_SELECT)
-			elog(ERROR, "merge failed: %s", SPI_result_code_string(SPI_result));
+		run_plan(plan_statement(sql, options->params, few), options);
 	}
 	PG_CATCH();
 	{
@@ -430,7 +436,6 @@ run_merge(Merge *merge, SPIPlanPtr plan, const char *sql, SPIExecuteOptions *opt
 		ReThrowError(error);
 	}
 	PG_END_TRY();
-	AtEOXact_GUC(true, level);
 }
 
 /* Tables that inherit from yelp_programs are ignored. */
@@ -457,8 +462,13 @@ filled_columns(const Merge *merge, const char *prefix)
 
 	initStringInfo(&list);
 	for (int i = 0; i < merge->tables.filled->natts; i++)
-		appendStringInfo(&list, "%s%s%s", i > 0 ? ", " : "", prefix,
-						 quote_identifier(NameStr(TupleDescAttr(merge->tables.filled, i)->attname)));
+	{
+		Form_pg_attribute column = TupleDescAttr(merge->tables.filled, i);
+
+		if (!column->attisdropped)
+			appendStringInfo(&list, "%s%s%s", list.len > 0 ? ", " : "", prefix,
+							 quote_identifier(NameStr(column->attname)));
+	}
 	return list.data;
 }
 
@@ -471,6 +481,13 @@ are_few(const Merge *merge, const Fetched *fetched)
 {
 	return fetched->staging.count + merge_count_unlisted(merge, fetched) <=
 		merge->stored.count / FEW_SHARE;
+}
+
+/* May row-level security or triggers prevent rows from being written? */
+static bool
+is_filtered(const Merge *merge)
+{
+	return merge->tables.row_security || merge->tables.triggers;
 }
 
 static void
@@ -494,7 +511,7 @@ execute_merge(Merge *merge, const Fetched *fetched)
 							   filled_columns(merge, "a."),
 							   few ? AMONG(MISSING) : "",
 							   few ? AMONG("altered") : "",
-							   merge->tables.row_security ? KEPT_ROWS : "");
+							   is_filtered(merge) ? KEPT_ROWS : "");
 	Datum		values[] = {
 		CStringGetTextDatum(merge->username),
 		BoolGetDatum(merge->delete_gone),
@@ -515,7 +532,7 @@ execute_merge(Merge *merge, const Fetched *fetched)
 		params->params[i].ptype = types[i];
 	}
 	options.params = params;
-	run_merge(merge, plan_statement(sql, lengthof(types), types, few), sql, &options);
+	run_merge(merge, sql, &options, few);
 }
 
 int64
@@ -573,6 +590,7 @@ void
 merge_programs(Merge *merge, const Fetched *fetched)
 {
 	const Staging *staging = &fetched->staging;
+	int64		added;
 
 	merge->programs = fetched->first_pass == staging->pass ?
 		fetched->programs.count : staging->programs;
@@ -583,6 +601,32 @@ merge_programs(Merge *merge, const Fetched *fetched)
 	}
 	/* Rows whose update is suppressed by a user's trigger are unchanged */
 	merge->unchanged = known_count_arrived(merge->known, fetched->first_pass);
+	added = merge->programs - merge->unchanged;
 	merge_rows(merge, fetched);
 	merge->unchanged -= merge->updated;
+	if (is_filtered(merge))
+		merge->kept += Max(added - merge->added, 0);
+}
+
+int64
+merge_count_lost(const Merge *merge)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(merge->username)};
+	char	   *sql = psprintf("SELECT pg_catalog.count(*) FROM %s%s.yelp_programs"
+							   " WHERE username " EQ " $1",
+							   only_clause(merge), merge->tables.schema);
+	int			level = local_settings_begin();
+	int64		count;
+	bool		isnull;
+
+	local_setting("jit", "off");
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
+	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	PopActiveSnapshot();
+	local_settings_end(level);
+	return Max(merge->stored.count + merge->added - merge->deleted - count, 0);
 }

@@ -36,8 +36,8 @@ typedef struct Merge
 	int64		unchanged;
 	int64		deleted;
 	int64		unlisted;		/* not listed, but still stored */
-	int64		kept;			/* not written because of policies or
-								 * triggers */
+	int64		kept;			/* not added, updated or deleted because of
+								 * policies or triggers */
 	int64		programs;		/* fetched, each counted once */
 	LostFields	lost;			/* the columns that changed */
 } Merge;
@@ -51,5 +51,11 @@ extern int64 merge_count_unlisted(const Merge *merge, const Fetched *fetched);
  * the errors of the table's constraints and triggers.
  */
 extern void merge_programs(Merge *merge, const Fetched *fetched);
+
+/*
+ * The number of programs that should be stored after the merge, but are not:
+ * other transactions, or triggers, have deleted them.  Needs an SPI connection.
+ */
+extern int64 merge_count_lost(const Merge *merge);
 
 #endif							/* YELP_SYNC_MERGE_H */

@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 
+#include "client_text.h"
 #include "clock.h"
 
 /* At most ten messages a second, and at least one every five seconds */
@@ -83,10 +84,10 @@ static void
 tell(const char *type, const char *fields, const char *message)
 {
 	if (progress_format == PROGRESS_TEXT)
-		ereport(NOTICE, (errmsg_internal("yelp_sync: %s", message)));
+		ereport(NOTICE, (errmsg_internal("yelp_sync: %s", client_text(message))));
 	else if (progress_format == PROGRESS_JSON)
 		ereport(NOTICE,
-				(errmsg_internal("%s", json_event(type, fields, message))));
+				(errmsg_internal("%s", client_text(json_event(type, fields, message)))));
 }
 
 void
@@ -299,9 +300,9 @@ progress_warning(int sqlstate, const char *message, const char *detail,
 		message = json_complaint("warning", sqlstate, message, detail, hint);
 	ereport(WARNING,
 			(errcode(sqlstate),
-			 errmsg_internal("%s", message),
-			 detail ? errdetail_internal("%s", detail) : 0,
-			 hint ? errhint("%s", hint) : 0));
+			 errmsg_internal("%s", client_text(message)),
+			 detail ? errdetail_internal("%s", client_text(detail)) : 0,
+			 hint ? errhint("%s", client_text(hint)) : 0));
 }
 
 void
@@ -314,7 +315,7 @@ progress_failure(const char *account, const ErrorData *error)
 
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
-			 errmsg_internal("%s", message),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 error->hint ? errhint("%s", error->hint) : 0));
+			 errmsg_internal("%s", client_text(message)),
+			 error->detail ? errdetail_internal("%s", client_text(error->detail)) : 0,
+			 error->hint ? errhint("%s", client_text(error->hint)) : 0));
 }

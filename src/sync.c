@@ -222,10 +222,7 @@ warn_problems(const Account *account, const Staging *staging)
 						 "Their columns are NULL; the column problems lists the fields.");
 }
 
-/*
- * Rows that policies let the user see, but not update or delete, stay
- * unchanged.
- */
+/* Policies and triggers can prevent rows from being written. */
 static void
 warn_kept(Merge *merge)
 {
@@ -233,10 +230,35 @@ warn_kept(Merge *merge)
 		return;
 	merge->status = "partial";
 	progress_warning(ERRCODE_WARNING,
-					 psprintf(INT64_FORMAT " program%s of account \"%s\" could not be changed",
+					 psprintf("could not write " INT64_FORMAT " program%s of account \"%s\"",
 							  merge->kept, merge->kept == 1 ? "" : "s", merge->username),
-					 "Row-level security policies or triggers on yelp_programs prevented their update or deletion.",
-					 row_security_hint());
+					 "Row-level security policies or triggers on yelp_programs prevented programs from being added, updated or deleted.",
+					 merge->tables.row_security ? row_security_hint() :
+					 "Check the triggers on yelp_programs.");
+}
+
+/*
+ * Rows that others have deleted since they were read arrived without text.
+ * They can only be missing if a transaction has ended, or because of a
+ * trigger.
+ */
+static void
+warn_lost(const Sync *sync, Merge *merge)
+{
+	int64		lost;
+
+	if (!merge->tables.triggers && !snapshot_has_moved(&sync->read_at))
+		return;
+	lost = merge_count_lost(merge);
+	if (lost == 0)
+		return;
+	merge->status = "partial";
+	progress_warning(ERRCODE_WARNING,
+					 psprintf(INT64_FORMAT " program%s of account \"%s\" %s deleted from table %s.yelp_programs during the sync",
+							  lost, lost == 1 ? "" : "s", merge->username,
+							  lost == 1 ? "was" : "were", merge->tables.schema),
+					 "Another transaction or a trigger deleted them.",
+					 "Sync again.");
 }
 
 static void
@@ -371,6 +393,7 @@ read_known(Sync *sync)
 	fingerprint_set_seed(GetSystemIdentifier());
 	sync->last = history_last_run(merge->tables.schema, sync->username,
 								  sync->account->server);
+	sync->read_at = snapshot_mark();
 	merge->known = known_read(merge->tables.schema, merge->tables.partitioned, sync->username,
 							  expected_rows(sync->last));
 	merge->stored = known_set(merge->known);
@@ -410,9 +433,13 @@ static void
 check_stored(Sync *sync)
 {
 	Merge	   *merge = &sync->merge;
-	Known	   *now = known_read(merge->tables.schema, merge->tables.partitioned, sync->username,
-								 merge->stored.count);
+	Known	   *now;
 
+	if (!snapshot_has_moved(&sync->read_at))
+		return;
+	sync->read_at = snapshot_mark();
+	now = known_read(merge->tables.schema, merge->tables.partitioned, sync->username,
+					 merge->stored.count);
 	if (!program_set_same_content(known_set(now), merge->stored))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -442,6 +469,7 @@ sync_store(Sync *sync, Tuplestorestate *result)
 	merge_programs(merge, sync->fetched);
 	warn_problems(sync->account, &sync->fetched->staging);
 	warn_kept(merge);
+	warn_lost(sync, merge);
 	warn_lost_fields(merge);
 
 	sync->run.finished_at = GetCurrentTimestamp();

@@ -18,8 +18,11 @@
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/snapmgr.h"
 
+#include "client_text.h"
+#include "http.h"
 #include "subtransaction.h"
 #include "sync.h"
 
@@ -92,13 +95,29 @@ record_failure(void *arg)
 	PopActiveSnapshot();
 }
 
+/*
+ * SET LOCAL ROLE ends with the first commit, after which another user would
+ * store what this one fetched.
+ */
+static void
+require_same_user(Oid user)
+{
+	if (GetUserId() != user)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("the current role changed while yelp_sync_all() was running"),
+				 errhint("Use SET ROLE instead of SET LOCAL ROLE.")));
+}
+
 static ErrorData *
 try_sync(Sync *sync)
 {
+	Oid			user = GetUserId();
 	ErrorData  *error = subtransaction_try(prepare, sync);
 
 	if (error == NULL)
 		error = try_commit();
+	require_same_user(user);
 	if (error == NULL)
 		error = subtransaction_try(fetch_and_store, sync);
 	return error ? error : try_commit();
@@ -121,14 +140,27 @@ note_failure(Failures *failures, const Sync *sync, const ErrorData *error)
 						 error->message);
 }
 
+static void
+warn_unrecorded(const Sync *sync, ErrorData *error)
+{
+	rethrow_if_it_ends_all(error);
+	if (error)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not record the failed sync of account \"%s\": %s",
+						client_text(sync->username), client_text(error->message))));
+}
+
 /* Records the account's failure, if possible. */
 static void
 take_failure(Sync *sync, ErrorData *error, Failures *failures)
 {
 	rethrow_if_it_ends_all(error);
+	/* A trigger on the history may sync another account */
+	http_release();
 	sync->error = error;
-	rethrow_if_it_ends_all(subtransaction_try(record_failure, sync));
-	rethrow_if_it_ends_all(try_commit());
+	warn_unrecorded(sync, subtransaction_try(record_failure, sync));
+	warn_unrecorded(sync, try_commit());
 	note_failure(failures, sync, error);
 	progress_failure(sync->username, error);
 }
@@ -175,7 +207,7 @@ raise_failures(const Failures *failures, int accounts)
 			(errcode(ERRCODE_FDW_ERROR),
 			 errmsg("could not sync %d of %d account%s", failures->count, accounts,
 					accounts == 1 ? "" : "s"),
-			 errdetail_internal("%s%s", failures->text.data,
+			 errdetail_internal("%s%s", client_text(failures->text.data),
 								more > 0 ? psprintf("\nand %d more", more) : ""),
 			 errhint("Syncs that succeeded are committed.  See the columns sqlstate and error of yelp_sync_runs.")));
 }

@@ -22,10 +22,12 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -34,6 +36,7 @@
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
@@ -64,6 +67,22 @@ static const TableRule rules[] =
 };
 
 StaticAssertDecl(lengthof(rules) == TABLE_COUNT, "each table has a rule");
+
+/* Our trigger on yelp_programs */
+#define EDIT_TRIGGER "yelp_programs_edited"
+
+/* The schema's name; it may have been dropped since our last transaction. */
+static char *
+schema_name(Oid schema)
+{
+	char	   *name = get_namespace_name(schema);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("the schema of extension yelp_sync has been dropped")));
+	return name;
+}
 
 /* ---- ownership ---- */
 
@@ -102,13 +121,27 @@ reject_untrusted(const char *table, Oid owner)
 					 table)));
 }
 
+static void
+reject_untrusted_trigger(const Trigger *trigger, const char *table, Oid owner)
+{
+	char	   *function = format_procedure_qualified(trigger->tgfoid);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("trigger \"%s\" on table %s executes a function that belongs to role \"%s\"",
+					trigger->tgname, table, GetUserNameFromId(owner, false)),
+			 errdetail("The owner could change the function, which runs with the privileges of the role that syncs."),
+			 errhint("Check the function, then have a superuser change its owner: ALTER FUNCTION %s OWNER TO ...; or drop the trigger.",
+					 function)));
+}
+
 /* ---- finding tables ---- */
 
 /* The schema-qualified, quoted name of the table. */
 static char *
 qualified(Oid schema, const char *name)
 {
-	return quote_qualified_identifier(get_namespace_name(schema), name);
+	return quote_qualified_identifier(schema_name(schema), name);
 }
 
 static bool
@@ -122,8 +155,7 @@ static Oid
 find_table(Oid schema, TableName table)
 {
 	char	   *name = qualified(schema, rules[table].name);
-	RangeVar   *reference = makeRangeVar(get_namespace_name(schema),
-										 pstrdup(rules[table].name), -1);
+	RangeVar   *reference = makeRangeVar(schema_name(schema), pstrdup(rules[table].name), -1);
 	Oid			relid = RangeVarGetRelid(reference, AccessShareLock, false);
 	char		relkind = get_rel_relkind(relid);
 	Oid			owner = owner_of(RELOID, relid, Anum_pg_class_relowner);
@@ -150,7 +182,7 @@ require_create_right(Oid schema, const char *name)
 			 errmsg("table %s does not exist, and role \"%s\" may not create it",
 					qualified(schema, name), GetUserNameFromId(GetUserId(), false)),
 			 errdetail("The role lacks the CREATE privilege on schema \"%s\".",
-					   get_namespace_name(schema)),
+					   schema_name(schema)),
 			 errhint("Have a superuser or the schema's owner run SELECT %s(); and grant the role privileges on the tables.",
 					 qualified(schema, "yelp_sync_create_tables"))));
 }
@@ -160,7 +192,7 @@ call_make_tables(Oid schema, int partitions)
 {
 	Oid			types[] = {NAMEOID, INT4OID};
 	Datum		values[] = {
-		CStringGetDatum(get_namespace_name(schema)),
+		CStringGetDatum(schema_name(schema)),
 		Int32GetDatum(partitions)
 	};
 	char		nulls[] = {' ', partitions > 0 ? ' ' : 'n'};
@@ -223,6 +255,68 @@ tables_create(Oid schema, int partitions)
 
 /* ---- requirements of a sync ---- */
 
+/* Equal keys must be the same text, or programs would be mistaken for others. */
+static void
+check_collation(Oid relid, const char *column, const char *table)
+{
+	AttrNumber	number = get_attnum(relid, column);
+	Oid			type;
+	int32		typmod;
+	Oid			collation;
+
+	if (number == InvalidAttrNumber)
+		return;
+	get_atttypetypmodcoll(relid, number, &type, &typmod, &collation);
+	if (OidIsValid(collation) && !get_collation_isdeterministic(collation))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" of table %s has a nondeterministic collation",
+						column, table),
+				 errhint("Change it: ALTER TABLE %s ALTER %s TYPE text COLLATE \"C\";",
+						 table, column)));
+}
+
+/*
+ * Checks who owns the functions of the table's triggers; returns whether
+ * there are any but ours.
+ */
+static bool
+check_triggers(Oid relid, Oid schema)
+{
+	Relation	table = table_open(relid, AccessShareLock);
+	const TriggerDesc *triggers = table->trigdesc;
+	bool		found = false;
+
+	for (int i = 0; triggers && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+		Oid			owner = owner_of(PROCOID, trigger->tgfoid, Anum_pg_proc_proowner);
+
+		if (!is_trusted(owner, schema))
+			reject_untrusted_trigger(trigger,
+									 qualified(RelationGetNamespace(table),
+											   RelationGetRelationName(table)),
+									 owner);
+		found |= !trigger->tgisinternal && strcmp(trigger->tgname, EDIT_TRIGGER) != 0;
+	}
+	table_close(table, NoLock);
+	return found;
+}
+
+/* The same for the table with its partitions. */
+static bool
+check_all_triggers(Oid relid, Oid schema)
+{
+	List	   *relids = get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ?
+		find_all_inheritors(relid, AccessShareLock, NULL) : list_make1_oid(relid);
+	bool		found = false;
+	ListCell   *cell;
+
+	foreach(cell, relids)
+		found |= check_triggers(lfirst_oid(cell), schema);
+	return found;
+}
+
 /*
  * The table, if the current user has the necessary privileges; also returns
  * whether row-level security applies.
@@ -236,6 +330,8 @@ prepare_table(Oid schema, TableName table, bool *row_security)
 	if (pg_class_aclmask(relid, GetUserId(), rights, ACLMASK_ALL) != rights)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, rules[table].name);
 	*row_security = row_security_applies(relid, rights);
+	check_collation(relid, "username", qualified(schema, rules[table].name));
+	check_collation(relid, "program_id", qualified(schema, rules[table].name));
 	return relid;
 }
 
@@ -273,13 +369,18 @@ filled_columns(Oid schema)
 									   CStringGetDatum("yelp_sync_values"),
 									   ObjectIdGetDatum(schema));
 
+	if (!OidIsValid(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("type %s does not exist", qualified(schema, "yelp_sync_values")),
+				 errhint("The extension yelp_sync may have been dropped.")));
 	return lookup_rowtype_tupdesc_copy(type, -1);
 }
 
 Tables
 tables_prepare(Oid schema, bool changes)
 {
-	Tables		tables = {.schema = quote_identifier(get_namespace_name(schema))};
+	Tables		tables = {.schema = quote_identifier(schema_name(schema))};
 	bool		row_security;
 
 	if (is_missing(schema, PROGRAMS) || is_missing(schema, RUNS) ||
@@ -288,9 +389,11 @@ tables_prepare(Oid schema, bool changes)
 	tables.programs = prepare_table(schema, PROGRAMS, &tables.row_security);
 	tables.partitioned = get_rel_relkind(tables.programs) == RELKIND_PARTITIONED_TABLE;
 	tables.filled = filled_columns(schema);
+	tables.triggers = check_all_triggers(tables.programs, schema);
 	tables.runs = prepare_table(schema, RUNS, &row_security);
+	check_all_triggers(tables.runs, schema);
 	if (changes)
-		prepare_table(schema, CHANGES, &row_security);
+		check_all_triggers(prepare_table(schema, CHANGES, &row_security), schema);
 	require_functions(schema);
 	return tables;
 }

@@ -18,6 +18,7 @@ typedef struct Tables
 	bool		partitioned;	/* is yelp_programs partitioned? */
 	bool		row_security;	/* does it apply to yelp_programs for the
 								 * current user? */
+	bool		triggers;		/* does yelp_programs have any of its users'? */
 	TupleDesc	filled;			/* columns filled from a program's document */
 	Oid			programs;		/* yelp_programs */
 	Oid			runs;			/* yelp_sync_runs */
@@ -38,7 +39,8 @@ extern void tables_create(Oid schema, int partitions);
  * The same for the tables that a sync needs, with yelp_program_changes only
  * if changes are recorded.  Also checks that the current user has all
  * privileges that a sync needs on the tables, including row-level security,
- * and on the functions it calls (42501).
+ * and on the functions it calls, that the owners of the tables' triggers are
+ * trusted (42501), and that equal keys are the same text (0A000).
  */
 extern Tables tables_prepare(Oid schema, bool changes);
 

@@ -12,7 +12,7 @@ use YelpTest;
 my $programs = 50;
 my ($node, $api) = YelpTest::start();
 my $cannot = 'row-level security policies on table "%s" do not allow role "syncer" to %s';
-my $partial = qr/could not be changed/;
+my $partial = qr/could not write/;
 
 sub value
 {
@@ -72,7 +72,7 @@ sub keeps
 
 	is($result->{error}, undef, "$name: no error");
 	is_deeply([ grep { $_ =~ $partial } @{ $result->{warnings} } ],
-		["$kept programs of account \"acme\" could not be changed"], "$name: a warning");
+		["could not write $kept programs of account \"acme\""], "$name: a warning");
 	is(scalar(@{ $result->{rows} }), 0, "$name: nothing is reported as changed");
 	is(value(YelpTest::last_run('status, updated, deleted')),
 		'partial|0|0', "$name: the run");

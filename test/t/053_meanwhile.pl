@@ -1,0 +1,179 @@
+# What others do to the tables while a sync waits for the API, and what the tables' owner may have made of
+# them: nothing crashes, and no sync calls itself synced that has not stored every program.
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use YelpApi;
+use YelpSession;
+use YelpTest;
+
+my $programs = 100;
+my ($node, $api) = YelpTest::start();
+my $deleted = qr/were deleted from table public.yelp_programs during the sync/;
+
+sub value
+{
+	return YelpTest::value($node, @_);
+}
+
+# Runs a statement; as soon as a request of it is held, does something else and lets it go on.
+sub meanwhile
+{
+	my ($session, $sql, $action) = @_;
+
+	$api->faults({ match => { offset => 20 }, action => { hold => \1 } });
+	$session->begin($sql);
+	$api->poll_counter('held', 1);
+	$action->();
+	$api->faults();
+	$api->release;
+	return $session->result;
+}
+
+sub warnings_like
+{
+	my ($result, $pattern, $name) = @_;
+	my @found = grep { $_ =~ $pattern } @{ $result->{warnings} };
+
+	is($result->{error}, undef, "$name: no error");
+	is(scalar(@found), 1, "$name: a warning");
+	is(value('SELECT status FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1'), 'partial', "$name: the run");
+	return;
+}
+
+sub is_healed
+{
+	my ($name) = @_;
+
+	is(YelpTest::sync($node, 'acme')->{error}, undef, "$name: the next sync");
+	YelpTest::table_is_listing($node, $api, 'acme', "$name: all are stored again");
+	is(value('SELECT status FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1'), 'synced', "$name: synced");
+	return;
+}
+
+$api->config(accounts => { acme => { count => $programs } });
+YelpTest::sync($node, 'acme');
+my $session = YelpSession->new($node);
+my $delete = q{DELETE FROM yelp_programs WHERE program_id IN
+	(SELECT program_id FROM yelp_programs ORDER BY program_id LIMIT 60)};
+
+note 'rows that others delete';
+
+my $result = meanwhile($session, q{SELECT yelp_sync('acme')}, sub { value($delete) });
+warnings_like($result, qr/^60 programs of account "acme" $deleted/, 'nothing else changed');
+is_healed('nothing else changed');
+
+$api->mutate(alter => 3);
+$result = meanwhile($session, q{SELECT yelp_sync('acme')}, sub { value($delete) });
+warnings_like($result, qr/^\d+ programs of account "acme" $deleted/, 'others changed');
+is_healed('others changed');
+
+$result = meanwhile($session, q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT yelp_sync('acme'); COMMIT},
+	sub { value($delete) });
+warnings_like($result, qr/^60 programs of account "acme" $deleted/, 'repeatable read');
+is_healed('repeatable read');
+
+# Another transaction that is under way when the merge begins
+my $other = YelpSession->new($node);
+$api->mutate(alter => 2);
+$other->run('BEGIN; DELETE FROM yelp_programs');
+$session->begin('CALL yelp_sync_all()');
+$node->poll_query_until('postgres',
+	'SELECT wait_event_type = \'Lock\' FROM pg_stat_activity WHERE pid = ' . $session->pid);
+$other->run('COMMIT');
+$result = $session->result;
+warnings_like($result, qr/^$programs programs of account "acme" $deleted/, 'a transaction under way');
+is_healed('a transaction under way');
+
+# What does not concern the account is no reason
+$result = meanwhile($session, q{SELECT yelp_sync('acme')}, sub { value('CREATE TABLE other AS SELECT 1') });
+is_deeply($result->{warnings}, [], 'other writes: no warning');
+is(value('SELECT status FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1'), 'synced', 'other writes: synced');
+
+$result = meanwhile($session, q{CALL yelp_sync_all()}, sub { value($delete) });
+is($result->{error}, 'could not sync 1 of 1 account', 'the procedure: an error');
+is(value('SELECT sqlstate FROM yelp_sync_runs ORDER BY run_id DESC LIMIT 1'), '40001', 'the procedure: its reason');
+is_healed('the procedure');
+
+note 'triggers that write nothing, or too much';
+
+value(q{CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'});
+foreach my $case ([ 'INSERT', add => 2 ], [ 'UPDATE', alter => 2 ], [ 'DELETE', remove => 2 ])
+{
+	my ($event, @change) = @$case;
+
+	value("CREATE TRIGGER a_skip BEFORE $event ON yelp_programs FOR EACH ROW EXECUTE FUNCTION skip()");
+	$api->mutate(@change);
+	$result = YelpTest::sync($node, 'acme');
+	warnings_like($result, qr/^could not write 2 programs of account "acme"$/, "a trigger that skips $event");
+	is(scalar(@{ $result->{rows} }), 0, "a trigger that skips $event: nothing is reported");
+	value('DROP TRIGGER a_skip ON yelp_programs');
+	is_healed("a trigger that skips $event");
+}
+value(q{CREATE FUNCTION purge() RETURNS trigger LANGUAGE plpgsql AS
+		'BEGIN DELETE FROM yelp_programs WHERE program_id = (SELECT min(program_id) FROM yelp_programs); RETURN NULL; END';
+	CREATE TRIGGER purge AFTER UPDATE ON yelp_programs EXECUTE FUNCTION purge()});
+$api->mutate(alter => 2);
+warnings_like(YelpTest::sync($node, 'acme'), qr/^\d programs? of account "acme" (was|were) deleted/, 'a trigger that deletes');
+value('DROP TRIGGER purge ON yelp_programs');
+is_healed('a trigger that deletes');
+
+note 'what the owner of a table can do';
+
+value(q{CREATE ROLE ads LOGIN; GRANT CREATE ON SCHEMA public TO ads;
+	GRANT USAGE ON FOREIGN SERVER yelp TO ads; CREATE USER MAPPING FOR ads SERVER yelp
+		OPTIONS (username 'acme', password 's3cret');
+	DROP TABLE yelp_programs, yelp_sync_runs, yelp_program_changes; DROP FUNCTION yelp_programs_edited});
+is(YelpTest::sync($node, 'acme', role => 'ads')->{error}, undef, 'a role makes the tables');
+value('ALTER TABLE yelp_programs DROP CONSTRAINT yelp_programs_pkey; ALTER TABLE yelp_programs ALTER program_id DROP NOT NULL;
+	INSERT INTO yelp_programs (username, program_id, data) VALUES (\'acme\', NULL, \'{}\')', role => 'ads');
+$result = YelpTest::sync($node, 'acme', role => 'ads');    # should fail
+is($result->{sqlstate}, '23502', 'rows without an ID');
+like($result->{hint}, qr/primary key/, 'and what to do about them');
+value('DELETE FROM yelp_programs WHERE program_id IS NULL; ALTER TABLE yelp_programs ADD PRIMARY KEY (username, program_id)');
+
+my $refused = qr/^trigger "yelp_programs_edited" on table public.yelp_programs executes a function that belongs to role "ads"$/;
+my @tables = qw(yelp_programs yelp_sync_runs yelp_program_changes);
+value(join ';', map { "ALTER TABLE $_ OWNER TO CURRENT_USER" } @tables);
+$result = YelpTest::sync($node, 'acme');    # should fail
+is($result->{sqlstate}, '42501', 'a function whose owner could change it');
+like($result->{error}, $refused, 'which one');
+like($result->{hint}, qr/ALTER FUNCTION public\.yelp_programs_edited\(\) OWNER TO/, 'and the way out');
+value('ALTER FUNCTION yelp_programs_edited() OWNER TO CURRENT_USER');
+is_healed('with another owner');
+
+$node->psql('postgres', q{CREATE COLLATION anycase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)});
+foreach my $column (qw(username program_id))
+{
+	my $trigger = value(q{SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'yelp_programs_edited'});
+
+	value(qq{DROP TRIGGER yelp_programs_edited ON yelp_programs;
+		ALTER TABLE yelp_programs ALTER $column TYPE text COLLATE anycase});
+	$result = YelpTest::sync($node, 'acme');    # should fail
+	is($result->{error}, qq{column "$column" of table public.yelp_programs has a nondeterministic collation},
+		"$column: keys that are equal and not the same");
+	value(($result->{hint} =~ s/^Change it: //r) . $trigger);
+	is_healed("$column with another collation");
+}
+
+note 'a schema that is dropped';
+
+value('CREATE SCHEMA elsewhere; DROP EXTENSION yelp_sync CASCADE');
+YelpTest::install($node, $api, schema => 'elsewhere');
+$result = meanwhile($session, 'CALL elsewhere.yelp_sync_all()', sub { value('DROP SCHEMA elsewhere CASCADE') });
+is($result->{lost}, '', 'the session lives');
+is($result->{sqlstate}, 'HV000', 'the schema is dropped: an error');
+like($result->{detail}, qr/the schema of extension yelp_sync has been dropped/, 'which says so');
+YelpTest::install($node, $api);
+$result = meanwhile($session, 'CALL yelp_sync_all()', sub { value('DROP EXTENSION yelp_sync CASCADE') });
+is($result->{sqlstate}, 'HV000', 'the extension is dropped: an error');
+is($session->value('SELECT 1'), 1, 'the session goes on');
+
+$session->end;
+$other->end;
+$node->stop;
+done_testing();
