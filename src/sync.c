@@ -314,8 +314,8 @@ expected_rows(LastRun last)
 
 /*
  * The result of the last sync or, if there is none, what is stored.  A
- * partial sync may have missed programs, so it says nothing about an
- * untrusted total.
+ * partial sync may have missed or skipped programs, so the listing may have
+ * ended later, and it says nothing about an untrusted total.
  */
 static FetchExpected
 expect_programs(const Sync *sync)
@@ -324,7 +324,8 @@ expect_programs(const Sync *sync)
 	bool		unknown = last.listed < 0;
 	bool		informative = !unknown && (last.synced || sync->account->trust_total);
 	FetchExpected expected = {
-		.programs = unknown ? sync->merge.stored.count : last.listed,
+		.programs = unknown ? sync->merge.stored.count :
+			last.synced ? last.listed : Max(last.listed, last.total),
 		.surplus = informative ? last.total - last.listed : 0,
 	};
 

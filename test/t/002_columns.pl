@@ -10,6 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
+use YelpSession;
 use YelpTest;
 
 my ($node, $api) = YelpTest::start(server => { max_deleted => '100%' });
@@ -353,5 +354,46 @@ $api->faults({ action => { respond => { status => 400,
 $sync = YelpTest::sync($node, 'café', database => 'latin1');    # should fail
 is($sync->{sqlstate}, 'HV000', "LATIN1: the API's own error, in Greek");
 like($sync->{detail}, qr/VALIDATION_ERROR/, 'LATIN1: with its id');
+$api->faults;
+
+# The conversion of the password leaves no snapshot behind
+my $session = YelpSession->new($node);
+$session->run('\c latin1');
+$api->faults({ action => { hold => \1 } });
+$session->begin('CALL yelp_sync_all()');
+$api->poll_counter('held', 1);
+is($node->safe_psql('postgres', q{SELECT backend_xmin IS NULL FROM pg_stat_activity
+	WHERE datname = 'latin1' AND query LIKE 'CALL yelp_sync_all%'}), 't', 'LATIN1: no snapshot while it waits');
+$api->faults;
+$api->release;
+is($session->result->{error}, undef, 'LATIN1: yelp_sync_all()');
+$session->end;
+
+note "characters that the client's encoding lacks";
+
+$api->config(accounts => { acme => {} });
+foreach my $progress (qw(text json off))
+{
+	my $odd = program('программа', '"start_date":"завтра"');
+	my @settings = (client_encoding => 'LATIN1', 'yelp_sync.progress' => $progress);
+	$api->set_programs('acme', $odd, program('abc'));
+	$node->safe_psql('postgres', 'DELETE FROM yelp_programs');
+	$sync = YelpTest::run($node, q{SELECT count(*) FROM yelp_sync('acme')}, @settings);
+	is($sync->{sqlstate}, undef, "progress $progress: a program that the client cannot be shown");
+	is($sync->{stdout}, "2\n", "progress $progress: is stored");
+	like($sync->{stderr}, qr/program .{0,2}"\?{9}.{0,2}": /, "progress $progress: and shown as far as it can be");
+	$node->safe_psql('postgres', 'DELETE FROM yelp_programs');
+	$sync = YelpTest::run($node, q{CALL yelp_sync_all(ARRAY['acme'])}, @settings);
+	is($sync->{sqlstate}, undef, "progress $progress: yelp_sync_all()");
+	$api->faults({ action => { respond => { status => 400, json => { error => { description => 'Ελληνικά' } } } } });
+	$sync = YelpTest::run($node, q{SELECT yelp_sync('acme')}, @settings);    # should fail
+	is($sync->{sqlstate}, 'HV000', "progress $progress: the API's error");
+	like($sync->{detail}, qr/\?{8}/, "progress $progress: is shown as far as it can be");
+	$sync = YelpTest::run($node, q{CALL yelp_sync_all(ARRAY['acme'])}, @settings);    # should fail
+	is($sync->{error}, 'could not sync 1 of 1 account', "progress $progress: its error");
+	$api->faults;
+}
+like($node->safe_psql('postgres', q{SELECT warnings::text FROM yelp_sync_runs WHERE warnings IS NOT NULL ORDER BY run_id DESC LIMIT 1}),
+	qr/could not read all fields of 1 program/, 'the warning is on record');
 
 done_testing();

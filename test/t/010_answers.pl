@@ -463,5 +463,13 @@ $api->faults;
 is($session->sync->{error}, undef, 'and back');
 YelpTest::table_is_listing($node, $api, 'acme', 'at the end the table holds what is listed');
 
+# What is skipped is counted once, whatever is asked for to see the end
+$api->set_programs('acme', '{"program_id":"one"}', '{}', '{"program_id":7}', '{"program_id":"two"}');
+foreach my $time (1 .. 3)
+{
+	my ($warning) = grep { $_->{level} eq 'WARNING' } @{ $session->sync->{messages} };
+	like($warning->{detail}, qr/^2 programs were skipped\./, "two programs are skipped, time $time");
+}
+
 $session->end;
 done_testing();

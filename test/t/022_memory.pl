@@ -250,5 +250,12 @@ $node->safe_psql('postgres', q{ALTER SERVER worst OPTIONS (ADD max_page_bytes '6
 test_cancel('elements that are no programs', '{}');
 test_cancel('programs', '{"program_id":"a","b":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15]}');
 
+# Other timers than those that end a statement do not end a request that takes long
+$node->safe_psql('postgres', q{ALTER SERVER worst OPTIONS (SET attempts '1'); DELETE FROM yelp_programs WHERE username = 'worst'});
+answer_with('{"total":1,"payment_programs":[{"program_id":"worst","a":"' . 'x' x (60 * $megabyte) . '"}]}');
+my $patient = YelpTest::sync($node, 'worst', client_connection_check_interval => '1ms');
+is($patient->{error}, undef, 'client_connection_check_interval: no error') or diag($patient->{detail});
+is(worst_stored(), 1, 'client_connection_check_interval: the program is stored');
+
 $node->stop;
 done_testing();
