@@ -309,6 +309,36 @@ subtest 'a role syncs what it may' => sub {
 	is_deeply([ map { [ @$_{qw(username synced_by)} ] } runs($before) ], [ [ 'account05', 'partner' ] ],
 		'its own account only');
 	$session->run('RESET ROLE');
+	$result = $session->run('DO $$ BEGIN SET LOCAL ROLE partner; CALL yelp_sync_all(); END $$');    # should fail
+	is($result->{sqlstate}, '25000', 'not under SET LOCAL ROLE, which a commit ends');
+	like($result->{hint}, qr/SET ROLE/, 'but under SET ROLE');
+	is($session->value('SELECT current_user = session_user'), 't', 'the role is as before');
+	is(locks(), 0, 'no lock is left');
+};
+
+# ---- what cannot be recorded ----
+
+subtest 'a failure that cannot be recorded' => sub {
+	password('account02', 'wrong');
+	$other->value(q{CREATE FUNCTION refuse_record() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN RAISE 'no record' USING ERRCODE = 'P0099'; END$$;
+		CREATE TRIGGER refuse BEFORE INSERT ON yelp_sync_runs FOR EACH ROW
+			WHEN (NEW.status = 'failed') EXECUTE FUNCTION refuse_record()});
+	$result = $session->run("CALL yelp_sync_all(ARRAY['account01', 'account02', 'account03'])");
+	is($result->{error}, 'could not sync 1 of 3 accounts', 'is one failure');
+	is((grep { $_ eq 'could not record the failed sync of account "account02": no record' } @{ $result->{warnings} }), 1,
+		'and a WARNING says that it is not on record');
+	$other->value(q{DROP TRIGGER refuse ON yelp_sync_runs;
+		CREATE FUNCTION sync_another() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN PERFORM yelp_sync('account04'); RETURN NEW; END$$;
+		CREATE TRIGGER another BEFORE INSERT ON yelp_sync_runs FOR EACH ROW
+			WHEN (NEW.status = 'failed') EXECUTE FUNCTION sync_another()});
+	$before = last_run();
+	$session->run("CALL yelp_sync_all(ARRAY['account02'])");
+	is_deeply([ sort map { "$_->{username} $_->{status}" } runs($before) ], [ 'account02 failed', 'account04 synced' ],
+		'a trigger on the record may sync another account');
+	$other->value('DROP TRIGGER another ON yelp_sync_runs');
+	password('account02', 's3cret');
 };
 
 $_->end foreach $session, $other;
