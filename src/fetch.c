@@ -147,7 +147,7 @@ what_to_confirm(const Fetched *fetched, int64 surplus, FetchLacks lacks, void *a
 }
 
 static void
-tell_done(const Fetch *fetch)
+report_done(const Fetch *fetch)
 {
 	const Fetched *fetched = &fetch->fetched;
 	ProgressPages pages = {
@@ -180,7 +180,7 @@ fetch_programs(Fetch *fetch, FetchExpected expected, FetchLacks lacks, void *arg
 	staging_finish(&fetched->staging);
 	fetched->counts = paginator_counts(fetch->paginator);
 	fetched->elapsed = clock_us() - fetch->started;
-	tell_done(fetch);
+	report_done(fetch);
 	return fetched;
 }
 

@@ -41,8 +41,8 @@ typedef struct HttpSocket
 	bool		owned;			/* opened by http_socket_open, and counted */
 	ino_t		inode;			/* detects reuse of the descriptor */
 	int			wanted;			/* events to wait for */
-	int			told;			/* events that the set waits for */
-	int			position;		/* in the set, if told is not 0 */
+	int			watched;			/* events that the set waits for */
+	int			position;		/* in the set, if watched is not 0 */
 } HttpSocket;
 
 struct HttpSockets
@@ -107,7 +107,7 @@ make_room(HttpSockets *sockets, int fd)
 static void
 forget(HttpSockets *sockets, int fd)
 {
-	if (sockets->table[fd].told != 0)
+	if (sockets->table[fd].watched != 0)
 		sockets->stale = true;
 	memset(&sockets->table[fd], 0, sizeof(HttpSocket));
 }
@@ -173,9 +173,9 @@ note_open(HttpSockets *sockets, int fd)
 
 	if (sock->owned)
 		ReleaseExternalFD();
-	if (sock->told != 0)
+	if (sock->watched != 0)
 		sockets->stale = true;
-	sock->told = 0;
+	sock->watched = 0;
 	sock->owned = true;
 	sock->inode = fstat(fd, &status) == 0 ? status.st_ino : 0;
 }
@@ -256,7 +256,7 @@ add_to_set(HttpSockets *sockets, int fd)
 	HttpSocket *sock = &sockets->table[fd];
 
 	sock->position = AddWaitEventToSet(sockets->set, sock->wanted, fd, NULL, NULL);
-	sock->told = sock->wanted;
+	sock->watched = sock->wanted;
 	sockets->used++;
 }
 
@@ -298,7 +298,7 @@ make_set(HttpSockets *sockets)
 	AddWaitEventToSet(sockets->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	for (int fd = 0; fd < sockets->size; fd++)
 	{
-		sockets->table[fd].told = 0;
+		sockets->table[fd].watched = 0;
 		if (sockets->table[fd].wanted)
 			add_to_set(sockets, fd);
 	}
@@ -313,12 +313,12 @@ update_set(HttpSockets *sockets)
 		int			fd = sockets->changed[i];
 		HttpSocket *sock = &sockets->table[fd];
 
-		if (sock->wanted == 0 || sock->wanted == sock->told)
+		if (sock->wanted == 0 || sock->wanted == sock->watched)
 			continue;
-		if (sock->told != 0)
+		if (sock->watched != 0)
 		{
 			ModifyWaitEvent(sockets->set, sock->position, sock->wanted, NULL);
-			sock->told = sock->wanted;
+			sock->watched = sock->wanted;
 		}
 		else if (sockets->used < sockets->capacity)
 			add_to_set(sockets, fd);

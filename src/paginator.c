@@ -69,7 +69,7 @@ struct Paginator
 	Listing    *listing;
 	Throttle	throttle;
 	Slots		slots;
-	bool		total_told;
+	bool		total_reported;
 	Postponed  *postponed;		/* ordered by offset */
 
 	/* What has arrived */
@@ -191,13 +191,13 @@ settle_slots(Paginator *paginator)
 }
 
 static void
-tell_total(Paginator *paginator)
+report_total(Paginator *paginator)
 {
 	const ListingState *listing = listing_state(paginator->listing);
 
-	if (paginator->total_told)
+	if (paginator->total_reported)
 		return;
-	paginator->total_told = true;
+	paginator->total_reported = true;
 	progress_total(paginator->progress, listing->total,
 				   listing_pages_expected(paginator->listing), listing->stride);
 }
@@ -260,7 +260,7 @@ take_page(Paginator *paginator, Slot *slot, ProgramPage *page)
 	throttle_succeeded(&paginator->throttle, clock_us(), slot->tries.sent_at,
 					   paginator->slots.in_flight);
 	paginator->arrived++;
-	tell_total(paginator);
+	report_total(paginator);
 }
 
 static FetchErrorPlace
@@ -461,7 +461,7 @@ pages_so_far(const Paginator *paginator)
 	const ListingState *listing = listing_state(paginator->listing);
 	ProgressPages pages = {
 		.completed = listing->pages,
-		.total = paginator->total_told ? listing_pages_expected(paginator->listing) : 0,
+		.total = paginator->total_reported ? listing_pages_expected(paginator->listing) : 0,
 		.programs = listing->rows,
 		.retries = paginator->counts.retries,
 		.in_flight = paginator->slots.in_flight,

@@ -81,7 +81,7 @@ json_complaint(const char *type, int sqlstate, const char *message,
 /* ---- NOTICEs ---- */
 
 static void
-tell(const char *type, const char *fields, const char *message)
+notify(const char *type, const char *fields, const char *message)
 {
 	if (progress_format == PROGRESS_TEXT)
 		ereport(NOTICE, (errmsg_internal("yelp_sync: %s", client_text(message))));
@@ -126,10 +126,10 @@ progress_leave(const Progress *progress)
 void
 progress_start(Progress *progress, const char *username, const char *server)
 {
-	progress->last_told = clock_us();
+	progress->reported_at = clock_us();
 	progress_view_prepare();
 	progress_view_show(&progress->row);
-	tell("start", "",
+	notify("start", "",
 		 psprintf("start: account \"%s\" on server \"%s\"", username, server));
 }
 
@@ -141,8 +141,8 @@ progress_total(Progress *progress, int64 total, int64 pages, int page_size)
 								  ",\"page_size\":%d",
 								  total, pages, page_size);
 
-	progress->last_told = clock_us();
-	tell("info", fields,
+	progress->reported_at = clock_us();
+	notify("info", fields,
 		 psprintf(INT64_FORMAT " programs in " INT64_FORMAT " pages of %d",
 				  total, pages, page_size));
 }
@@ -162,7 +162,7 @@ fetched_message(const Progress *progress, const ProgressPages *pages, int64 perc
 }
 
 static void
-tell_fetched(const Progress *progress, const ProgressPages *pages)
+report_fetched(const Progress *progress, const ProgressPages *pages)
 {
 	int64		percentage = pages->total > 0 ?
 		pages->completed * 100 / pages->total : 0;
@@ -174,7 +174,7 @@ tell_fetched(const Progress *progress, const ProgressPages *pages)
 								  progress->row.reading, pages->completed, pages->total,
 								  percentage, pages->programs, pages->retries);
 
-	tell("progress", fields, fetched_message(progress, pages, percentage));
+	notify("progress", fields, fetched_message(progress, pages, percentage));
 }
 
 void
@@ -184,18 +184,18 @@ progress_fetched(Progress *progress, const ProgressPages *pages)
 	bool		same = pages->completed == progress->completed;
 
 	progress->behind = !same;
-	if (now - progress->last_told < (same ? MAX_INTERVAL : MIN_INTERVAL))
+	if (now - progress->reported_at < (same ? MAX_INTERVAL : MIN_INTERVAL))
 		return;
 	progress->behind = false;
-	progress->last_told = now;
+	progress->reported_at = now;
 	progress->completed = pages->completed;
-	tell_fetched(progress, pages);
+	report_fetched(progress, pages);
 }
 
 int64
 progress_due(const Progress *progress)
 {
-	return progress->last_told +
+	return progress->reported_at +
 		(progress->behind ? MIN_INTERVAL : MAX_INTERVAL);
 }
 
@@ -211,11 +211,11 @@ progress_fetch_done(Progress *progress, const ProgressPages *pages, int64 elapse
 	progress_show(progress, pages);
 	progress->row.phase = PHASE_MERGING;
 	progress_view_show(&progress->row);
-	progress->last_told = clock_us();
+	progress->reported_at = clock_us();
 	if (progress_format == PROGRESS_JSON)
-		tell_fetched(progress, pages);
+		report_fetched(progress, pages);
 	else
-		tell("", "",
+		notify("", "",
 			 psprintf("fetched " INT64_FORMAT " programs in %.2f s (%.0f programs/s), "
 					  INT64_FORMAT " retries",
 					  pages->programs, seconds,
@@ -234,7 +234,7 @@ progress_merged(int64 missing, int64 common, int64 gone, int64 unlisted)
 	char	   *rest = unlisted > 0 ? psprintf(INT64_FORMAT " not listed", unlisted) :
 	psprintf(INT64_FORMAT " gone from the API", gone);
 
-	tell("info", fields,
+	notify("info", fields,
 		 psprintf(INT64_FORMAT " stored: " INT64_FORMAT " missing here, "
 				  INT64_FORMAT " common, %s", stored, missing, common, rest));
 }
@@ -266,13 +266,13 @@ progress_complete(const ProgressResult *result)
 								  SECONDS(result->fetch_us),
 								  SECONDS(result->merge_us));
 
-	tell("complete", fields, progress_summary(result));
+	notify("complete", fields, progress_summary(result));
 }
 
 void
 progress_again(Progress *progress, const char *why)
 {
-	tell("info", "", psprintf("reading the listing once more: %s", why));
+	notify("info", "", psprintf("reading the listing once more: %s", why));
 	progress->row.reading++;
 	progress->completed = 0;
 }

@@ -27,7 +27,7 @@ typedef struct Progress
 	ProgressRow row;			/* shown to all sessions */
 
 	/* Limits the rate of messages */
-	int64		last_told;		/* microseconds, by clock_us */
+	int64		reported_at;		/* microseconds, by clock_us */
 	int64		completed;		/* pages, at the last message */
 	bool		behind;			/* more have arrived since */
 

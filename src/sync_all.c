@@ -27,7 +27,7 @@
 #include "sync.h"
 
 /* Number of failures in the final ERROR; the others are only counted */
-#define MAX_TOLD_FAILURES 20
+#define MAX_SHOWN_FAILURES 20
 
 typedef struct Failures
 {
@@ -134,7 +134,7 @@ rethrow_if_it_ends_all(ErrorData *error)
 static void
 note_failure(Failures *failures, const Sync *sync, const ErrorData *error)
 {
-	if (++failures->count <= MAX_TOLD_FAILURES)
+	if (++failures->count <= MAX_SHOWN_FAILURES)
 		appendStringInfo(&failures->text, "%sAccount \"%s\": %s",
 						 failures->count > 1 ? "\n" : "", sync->username,
 						 error->message);
@@ -201,7 +201,7 @@ compare_names(const ListCell *a, const ListCell *b)
 static void
 raise_failures(const Failures *failures, int accounts)
 {
-	int			more = failures->count - MAX_TOLD_FAILURES;
+	int			more = failures->count - MAX_SHOWN_FAILURES;
 
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_ERROR),

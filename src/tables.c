@@ -397,3 +397,9 @@ tables_prepare(Oid schema, bool changes)
 	require_functions(schema);
 	return tables;
 }
+
+const char *
+tables_only(const Tables *tables)
+{
+	return tables->partitioned ? "" : "ONLY ";
+}

@@ -44,4 +44,10 @@ extern void tables_create(Oid schema, int partitions);
  */
 extern Tables tables_prepare(Oid schema, bool changes);
 
+/*
+ * "ONLY " for queries of yelp_programs, which ignore tables that inherit from
+ * it, or nothing if it is partitioned.
+ */
+extern const char *tables_only(const Tables *tables);
+
 #endif							/* YELP_SYNC_TABLES_H */
