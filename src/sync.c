@@ -37,6 +37,9 @@
 /* Number of programs that may always be deleted, whatever max_deleted is */
 #define ALWAYS_DELETABLE 20
 
+/* The factor by which more programs may be stored than estimated */
+#define ESTIMATE_SLACK 2
+
 bool		sync_log = true;
 
 /* The running sync, or NULL */
@@ -305,11 +308,14 @@ log_run(const Sync *sync)
 							progress_summary(&result)));
 }
 
-/* The number of programs listed last time, or 0 if unknown. */
+/*
+ * The number of programs that are probably stored: those listed last time,
+ * but whoever may sync may also write any number to the history.
+ */
 static int64
-expected_rows(LastRun last)
+expected_rows(const Tables *tables, LastRun last)
 {
-	return Min(Max(last.listed, 0), PAGE_MAX_TOTAL);
+	return Min(Max(last.listed, 0), ESTIMATE_SLACK * tables_estimate_programs(tables));
 }
 
 /*
@@ -396,7 +402,7 @@ read_known(Sync *sync)
 								  sync->account->server);
 	sync->read_at = snapshot_mark();
 	merge->known = known_read(merge->tables.schema, merge->tables.partitioned, sync->username,
-							  expected_rows(sync->last));
+							  expected_rows(&merge->tables, sync->last));
 	merge->stored = known_set(merge->known);
 	if (merge->tables.row_security)
 		row_security_check_seen(merge->tables.programs, sync->username, merge->stored.count);

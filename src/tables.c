@@ -31,6 +31,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "optimizer/plancat.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -303,12 +304,19 @@ check_triggers(Oid relid, Oid schema)
 	return found;
 }
 
+/* The table and its partitions, locked; not other tables that inherit from it. */
+static List *
+with_partitions(Oid relid)
+{
+	return get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ?
+		find_all_inheritors(relid, AccessShareLock, NULL) : list_make1_oid(relid);
+}
+
 /* The same for the table with its partitions. */
 static bool
 check_all_triggers(Oid relid, Oid schema)
 {
-	List	   *relids = get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ?
-		find_all_inheritors(relid, AccessShareLock, NULL) : list_make1_oid(relid);
+	List	   *relids = with_partitions(relid);
 	bool		found = false;
 	ListCell   *cell;
 
@@ -396,6 +404,27 @@ tables_prepare(Oid schema, bool changes)
 		check_all_triggers(prepare_table(schema, CHANGES, &row_security), schema);
 	require_functions(schema);
 	return tables;
+}
+
+double
+tables_estimate_programs(const Tables *tables)
+{
+	List	   *relids = with_partitions(tables->programs);
+	double		programs = 0;
+	ListCell   *cell;
+
+	foreach(cell, relids)
+	{
+		Relation	table = table_open(lfirst_oid(cell), NoLock);
+		BlockNumber pages;
+		double		tuples;
+		double		all_visible;
+
+		estimate_rel_size(table, NULL, &pages, &tuples, &all_visible);
+		programs += Max(tuples, 0);	/* -1: unknown */
+		table_close(table, NoLock);
+	}
+	return programs;
 }
 
 const char *

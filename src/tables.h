@@ -45,6 +45,12 @@ extern void tables_create(Oid schema, int partitions);
 extern Tables tables_prepare(Oid schema, bool changes);
 
 /*
+ * The planner's estimate of the number of programs that are stored, of all
+ * accounts together.
+ */
+extern double tables_estimate_programs(const Tables *tables);
+
+/*
  * "ONLY " for queries of yelp_programs, which ignore tables that inherit from
  * it, or nothing if it is partitioned.
  */

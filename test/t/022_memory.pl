@@ -59,6 +59,10 @@ $api->config(total_offset => 0);
 is($node->safe_psql('postgres', 'SELECT count(*) FROM yelp_programs'), $programs - $tenth,
 	'all are stored');
 
+# Whoever may sync may also write to the history
+$node->safe_psql('postgres', q{UPDATE yelp_sync_runs SET listed = 10000000});
+test_memory('', 'a history that is made up');
+
 # ---- the worst pages ----
 
 my $megabyte = 1024 * 1024;
