@@ -32,6 +32,9 @@ UNIT_TESTS = $(patsubst %.c,%,$(wildcard test/unit/*_test.c))
 UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
 	$(addsuffix /lib$(lib).a,$(pkglibdir) $(libdir))))) -lm
 
+# An assert-enabled server reports failed assertions with this function
+unit_flags = $(CPPFLAGS) '-DExceptionalCondition(...)=abort()' -Isrc -Itest/unit
+
 # A unit test is linked with the module that it tests and its dependencies
 page_modules = $(addprefix src/,program_page.c program_guess.c program_fields.c \
 	program_columns.c json.c json_scan.c fingerprint.c sanitize.c)
@@ -43,7 +46,7 @@ test/unit/echo_test: src/echo.c
 test/unit/listing_test: src/listing.c
 
 test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
-	$(CC) $(CFLAGS) $(CPPFLAGS) -Isrc -Itest/unit $(filter %.c,$^) $(UNIT_LIBS) -o $@
+	$(CC) $(CFLAGS) $(unit_flags) $(filter %.c,$^) $(UNIT_LIBS) -o $@
 
 # A fuzz target is linked with the module that it tests and its dependencies.
 # Server targets run in a server.
@@ -59,7 +62,7 @@ fuzz_option = src/option.c src/endpoint.c src/sanitize.c
 fuzz_columns = $(page_modules)
 fuzz_headers = $(wildcard src/*.h test/fuzz/*.h) test/unit/tap.h
 fuzz_libs = $(UNIT_LIBS) $(if $(filter endpoint,$*),-lcurl)
-fuzz_compile = $(CPPFLAGS) -Isrc -Itest/unit $(filter %.c,$^)
+fuzz_compile = $(unit_flags) $(filter %.c,$^)
 
 # With libFuzzer, for test/fuzz/run
 fuzz_clang = clang -g -O1 -fno-omit-frame-pointer -Wno-ignored-attributes
