@@ -232,11 +232,10 @@ sub start_session
 {
 	my ($phase, $account) = @_;
 	my $session = YelpSession->new($node);
-	my $sockets = $session->sockets;
 
 	$session->sync($account) if $phase->{connections};
 	return ($session, {
-		sockets => $sockets + ($phase->{connections} // 0),
+		sockets => $session->sockets + ($phase->{connections} // 0),
 		threads => $session->threads,
 	});
 }
