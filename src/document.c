@@ -254,7 +254,8 @@ read_column(const JsonbValue *value, ProgramColumnType type, Datum *datum)
 				*datum = text_of(value);
 			return value->type == jbvString;
 		case COLUMN_BOOLEAN:
-			*datum = BoolGetDatum(value->val.boolean);
+			if (value->type == jbvBool)
+				*datum = BoolGetDatum(value->val.boolean);
 			return value->type == jbvBool;
 		case COLUMN_TEXTS:
 			return read_texts(value, datum);
