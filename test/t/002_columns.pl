@@ -300,6 +300,16 @@ is( $node->safe_psql('sql_ascii',
 		q{SELECT convert_to(program_type, 'SQL_ASCII') FROM yelp_programs WHERE program_id = 'utf8'}),
 	'\x' . unpack('H*', Encode::encode('UTF-8', 'café 寿司')),
 	'SQL_ASCII: its bytes are stored');
+$api->set_programs('acme', program('a寿', '"start_date":"demain"'));
+foreach my $case ([ 'UTF8', qr/"a寿"/ ], [ 'EUC_JP', qr/"a\?{3}"/ ], [ 'SQL_ASCII', qr/"a/ ])
+{
+	my ($encoding, $shown) = @$case;
+	$node->safe_psql('sql_ascii', 'DELETE FROM yelp_programs');
+	$sync = YelpTest::run($node, q{SELECT count(*) FROM yelp_sync('acme')},
+		database => 'sql_ascii', client_encoding => $encoding);
+	is($sync->{sqlstate}, undef, "SQL_ASCII, client $encoding: no error");
+	like($sync->{stderr}, $shown, "SQL_ASCII, client $encoding: the ID as far as it can be shown");
+}
 $api->set_programs('acme', @escaped);
 $sync = YelpTest::sync($node, 'acme', database => 'sql_ascii');
 is($sync->{sqlstate}, undef, 'SQL_ASCII: an escape beyond ASCII stops nothing');

@@ -62,7 +62,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM yelp_programs'), $programs
 	'all are stored');
 
 # Whoever may sync may also write to the history
-$node->safe_psql('postgres', q{UPDATE yelp_sync_runs SET listed = 10000000; ANALYZE yelp_programs});
+$node->safe_psql('postgres', q{UPDATE yelp_sync_runs SET listed = 9223372036854775807; ANALYZE yelp_programs});
 test_memory('', 'a history that is made up');
 
 # ---- the worst pages ----

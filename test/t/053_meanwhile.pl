@@ -122,6 +122,28 @@ warnings_like(YelpTest::sync($node, 'acme'), qr/^\d programs? of account "acme" 
 value('DROP TRIGGER purge ON yelp_programs');
 is_healed('a trigger that deletes');
 
+note 'triggers of a partition';
+
+value(q{DROP TABLE yelp_programs; SELECT yelp_sync_create_tables(partitions => 2)});
+is_healed('partitions');
+my $partition = value('SELECT tableoid::regclass FROM yelp_programs LIMIT 1');
+value(qq{CREATE TRIGGER a_skip BEFORE UPDATE ON $partition FOR EACH ROW EXECUTE FUNCTION skip()});
+$api->mutate(alter => 20);
+warnings_like(YelpTest::sync($node, 'acme'), qr/^could not write \d+ programs of account "acme"$/, 'one that skips');
+value("DROP TRIGGER a_skip ON $partition");
+is_healed('one that skips');
+value(q{CREATE ROLE other; GRANT CREATE ON SCHEMA public TO other; SET ROLE other;
+	CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; RESET ROLE;
+	CREATE TRIGGER spy AFTER INSERT ON yelp_programs_1 FOR EACH ROW EXECUTE FUNCTION spy()});
+my $requests = $api->counters->{requests};
+$result = YelpTest::sync($node, 'acme');    # should fail
+is($result->{sqlstate}, '42501', 'one whose function belongs to another role');
+like($result->{error}, qr/^trigger "spy" on table public\.yelp_programs_1 executes a function that belongs to role "other"$/,
+	'which one');
+is($api->counters->{requests}, $requests, 'before anything is fetched');
+value('DROP FUNCTION spy CASCADE');
+is_healed('without it');
+
 note 'what the owner of a table can do';
 
 value(q{CREATE ROLE ads LOGIN; GRANT CREATE ON SCHEMA public TO ads;
