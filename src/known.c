@@ -18,7 +18,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "local_settings.h"
+#include "local_setting.h"
 
 #define MIN_SLOTS 1024
 
@@ -200,6 +200,20 @@ add_if_missing(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
+static char *
+query_for(const char *columns, const char *schema, const char *only)
+{
+	return psprintf("SELECT %s FROM %s%s.yelp_programs"
+					" WHERE username OPERATOR(pg_catalog.=) $1",
+					columns, only, schema);
+}
+
+static const char *
+only_clause(bool partitioned)
+{
+	return partitioned ? "" : "ONLY ";
+}
+
 static void
 read_rows(KnownReceiver *receiver, const char *columns,
 		  bool (*receive) (TupleTableSlot *slot, DestReceiver *self))
@@ -218,14 +232,12 @@ read_rows(KnownReceiver *receiver, const char *columns,
 	params->params[0].ptype = TEXTOID;
 	options.params = params;
 	/* JIT compilation does not pay off, and takes memory */
-	level = local_settings_begin();
+	level = NewGUCNestLevel();
 	local_setting("jit", "off");
-	if (SPI_execute_extended(psprintf("SELECT %s FROM %s%s.yelp_programs"
-									  " WHERE username OPERATOR(pg_catalog.=) $1",
-									  columns, known->only, known->schema),
+	if (SPI_execute_extended(query_for(columns, known->schema, known->only),
 							 &options) != SPI_OK_SELECT)
 		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
-	local_settings_end(level);
+	AtEOXact_GUC(true, level);
 }
 
 Known *
@@ -240,7 +252,7 @@ known_read(const char *schema, bool partitioned, const char *username,
 
 	known->context = context;
 	known->schema = schema;
-	known->only = partitioned ? "" : "ONLY ";
+	known->only = only_clause(partitioned);
 	known->username = username;
 	make_slots(known, SLOTS_FOR(expected));
 	read_rows(&receiver, "program_id::pg_catalog.text, fingerprint::pg_catalog.int8",
@@ -249,6 +261,23 @@ known_read(const char *schema, bool partitioned, const char *username,
 											  known->nslots * sizeof(KnownMark),
 											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	return known;
+}
+
+int64
+known_count_rows(const char *schema, bool partitioned, const char *username)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(username)};
+	char	   *sql = query_for("pg_catalog.count(*)", schema, only_clause(partitioned));
+	int			level = NewGUCNestLevel();
+	bool		isnull;
+
+	local_setting("jit", "off");
+	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
+	AtEOXact_GUC(true, level);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+									   1, &isnull));
 }
 
 void

@@ -36,6 +36,10 @@ extern Known *known_read(const char *schema, bool partitioned,
 
 extern void known_free(Known *known);
 
+/* The number of the account's rows in the active snapshot; the same rules. */
+extern int64 known_count_rows(const char *schema, bool partitioned,
+							  const char *username);
+
 /* The set of stored programs. */
 extern ProgramSet known_set(const Known *known);
 

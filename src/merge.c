@@ -33,7 +33,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "local_settings.h"
+#include "local_setting.h"
 #include "merge_statement.h"
 
 /*
@@ -137,7 +137,7 @@ unregister_rows(const char *name)
 static SPIPlanPtr
 plan_statement(const char *sql, ParamListInfo params, bool few)
 {
-	int			level = local_settings_begin();
+	int			level = NewGUCNestLevel();
 	Oid		   *types = palloc(params->numParams * sizeof(Oid));
 	SPIPlanPtr	plan;
 	CachedPlan *cached;
@@ -152,7 +152,7 @@ plan_statement(const char *sql, ParamListInfo params, bool few)
 	plan = SPI_prepare_cursor(sql, params->numParams, types, CURSOR_OPT_GENERIC_PLAN);
 	cached = SPI_plan_get_cached_plan(plan);
 	ReleaseCachedPlan(cached, NULL);
-	local_settings_end(level);
+	AtEOXact_GUC(true, level);
 	return plan;
 }
 
@@ -199,12 +199,12 @@ is_lost_race(const Merge *merge, const ErrorData *error)
 /*
  * The statement uses about eight tuplestores and hash tables at a time, each
  * of which may take work_mem or twice that; let them share it.  Returns the
- * level for local_settings_end.
+ * nest level for AtEOXact_GUC.
  */
 static int
 share_work_mem(void)
 {
-	int			level = local_settings_begin();
+	int			level = NewGUCNestLevel();
 	char	   *share = psprintf("%dkB", Max(work_mem / WORK_MEM_SHARES, MIN_WORK_MEM));
 
 	local_setting("work_mem", share);
@@ -221,7 +221,7 @@ run_plan(SPIPlanPtr plan, SPIExecuteOptions *options)
 
 	if (SPI_execute_plan_extended(plan, options) != SPI_OK_SELECT)
 		elog(ERROR, "merge failed: %s", SPI_result_code_string(SPI_result));
-	local_settings_end(level);
+	AtEOXact_GUC(true, level);
 }
 
 static void
@@ -392,22 +392,12 @@ merge_programs(Merge *merge, const Fetched *fetched)
 int64
 merge_count_lost(const Merge *merge)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(merge->username)};
-	char	   *sql = psprintf("SELECT pg_catalog.count(*) FROM %s%s.yelp_programs"
-							   " WHERE username OPERATOR(pg_catalog.=) $1",
-							   tables_only(&merge->tables), merge->tables.schema);
-	int			level = local_settings_begin();
 	int64		count;
-	bool		isnull;
 
-	local_setting("jit", "off");
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
-	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	count = known_count_rows(merge->tables.schema, merge->tables.partitioned,
+							 merge->username);
 	PopActiveSnapshot();
-	local_settings_end(level);
 	return Max(merge->stored.count + merge->added - merge->deleted - count, 0);
 }

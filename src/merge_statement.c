@@ -15,14 +15,11 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
-#define FETCHED MERGE_FETCHED
-#define MISSING MERGE_MISSING
-
 /*
  * Parameters of a statement: %1$s is the extension's schema, %2$s the fetched
  * rows, %3$s "ONLY " unless the table is partitioned; %4$s are the columns
  * that yelp_sync_columns() fills, %5$s the same of "p" and %6$s of "a"; %7$s
- * and %8$s are AMONG(MISSING) and AMONG("altered"), or nothing; %9$s is
+ * and %8$s are AMONG(MERGE_MISSING) and AMONG("altered"), or nothing; %9$s is
  * KEPT_ROWS, or nothing if neither policies nor triggers can have an effect.
  */
 #define EQ "OPERATOR(pg_catalog.=)"
@@ -36,12 +33,12 @@
 
 /* The rows of the last pass, which has each program once */
 #define PASS_ROWS \
-	"(SELECT f.* FROM " FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4)"
+	"(SELECT f.* FROM " MERGE_FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4)"
 
 /* Each program once: the later page wins, and on a page the later position */
 #define LATEST_ROWS \
 	"(SELECT DISTINCT ON (f.program_id) f.program_id, f.fingerprint, f.document, f.page_offset, f.problems" \
-	" FROM " FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4" \
+	" FROM " MERGE_FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4" \
 	" ORDER BY f.program_id, f.pass DESC, f.page_offset DESC, f.position DESC)"
 
 /*
@@ -80,7 +77,7 @@
  */
 #define DELETED_CTE(also) \
 	"deleted AS (" \
-	" DELETE FROM " STORED " t USING " MISSING " m" \
+	" DELETE FROM " STORED " t USING " MERGE_MISSING " m" \
 	" WHERE $2 AND t.username " EQ " $1 AND t.program_id " EQ " m.program_id%7$s" \
 	" RETURNING t.program_id" also \
 	")"
@@ -170,7 +167,7 @@
 #define KEPT_ROWS \
 	" UNION ALL SELECT 'kept', program_id::pg_catalog.text, NULL FROM (" \
 	"  SELECT program_id FROM altered WHERE NOT pg_catalog.cardinality(changed) " EQ " 0" \
-	"  UNION ALL SELECT program_id FROM " MISSING " WHERE $2) w" \
+	"  UNION ALL SELECT program_id FROM " MERGE_MISSING " WHERE $2) w" \
 	" WHERE NOT EXISTS (SELECT FROM (SELECT program_id FROM deleted" \
 	"  UNION ALL SELECT program_id FROM ended UNION ALL SELECT program_id FROM updated) d" \
 	"  WHERE d.program_id " EQ " w.program_id)"
@@ -190,7 +187,7 @@
 	" UNION ALL " UPDATED_ROWS("ended") \
 	" UNION ALL " UPDATED_ROWS("updated") \
 	" UNION ALL SELECT 'added', program_id::pg_catalog.text, NULL FROM added" \
-	" UNION ALL SELECT 'missing', program_id::pg_catalog.text, NULL FROM " MISSING \
+	" UNION ALL SELECT 'missing', program_id::pg_catalog.text, NULL FROM " MERGE_MISSING \
 	" WHERE NOT $2%9$s"
 
 #define MERGE_STATEMENT STATEMENT("", "", "", "")
@@ -217,7 +214,7 @@ filled_columns(const Tables *tables, const char *prefix)
 
 static const char *const sources[] =
 {
-	[MERGE_ALL_ROWS] = FETCHED,
+	[MERGE_ALL_ROWS] = MERGE_FETCHED,
 	[MERGE_PASS_ROWS] = PASS_ROWS,
 	[MERGE_LATEST_ROWS] = LATEST_ROWS,
 };
@@ -227,11 +224,11 @@ merge_statement(const Tables *tables, MergeSource source, bool record, bool few,
 				bool filtered)
 {
 	return psprintf(record ? RECORDING_STATEMENT : MERGE_STATEMENT,
-					tables->schema, sources[source], tables_only(tables),
+					tables->schema, sources[source], tables->partitioned ? "" : "ONLY ",
 					filled_columns(tables, ""),
 					filled_columns(tables, "p."),
 					filled_columns(tables, "a."),
-					few ? AMONG(MISSING) : "",
+					few ? AMONG(MERGE_MISSING) : "",
 					few ? AMONG("altered") : "",
 					filtered ? KEPT_ROWS : "");
 }

@@ -12,8 +12,6 @@
 
 #include "access/table.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "rewrite/rowsecurity.h"
 #include "utils/acl.h"
@@ -22,6 +20,8 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
+
+#include "known.h"
 
 typedef struct Command
 {
@@ -110,25 +110,6 @@ row_security_applies(Oid relid, AclMode rights)
 
 /* ---- rows ---- */
 
-/* Counts as the table's owner, who is not subject to the policies. */
-static int64
-count_rows(Oid table, const char *username)
-{
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(username)};
-	const char *only = get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ";
-	char	   *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-												  get_rel_name(table));
-	char	   *sql = psprintf("SELECT pg_catalog.count(*) FROM %s%s"
-							   " WHERE username OPERATOR(pg_catalog.=) $1", only, name);
-	bool		isnull;
-
-	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-									   1, &isnull));
-}
-
 static Oid
 owner_of(Oid relid)
 {
@@ -142,15 +123,20 @@ owner_of(Oid relid)
 void
 row_security_check_seen(Oid table, const char *username, int64 seen)
 {
+	const char *schema = quote_identifier(get_namespace_name(get_rel_namespace(table)));
 	Oid			user;
 	int			context;
 	int64		count;
 
-	/* An error aborts the transaction, which resets this */
+	/*
+	 * Count as the table's owner, who is not subject to the policies.  An
+	 * error aborts the transaction, which resets this.
+	 */
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(owner_of(table),
 						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
-	count = count_rows(table, username);
+	count = known_count_rows(schema, get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE,
+							 username);
 	SetUserIdAndSecContext(user, context);
 	if (count > seen)
 		ereport(ERROR,

@@ -315,7 +315,9 @@ log_run(const Sync *sync)
 static int64
 expected_rows(const Tables *tables, LastRun last)
 {
-	return Min(Max(last.listed, 0), ESTIMATE_SLACK * tables_estimate_programs(tables));
+	double		most = ESTIMATE_SLACK * tables_estimate_programs(tables);
+
+	return Min(Max(last.listed, 0), Min(most, PAGE_MAX_TOTAL));
 }
 
 /*

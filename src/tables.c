@@ -426,9 +426,3 @@ tables_estimate_programs(const Tables *tables)
 	}
 	return programs;
 }
-
-const char *
-tables_only(const Tables *tables)
-{
-	return tables->partitioned ? "" : "ONLY ";
-}

@@ -50,10 +50,4 @@ extern Tables tables_prepare(Oid schema, bool changes);
  */
 extern double tables_estimate_programs(const Tables *tables);
 
-/*
- * "ONLY " for queries of yelp_programs, which ignore tables that inherit from
- * it, or nothing if it is partitioned.
- */
-extern const char *tables_only(const Tables *tables);
-
 #endif							/* YELP_SYNC_TABLES_H */
