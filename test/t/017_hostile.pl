@@ -46,5 +46,17 @@ subtest 'a ca_file that is no file' => sub {
 	is($session->sync->{error}, undef, 'without it all is well');
 };
 
+SKIP:
+{
+	skip 'transaction_timeout came with PostgreSQL 17', 3
+	  if $session->value(q{SELECT current_setting('server_version_num')::int < 170000}) eq 't';
+	$api->faults({ action => { hold => \1 } });
+	$session->run(q{SET transaction_timeout = '500ms'});
+	my $result = $session->sync;
+	is($result->{sqlstate}, '25P04', 'transaction_timeout ends a sync that waits');
+	ok($result->{lost}, '... and its session');
+	YelpTest::connections_are($api, 0, '... and its connections');
+}
+
 $session->end;
 done_testing();
