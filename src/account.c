@@ -73,7 +73,7 @@ load_account(ForeignServer *server, Oid userid)
 	return account;
 }
 
-/* The servers of our foreign-data wrapper, by OID. */
+/* The servers of our foreign-data wrapper. */
 static List *
 our_servers(void)
 {
@@ -84,12 +84,15 @@ our_servers(void)
 	List	   *servers = NIL;
 	HeapTuple	tuple;
 
+	/* A server that is being dropped may be gone from the system cache */
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Form_pg_foreign_server server = (Form_pg_foreign_server) GETSTRUCT(tuple);
+		Form_pg_foreign_server row = (Form_pg_foreign_server) GETSTRUCT(tuple);
+		ForeignServer *server = row->srvfdw == wrapper ?
+			GetForeignServerExtended(row->oid, FSV_MISSING_OK) : NULL;
 
-		if (server->srvfdw == wrapper)
-			servers = lappend_oid(servers, server->oid);
+		if (server)
+			servers = lappend(servers, server);
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
@@ -141,12 +144,11 @@ account_list(void)
 
 	foreach(cell, servers)
 	{
-		ForeignServer *server = GetForeignServerExtended(lfirst_oid(cell), FSV_MISSING_OK);
+		ForeignServer *server = lfirst(cell);
 		Account    *own;
 		Account    *shared;
 
-		/* It may have been dropped in the meantime */
-		if (server == NULL || !is_usable(server))
+		if (!is_usable(server))
 			continue;
 		own = load_account(server, GetUserId());
 		shared = load_account(server, InvalidOid);
@@ -208,12 +210,8 @@ reject_unusable(const char *username)
 
 	foreach(cell, servers)
 	{
-		ForeignServer *server = GetForeignServerExtended(lfirst_oid(cell), FSV_MISSING_OK);
-		bool		usage;
-
-		if (server == NULL)
-			continue;
-		usage = compat_server_usage(server->serverid, GetUserId());
+		ForeignServer *server = lfirst(cell);
+		bool		usage = compat_server_usage(server->serverid, GetUserId());
 		if (maps_username(server, GetUserId(), username) && !usage)
 			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER,
 						   server->servername);
