@@ -8,7 +8,7 @@ EXTENSION = yelp_sync
 EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" yelp_sync.control)
 DATA = $(wildcard sql/yelp_sync--*.sql)
 
-REGRESS = options tables accounts privileges errors
+REGRESS = columns options tables accounts privileges errors
 REGRESS_OPTS = --inputdir=. --load-extension=yelp_sync
 TAP_TESTS ?= 1
 PROVE_TESTS = test/t/*.pl
@@ -36,8 +36,7 @@ UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
 unit_flags = $(CPPFLAGS) '-DExceptionalCondition(...)=abort()' -Isrc -Itest/unit
 
 # A unit test is linked with the module that it tests and its dependencies
-page_modules = $(addprefix src/,program_page.c program_guess.c program_fields.c \
-	program_columns.c json.c json_scan.c fingerprint.c sanitize.c)
+page_modules = $(addprefix src/,program_page.c program_guess.c json.c json_scan.c fingerprint.c sanitize.c)
 test/unit/program_page_test test/unit/known_program_test: $(page_modules)
 test/unit/throttle_test: src/throttle.c
 test/unit/api_error_test: src/api_error.c src/json.c src/json_scan.c src/sanitize.c

@@ -84,14 +84,6 @@ GRANT SELECT ON @extschema@.yelp_sync_progress TO PUBLIC;
 -- Mapping a program's document to the columns of yelp_programs
 --
 
-CREATE FUNCTION @extschema@.yelp_sync_document(document text, program_id text, page_offset bigint)
-RETURNS jsonb
-LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME';
-
-COMMENT ON FUNCTION @extschema@.yelp_sync_document(text, text, bigint) IS
-'converts a program''s text to jsonb; errors name the program and its page';
-
 -- The only list of these columns: yelp_programs is created from it, and a sync
 -- uses it to compare and write rows.  It is not the table's row type, because a
 -- function using that would make the extension depend on the table.
@@ -140,58 +132,24 @@ COMMENT ON COLUMN @extschema@.yelp_sync_values.available_features IS
 COMMENT ON COLUMN @extschema@.yelp_sync_values.problems IS
 'fields that could not be converted to their columns; NULL if none';
 
-CREATE FUNCTION @extschema@.yelp_sync_columns(program jsonb, problems text[])
+CREATE FUNCTION @extschema@.yelp_sync_columns(program jsonb)
 RETURNS @extschema@.yelp_sync_values
-LANGUAGE C STABLE PARALLEL SAFE
+LANGUAGE C STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION @extschema@.yelp_sync_columns(jsonb, text[]) IS
-'the columns of yelp_programs that are filled from a program''s document';
+COMMENT ON FUNCTION @extschema@.yelp_sync_columns(jsonb) IS
+'the columns of yelp_programs that are filled from a program''s document, and what could not be read';
 
-CREATE FUNCTION @extschema@.yelp_sync_rest(document jsonb)
-RETURNS jsonb
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN jsonb_build_array(
-	CASE WHEN jsonb_typeof(document) = 'object'
-		THEN document - '{program_id,program_type,program_status,program_pause_status,start_date,end_date,program_metrics,businesses,active_features,available_features}'::text[]
-		ELSE document END,
-	CASE WHEN jsonb_typeof(document -> 'program_metrics') = 'object'
-		THEN (document -> 'program_metrics')
-			- '{budget,max_bid,ad_cost,currency,fee_period,is_autobid,billed_impressions,billed_clicks}'::text[]
-		ELSE coalesce(nullif(document -> 'program_metrics', 'null'), '{}') END,
-	CASE WHEN jsonb_typeof(document -> 'businesses' -> 0) = 'object'
-		THEN coalesce(nullif((document -> 'businesses')
-			#- '{0,yelp_business_id}' #- '{0,partner_business_id}', '[{}]'), '[]')
-		ELSE coalesce(nullif(document -> 'businesses', 'null'), '[]') END);
-
-COMMENT ON FUNCTION @extschema@.yelp_sync_rest(jsonb) IS
-'the parts of a program''s document that only the column data of yelp_programs holds';
-
-CREATE FUNCTION @extschema@.yelp_sync_differences(
-	stored @extschema@.yelp_sync_values, new @extschema@.yelp_sync_values)
+CREATE FUNCTION @extschema@.yelp_sync_changed(
+	stored @extschema@.yelp_sync_values, new @extschema@.yelp_sync_values,
+	stored_data jsonb, data jsonb)
 RETURNS text[]
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION @extschema@.yelp_sync_differences(
-	@extschema@.yelp_sync_values, @extschema@.yelp_sync_values) IS
-'the names of the columns in which two rows differ';
-
-CREATE FUNCTION @extschema@.yelp_sync_changed(
-	stored @extschema@.yelp_sync_values, new @extschema@.yelp_sync_values,
-	stored_document jsonb, document jsonb)
-RETURNS SETOF text[]
-LANGUAGE sql STABLE PARALLEL SAFE
-BEGIN ATOMIC
-	SELECT CASE WHEN stored_document <> document AND (columns.changed = '{}'
-			OR @extschema@.yelp_sync_rest(stored_document) <> @extschema@.yelp_sync_rest(document))
-		THEN columns.changed || 'data'::text ELSE columns.changed END
-	FROM (SELECT @extschema@.yelp_sync_differences(stored, new) AS changed OFFSET 0) AS columns;
-END;
-
 COMMENT ON FUNCTION @extschema@.yelp_sync_changed(
 	@extschema@.yelp_sync_values, @extschema@.yelp_sync_values, jsonb, jsonb) IS
-'the columns in which a stored program differs from a document; none if only the formatting differs';
+'the columns that differ; data if none does, but the documents; none if only the formatting differs';
 
 CREATE FUNCTION @extschema@.yelp_sync_picked(
 	columns @extschema@.yelp_sync_values, document jsonb, names text[])

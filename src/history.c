@@ -184,7 +184,7 @@ history_add(const char *schema, const SyncRun *run, const Fetched *fetched,
 	set_number(&row, "unchanged", merge->unchanged);
 	set_number(&row, "deleted", merge->deleted);
 	set_number(&row, "missing", merge->show_missing ? merge->unlisted : 0);
-	set_number(&row, "problems", fetched->staging.with_problems);
+	set_number(&row, "problems", merge->problems);
 	set_number(&row, "failed_pages", fetched->failed_pages);
 	set_interval(&row, "fetch_time", fetched->elapsed);
 	set_interval(&row, "merge_time", run->merge_us);

@@ -5,7 +5,7 @@
 #ifndef YELP_SYNC_LOST_FIELDS_H
 #define YELP_SYNC_LOST_FIELDS_H
 
-#include "program_columns.h"
+#include "columns.h"
 
 /* Number of programs of a sync in which each column changed; initially zero */
 typedef struct LostFields

@@ -367,8 +367,29 @@ merge_rows(Merge *merge, const Fetched *fetched)
 	tuplestore_end(missing);
 }
 
-void
-merge_programs(Merge *merge, const Fetched *fetched)
+/* Counts the stored programs with problems. */
+static void
+count_problems(Merge *merge)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(merge->username)};
+	char	   *sql = psprintf("SELECT pg_catalog.count(*), pg_catalog.min(pg_catalog.format("
+							   "'The first one is program \"%%s\": %%s.', program_id,"
+							   " pg_catalog.array_to_string(problems, ', ')))"
+							   " FROM %s%s.yelp_programs"
+							   " WHERE username OPERATOR(pg_catalog.=) $1 AND problems IS NOT NULL",
+							   merge->tables.partitioned ? "" : "ONLY ", merge->tables.schema);
+	bool		isnull;
+
+	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
+	merge->problems = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+												  1, &isnull));
+	merge->first_problem = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+}
+
+static void
+merge_changed(Merge *merge, const Fetched *fetched)
 {
 	const Staging *staging = &fetched->staging;
 	int64		added;
@@ -387,6 +408,13 @@ merge_programs(Merge *merge, const Fetched *fetched)
 	merge->unchanged -= merge->updated;
 	if (is_filtered(merge))
 		merge->kept += Max(added - merge->added, 0);
+}
+
+void
+merge_programs(Merge *merge, const Fetched *fetched)
+{
+	merge_changed(merge, fetched);
+	count_problems(merge);
 }
 
 int64

@@ -39,6 +39,9 @@ typedef struct Merge
 	int64		kept;			/* not added, updated or deleted because of
 								 * policies or triggers */
 	int64		programs;		/* fetched, each counted once */
+	int64		problems;		/* stored with fields that could not be read,
+								 * changed or not */
+	char	   *first_problem;	/* about one of them, as a sentence, or NULL */
 	LostFields	lost;			/* the columns that changed */
 } Merge;
 
@@ -47,8 +50,8 @@ extern int64 merge_count_unlisted(const Merge *merge, const Fetched *fetched);
 
 /*
  * Makes the account's rows equal to what was fetched, in one statement; needs
- * an SPI connection.  Raises HV021 for a program that jsonb cannot store, and
- * the errors of the table's constraints and triggers.
+ * an SPI connection.  Raises the errors of the table's constraints and
+ * triggers.
  */
 extern void merge_programs(Merge *merge, const Fetched *fetched);
 

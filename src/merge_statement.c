@@ -37,7 +37,7 @@
 
 /* Each program once: the later page wins, and on a page the later position */
 #define LATEST_ROWS \
-	"(SELECT DISTINCT ON (f.program_id) f.program_id, f.fingerprint, f.document, f.page_offset, f.problems" \
+	"(SELECT DISTINCT ON (f.program_id) f.program_id, f.fingerprint, f.document" \
 	" FROM " MERGE_FETCHED " f WHERE f.pass OPERATOR(pg_catalog.>=) $4" \
 	" ORDER BY f.program_id, f.pass DESC, f.page_offset DESC, f.position DESC)"
 
@@ -61,14 +61,12 @@
 #define ANY_STORED \
 	"(SELECT EXISTS (SELECT FROM " STORED " p WHERE p.username " EQ " $1))"
 
-/* A fetched program as jsonb; the ID comes from the given expression */
-#define DOCUMENT_OF(id) \
-	"(SELECT %1$s.yelp_sync_document(f.document, " id ", f.page_offset) AS data," \
-	"  pg_catalog.string_to_array(f.problems, ',') AS problems OFFSET 0)"
+/* A fetched program as jsonb, which the page reader has proved to be able to store it */
+#define DOCUMENT "(SELECT f.document::pg_catalog.jsonb AS data OFFSET 0)"
 
 /* The columns that it fills, computed only once */
 #define COLUMNS_OF_DOCUMENT \
-	"(SELECT (r.columns).* FROM (SELECT %1$s.yelp_sync_columns(m.data, m.problems) AS columns" \
+	"(SELECT (r.columns).* FROM (SELECT %1$s.yelp_sync_columns(m.data) AS columns" \
 	"  OFFSET 0) r)"
 
 /*
@@ -92,10 +90,10 @@
 	"  FROM " STORED " p" \
 	"  WHERE p.username " EQ " $1 AND p.program_id " EQ " f.program_id" \
 	"   AND NOT COALESCE(f.fingerprint " EQ " p.fingerprint, false) OFFSET 0) s" \
-	" CROSS JOIN LATERAL " DOCUMENT_OF("s.program_id") " m" \
+	" CROSS JOIN LATERAL " DOCUMENT " m" \
 	" CROSS JOIN LATERAL " COLUMNS_OF_DOCUMENT " a" \
-	" CROSS JOIN LATERAL %1$s.yelp_sync_changed(s.columns," \
-	"  ROW(%6$s)::%1$s.yelp_sync_values, s.data, m.data) c(changed)" \
+	" CROSS JOIN LATERAL (SELECT %1$s.yelp_sync_changed(s.columns," \
+	"  ROW(%6$s)::%1$s.yelp_sync_values, s.data, m.data) AS changed OFFSET 0) c" \
 	" WHERE f.document IS NOT NULL AND " ANY_STORED \
 	")"
 
@@ -124,7 +122,7 @@
 	" INSERT INTO %1$s.yelp_programs AS t" \
 	"  (username, program_id, %4$s, data, fingerprint, created_at, updated_at)" \
 	" SELECT $1, f.program_id, a.*, m.data, f.fingerprint, $3, $3" \
-	" FROM %2$s f CROSS JOIN LATERAL " DOCUMENT_OF("f.program_id") " m" \
+	" FROM %2$s f CROSS JOIN LATERAL " DOCUMENT " m" \
 	" CROSS JOIN LATERAL " COLUMNS_OF_DOCUMENT " a" \
 	" WHERE f.document IS NOT NULL AND NOT (" ANY_STORED " AND EXISTS" \
 	"  (SELECT FROM " STORED " p" \

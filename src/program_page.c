@@ -22,12 +22,13 @@
 
 #include "program_page.h"
 
+#include <math.h>
+
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 
 #include "fingerprint.h"
 #include "json.h"
-#include "program_fields.h"
 #include "program_guess.h"
 #include "sanitize.h"
 
@@ -156,7 +157,6 @@ read_program(PageProgram *program, const JsonToken *object, int position)
 	program->length = object->length;
 	program->fingerprint = fingerprint_of_text(object->text, object->length,
 											   program->id_hash);
-	program->problems = program_problems(object);
 	return NULL;
 }
 
@@ -168,11 +168,7 @@ static void
 clear_programs(ProgramPage *page)
 {
 	for (int i = 0; i < page->count; i++)
-	{
 		pfree(page->programs[i].id);
-		if (page->programs[i].problems)
-			pfree(page->programs[i].problems);
-	}
 	if (page->programs)
 		pfree(page->programs);
 	if (page->skip_reason)
@@ -414,19 +410,32 @@ read_members(PageReader *reader, const char *at)
 	return at + 1;
 }
 
+/* Is it a number with an integral value, such as 100.0 or 1e2? */
+static bool
+is_integer(const JsonToken *value, double *number)
+{
+	if (value == NULL || value->type != JSON_NUMBER)
+		return false;
+	*number = strtod(value->text, NULL);
+	return *number == trunc(*number);
+}
+
 static bool
 read_total(ProgramPage *page, const JsonToken *value, PageError *problem)
 {
+	double		total;
+
 	if (value == NULL)
 		return bad_field(problem, "total", "is missing");
-	if (program_integer(value, &page->total) == program_not_integer)
-		return bad_field(problem, "total", program_not_integer);
-	if (page->total < 0)
+	if (!is_integer(value, &total))
+		return bad_field(problem, "total", "is not an integer");
+	if (total < 0)
 		return bad_field(problem, "total", "is negative");
-	if (page->total > PAGE_MAX_TOTAL)
+	if (total > PAGE_MAX_TOTAL)
 		return set_problem(problem, PAGE_IMPLAUSIBLE,
 						   psprintf("field \"total\" is greater than %d",
 									PAGE_MAX_TOTAL));
+	page->total = (int64) total;
 	return true;
 }
 
@@ -434,9 +443,10 @@ read_total(ProgramPage *page, const JsonToken *value, PageError *problem)
 static int64
 read_echo(const JsonToken *value, int64 least)
 {
-	int64		echo;
+	double		echo;
 
-	return value && program_integer(value, &echo) == NULL && echo >= least ? echo : -1;
+	return is_integer(value, &echo) && echo >= least && echo < (double) PG_INT64_MAX ?
+		(int64) echo : -1;
 }
 
 /* A string that the API echoes; NULL if missing. */

@@ -50,8 +50,6 @@ typedef struct PageProgram
 								 * unchanged */
 	int			length;			/* of the document, in bytes */
 	uint64		fingerprint;	/* see fingerprint_of_text */
-	char	   *problems;		/* names of the fields whose values are not
-								 * valid, separated by commas; or NULL */
 } PageProgram;
 
 typedef struct ProgramPage

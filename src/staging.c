@@ -48,7 +48,6 @@ make_desc(void)
 	TupleDescInitEntry(desc, ROW_PAGE_OFFSET, "page_offset", INT8OID, -1, 0);
 	TupleDescInitEntry(desc, ROW_PASS, "pass", INT4OID, -1, 0);
 	TupleDescInitEntry(desc, ROW_POSITION, "position", INT4OID, -1, 0);
-	TupleDescInitEntry(desc, ROW_PROBLEMS, "problems", TEXTOID, -1, 0);
 	return compat_finish_tuple_desc(desc);
 }
 
@@ -129,18 +128,6 @@ count_stored(Staging *staging, KnownMark *mark, uint64 id_hash,
 }
 
 static void
-note_problems(Staging *staging, Datum id, const char *problems)
-{
-	char	   *sentence;
-
-	if (staging->with_problems++ > 0)
-		return;
-	sentence = psprintf("The first one is program \"%s\": %s.",
-						TextDatumGetCString(id), problems);
-	staging->first_problem = MemoryContextStrdup(staging->context, sentence);
-}
-
-static void
 add_row(Staging *staging, Datum id, const PageProgram *program, Datum document,
 		const ProgramPlace *place)
 {
@@ -154,9 +141,6 @@ add_row(Staging *staging, Datum id, const PageProgram *program, Datum document,
 	values[ROW_PAGE_OFFSET - 1] = Int64GetDatum(place->offset);
 	values[ROW_PASS - 1] = Int32GetDatum(staging->pass);
 	values[ROW_POSITION - 1] = Int32GetDatum(place->position);
-	nulls[ROW_PROBLEMS - 1] = program->problems == NULL;
-	if (program->problems)
-		values[ROW_PROBLEMS - 1] = CStringGetTextDatum(program->problems);
 	tuplestore_putvalues(staging->store, staging->desc, values, nulls);
 	staging->count++;
 }
@@ -227,8 +211,6 @@ add_program(Staging *staging, const PageProgram *program, ProgramPlace *place)
 		add_row(staging, id, program, document, place);
 		fresh = count_new(staging, id_hash, program->fingerprint);
 	}
-	if (fresh && program->problems)
-		note_problems(staging, id, program->problems);
 	pfree(DatumGetPointer(document));
 	return fresh;
 }
@@ -270,8 +252,7 @@ staging_begin_pass(Staging *staging)
 {
 	Assert(staging->pass < KNOWN_MAX_PASS);
 	staging->pass++;
-	staging->arrived = staging->stored = staging->with_problems = 0;
-	staging->first_problem = NULL;
+	staging->arrived = staging->stored = 0;
 	memset(&staging->set, 0, sizeof(ProgramSet));
 }
 

@@ -19,11 +19,9 @@ enum RowColumn
 	ROW_DOCUMENT,				/* text: the program's JSON; NULL: unchanged */
 	ROW_PAGE_OFFSET,			/* bigint: of its page */
 	ROW_PASS,					/* integer: the pass in which it was fetched */
-	ROW_POSITION,				/* integer: on the page, from 0 */
-	ROW_PROBLEMS				/* text: fields that could not be read,
-								 * separated by commas; or NULL */
+	ROW_POSITION				/* integer: on the page, from 0 */
 };
-#define ROW_COLUMNS 7
+#define ROW_COLUMNS 6
 
 typedef struct Staging
 {
@@ -40,10 +38,6 @@ typedef struct Staging
 	ProgramSet	set;
 	int64		stored;			/* programs of the set that are stored */
 	int64		arrived;		/* including repeated programs */
-	int64		with_problems;	/* programs with fields that could not be
-								 * read */
-	char	   *first_problem;	/* about the first of them, as a sentence; or
-								 * NULL */
 } Staging;
 
 /*

@@ -213,15 +213,15 @@ decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
 /* ---- the steps ---- */
 
 static void
-warn_problems(const Account *account, const Staging *staging)
+warn_problems(const Account *account, const Merge *merge)
 {
-	int64		count = staging->with_problems;
+	int64		count = merge->problems;
 
 	if (count > 0)
 		progress_warning(ERRCODE_WARNING,
 						 psprintf("could not read all fields of " INT64_FORMAT " program%s of account \"%s\"",
 								  count, count == 1 ? "" : "s", account->username),
-						 staging->first_problem,
+						 merge->first_problem,
 						 "Their columns are NULL; the column problems lists the fields.");
 }
 
@@ -476,7 +476,7 @@ sync_store(Sync *sync, Tuplestorestate *result)
 	if (merge->record)
 		merge->run_id = sync->run.run_id = history_next_run(merge->tables.runs);
 	merge_programs(merge, sync->fetched);
-	warn_problems(sync->account, &sync->fetched->staging);
+	warn_problems(sync->account, merge);
 	warn_kept(merge);
 	warn_lost(sync, merge);
 	warn_lost_fields(merge);

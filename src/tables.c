@@ -348,8 +348,7 @@ static void
 require_functions(Oid schema)
 {
 	static const char *const names[] = {
-		"yelp_sync_document", "yelp_sync_columns", "yelp_sync_changed",
-		"yelp_sync_differences", "yelp_sync_rest", "yelp_sync_picked"
+		"yelp_sync_columns", "yelp_sync_changed", "yelp_sync_picked"
 	};
 
 	for (int i = 0; i < (int) lengthof(names); i++)

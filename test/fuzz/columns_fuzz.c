@@ -3,9 +3,8 @@
  *	  Any text at all as a page whose programs are stored.
  *
  * PostgreSQL must take each program that the page reader accepts: its document
- * as jsonb, and what this holds as the columns of yelp_programs, but for the
- * fields that the reader calls problems.  Runs in a server (see in_server.c), in
- * a database with the extension.
+ * as jsonb, and what this holds as the columns of yelp_programs.  Runs in a server
+ * (see in_server.c), in a database with the extension.
  */
 #include "postgres.h"
 
@@ -23,13 +22,13 @@
  */
 static const char query[] =
 "SELECT $1::jsonb ->> 'program_id', c::text"
-" FROM yelp_sync_columns($1::jsonb, string_to_array($2, ',')) c";
+" FROM yelp_sync_columns($1::jsonb) c";
 
 static SPIPlanPtr
 prepare_query(void)
 {
 	static SPIPlanPtr plan;
-	Oid			types[] = {TEXTOID, TEXTOID};
+	Oid			types[] = {TEXTOID};
 
 	if (plan == NULL)
 	{
@@ -43,13 +42,11 @@ static void
 store_program(const PageProgram *program)
 {
 	Datum		values[] = {
-		PointerGetDatum(cstring_to_text_with_len(program->document, program->length)),
-		program->problems ? CStringGetTextDatum(program->problems) : (Datum) 0
+		PointerGetDatum(cstring_to_text_with_len(program->document, program->length))
 	};
-	char		nulls[] = {' ', program->problems ? ' ' : 'n', '\0'};
 	char	   *id;
 
-	fuzz_check(SPI_execute_plan(prepare_query(), values, nulls, true, 0) == SPI_OK_SELECT &&
+	fuzz_check(SPI_execute_plan(prepare_query(), values, NULL, true, 0) == SPI_OK_SELECT &&
 			   SPI_processed == 1, "a program is one row");
 	id = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	fuzz_check(id && strcmp(id, program->id) == 0, "jsonb has the same program_id");

@@ -295,9 +295,7 @@ my $hostile = <<'END';
 	CREATE TABLE hostile.fetched (betrayed text);
 	CREATE TABLE hostile.difference (betrayed text);
 	CREATE TABLE hostile.added (betrayed text);
-	CREATE FUNCTION hostile.yelp_sync_document(pg_catalog.text, pg_catalog.text, bigint)
-	RETURNS pg_catalog.jsonb LANGUAGE sql AS $$SELECT hostile.betray(); SELECT NULL::pg_catalog.jsonb$$;
-	CREATE FUNCTION hostile.yelp_sync_rest(pg_catalog.jsonb)
+	CREATE FUNCTION hostile.yelp_sync_columns(pg_catalog.jsonb)
 	RETURNS pg_catalog.jsonb LANGUAGE sql AS $$SELECT hostile.betray(); SELECT NULL::pg_catalog.jsonb$$;
 	CREATE FUNCTION hostile.yelp_sync_accounts() RETURNS int LANGUAGE sql AS $$SELECT hostile.betray(); SELECT 1$$;
 END

@@ -245,26 +245,19 @@ sub check_history
 	  if $state->can_read_all;
 	push @broken, same('history: failed_pages', [ $run->{failed_pages} ], [0])
 	  unless $state->is_broken;
-	push @broken, check_problems($state, $result);
+	push @broken, check_problems($result);
 	return @broken;
 }
 
-# Those of programs that were read in full are counted, whichever these are; of an id that comes
-# twice either text may count
+# The stored programs that have any are counted, changed or not
 sub check_problems
 {
-	my ($state, $result) = @_;
-	my $listed = $state->listed;
-	my $count = $result->{run}{problems};
-	my $most = grep { $listed->{$_}{odd} } keys %$listed;
-	my $least = grep { $listed->{$_}{odd} } map { keys %{ $result->{$_} } } qw(added updated);
-	my $twice = @{ $state->{programs} } - $state->unusable - keys %$listed;
+	my ($result) = @_;
+	my $count = grep { (split /\|/, $_->{columns}, @columns)[-2] ne $YelpWorld::null } values %{ $result->{stored} };
 	my $warnings = grep { /could not read all fields/ } @{ $result->{warnings} };
 
 	return (
-		$count < $least - $twice || $count > $most + $twice
-		? "problems: $count, not $least to $most"
-		: (),
+		same('problems', [ $result->{run}{problems} ], [$count]),
 		same('warnings of problems', [$warnings], [ $count > 0 ? 1 : 0 ]));
 }
 

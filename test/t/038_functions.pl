@@ -24,8 +24,8 @@ my @json = ('NULL', (map { "'$_'" } 'null', '1', 'true', '""', '[]', '{}', '[[]]
 	  '{}', '[[1]]', '"\u00fc"'),
 	"to_jsonb($long)", "jsonb_build_object('program_type', $long)", "(SELECT jsonb_agg(i) FROM generate_series(1, 100000) i)",
 	"jsonb_build_object('active_features', (SELECT jsonb_agg(i::text) FROM generate_series(1, 100000) i))");
-my @row = ('NULL', "yelp_sync_columns('{}', NULL)",
-	q{yelp_sync_columns('{"program_type": "CPC", "program_metrics": {"budget": 5}}', '{start_date}')});
+my @row = ('NULL', "yelp_sync_columns('{}')",
+	q{yelp_sync_columns('{"program_type": "CPC", "program_metrics": {"budget": 5}, "start_date": 1}')});
 my %values = (
 	jsonb => \@json,
 	text => [ 'NULL', "''", "'x'", "'PAUSED'", "'{}'", "'{\"a\": '", "E'\\\\u0000'", $long, "repeat('[', 100000)", "repeat('[', 1000000) || repeat(']', 1000000)" ],
@@ -116,7 +116,7 @@ foreach (@functions)
 	}
 }
 is(join(' ', sort keys %elsewhere), '', 'those that are left out are functions of the extension');
-cmp_ok($tried, '>', 6, 'the others were tried');
+cmp_ok($tried, '>', 4, 'the others were tried');
 
 $session->end;
 
@@ -125,7 +125,7 @@ foreach my $change ('ADD ATTRIBUTE more text', 'DROP ATTRIBUTE more', 'DROP ATTR
 	'ADD ATTRIBUTE budget numeric(14,2)')
 {
 	my $result = YelpTest::run($node, "ALTER TYPE yelp_sync_values $change;
-		SELECT yelp_sync_columns('{}', NULL)");    # should fail
+		SELECT yelp_sync_columns('{}')");    # should fail
 	my $sync = YelpTest::sync($node, 'acme');    # should fail
 
 	is($result->{sqlstate}, '42804', $change);
