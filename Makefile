@@ -32,15 +32,17 @@ UNIT_TESTS = $(patsubst %.c,%,$(wildcard test/unit/*_test.c))
 UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
 	$(addsuffix /lib$(lib).a,$(pkglibdir) $(libdir))))) -lm
 
-# An assert-enabled server reports failed assertions with this function
-unit_flags = $(CPPFLAGS) '-DExceptionalCondition(...)=abort()' -Isrc -Itest/unit
+# An assert-enabled server reports failed assertions with this function; functions
+# that need a server are left out
+unit_flags = $(CPPFLAGS) '-DExceptionalCondition(...)=abort()' -Isrc -Itest/unit \
+	-ffunction-sections -Wl,--gc-sections
 
 # A unit test is linked with the module that it tests and its dependencies
-page_modules = $(addprefix src/,program_page.c program_guess.c json.c json_scan.c fingerprint.c sanitize.c)
+page_modules = $(addprefix src/,program_page.c program_guess.c json.c json_scan.c fingerprint.c text.c)
 test/unit/program_page_test test/unit/known_program_test: $(page_modules)
 test/unit/throttle_test: src/throttle.c
-test/unit/api_error_test: src/api_error.c src/json.c src/json_scan.c src/sanitize.c
-test/unit/sanitize_test: src/sanitize.c
+test/unit/api_error_test: src/api_error.c src/json.c src/json_scan.c src/text.c
+test/unit/text_test: src/text.c
 test/unit/echo_test: src/echo.c
 test/unit/listing_test: src/listing.c
 
@@ -49,18 +51,17 @@ test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
 
 # A fuzz target is linked with the module that it tests and its dependencies.
 # Server targets run in a server.
-FUZZ_TARGETS = program_page known endpoint retry_after sanitize
+FUZZ_TARGETS = program_page known retry_after text
 FUZZ_SERVER_TARGETS = option columns
 
 fuzz_program_page = $(page_modules) src/api_error.c test/fuzz/json_oracle.c
 fuzz_known = $(page_modules)
-fuzz_endpoint = src/endpoint.c
 fuzz_retry_after = src/throttle.c
-fuzz_sanitize = src/sanitize.c
-fuzz_option = src/option.c src/endpoint.c src/sanitize.c
+fuzz_text = src/text.c
+fuzz_option = src/option.c src/text.c
 fuzz_columns = $(page_modules)
 fuzz_headers = $(wildcard src/*.h test/fuzz/*.h) test/unit/tap.h
-fuzz_libs = $(UNIT_LIBS) $(if $(filter endpoint,$*),-lcurl)
+fuzz_libs = $(UNIT_LIBS)
 fuzz_compile = $(unit_flags) $(filter %.c,$^)
 
 # With libFuzzer, for test/fuzz/run

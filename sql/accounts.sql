@@ -142,12 +142,84 @@ BEGIN
 END $$;
 SELECT * FROM yelp_sync(E'acount\x1b[2J');	-- should fail
 
+-- A near miss: few edits for its length, or another case
+SELECT * FROM yelp_sync('Everybod');	-- should fail
+SELECT * FROM yelp_sync('evreybodi');	-- should fail
+SELECT * FROM yelp_sync('ACME');	-- should fail
+SELECT * FROM yelp_sync('acne');	-- should fail
+SELECT * FROM yelp_sync('me');	-- should fail: too short to be a near miss
+
+-- What to do by situation: for a role without any right, with USAGE on a server, on the wrapper, and
+-- where all servers are taken
+CREATE ROLE "regress_yelp New";
+REVOKE USAGE ON FOREIGN SERVER evil FROM PUBLIC;
+SET ROLE "regress_yelp New";
+SELECT * FROM yelp_sync('mine');	-- should fail
+RESET ROLE;
+SET ROLE regress_yelp_super;
+GRANT USAGE ON FOREIGN SERVER many7 TO "regress_yelp New";
+SET ROLE "regress_yelp New";
+SELECT * FROM yelp_sync('mine');	-- should fail
+CREATE USER MAPPING FOR CURRENT_USER SERVER many7 OPTIONS (username 'first', password 'x');
+SELECT * FROM yelp_sync('mine');	-- should fail
+SET ROLE regress_yelp_super;
+GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO "regress_yelp New";
+CREATE SERVER yelp FOREIGN DATA WRAPPER yelp_sync;
+CREATE SERVER yelp2 FOREIGN DATA WRAPPER yelp_sync;
+SET ROLE "regress_yelp New";
+SELECT * FROM yelp_sync('mine');	-- should fail
+
+-- yelp_sync_add_account(): a server named like the account, another one, one that exists
+SELECT yelp_sync_add_account('it''s "Mine" \', 'p''w\');
+SELECT yelp_sync_add_account('second', 's3cret', server => 'Own "2"');
+SELECT yelp_sync_add_account(server => 'yelp2', username => 'third', password => 's3cret');	-- should fail
+SET ROLE regress_yelp_super;
+GRANT USAGE ON FOREIGN SERVER yelp2 TO "regress_yelp New";
+SET ROLE "regress_yelp New";
+SELECT yelp_sync_add_account(server => 'yelp2', username => 'third', password => 's3cret');
+SELECT * FROM yelp_accounts;
+SELECT srvname, umoptions FROM pg_user_mappings WHERE usename = current_user ORDER BY srvname;
+\set VERBOSITY sqlstate
+SELECT yelp_sync_add_account('third', 's3cret', 'another');	-- should fail: mapped already
+SELECT yelp_sync_add_account('fourth', 's3cret', 'yelp2');	-- should fail: the server is taken
+SELECT yelp_sync_add_account('fo:urth', 's3cret');	-- should fail
+SELECT yelp_sync_add_account('fourth', '');	-- should fail
+SELECT yelp_sync_add_account(NULL, 's3cret');	-- should fail
+SELECT yelp_sync_add_account('fourth', NULL);	-- should fail
+SELECT yelp_sync_add_account('fourth', 's3cret', repeat('a', 64));	-- should fail
+SELECT yelp_sync_add_account(repeat('b', 64), 's3cret');	-- should fail
+\set VERBOSITY default
+SELECT yelp_sync_add_account('third', 's3cret', 'another');	-- should fail
+SELECT yelp_sync_add_account(repeat('b', 64), 's3cret');	-- should fail
+SELECT yelp_sync_add_account(repeat('b', 64), 's3cret', repeat('a', 63));
+SET ROLE regress_yelp_one;
+SELECT yelp_sync_add_account('own', 's3cret');	-- should fail
+SET ROLE regress_yelp_alice;
+SELECT yelp_sync_add_account('own', 's3cret', 'evil');	-- should fail: not granted any more
+SET ROLE regress_yelp_super;
+ALTER SERVER evil OWNER TO regress_yelp_evil;
+GRANT USAGE ON FOREIGN SERVER evil TO regress_yelp_alice;
+SET ROLE regress_yelp_alice;
+SELECT yelp_sync_add_account('own', 's3cret', 'evil');	-- should fail: not trusted
+SELECT count(*) FROM pg_foreign_server WHERE srvname IN ('own', 'fourth', 'fo:urth', 'another');
+SET ROLE regress_yelp_super;
+BEGIN READ ONLY;
+SELECT yelp_sync_add_account('read', 'only');	-- should fail
+ROLLBACK;
+BEGIN;
+SELECT yelp_sync_add_account('back', 's3cret');
+SELECT username, server FROM yelp_accounts WHERE username = 'back';
+ROLLBACK;
+SELECT username, server FROM yelp_accounts WHERE username = 'back';
+SELECT * FROM yelp_sync('back');	-- should fail
+
 -- Another wrapper's servers are none of ours
 CREATE FOREIGN DATA WRAPPER other;
 CREATE SERVER other FOREIGN DATA WRAPPER other OPTIONS (endpoint 'x');
 CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (username 'elsewhere', password 'x');
 SELECT * FROM yelp_accounts WHERE username = 'elsewhere';
 SELECT * FROM yelp_sync('elsewhere');	-- should fail
+SELECT yelp_sync_add_account('else', 's3cret', 'other');	-- should fail
 SET client_min_messages = warning;
 DROP FOREIGN DATA WRAPPER other CASCADE;
 
@@ -157,5 +229,6 @@ SELECT string_agg(quote_ident(srvname), ', ') AS servers FROM pg_foreign_server
 WHERE srvfdw = (SELECT oid FROM pg_foreign_data_wrapper WHERE fdwname = 'yelp_sync') \gset
 DROP SERVER :servers CASCADE;
 RESET ROLE;
-DROP OWNED BY regress_yelp_one, regress_yelp_two, regress_yelp_evil, regress_yelp_alice;
-DROP ROLE regress_yelp_one, regress_yelp_two, regress_yelp_evil, regress_yelp_alice, regress_yelp_super;
+DROP OWNED BY regress_yelp_one, regress_yelp_two, regress_yelp_evil, regress_yelp_alice, "regress_yelp New";
+DROP ROLE regress_yelp_one, regress_yelp_two, regress_yelp_evil, regress_yelp_alice, "regress_yelp New",
+	regress_yelp_super;

@@ -44,7 +44,7 @@ SELECT * FROM try('endpoint',	-- should fail
 	'http://api.example/v1', 'http://localhost.example', 'http://127.0.0.1.example',
 	'http://10.0.0.1', 'http://[::2]', 'http://user@localhost',
 	'https://user:secret@api.example', 'https://api.example/?a=b', 'https://api.example/#a',
-	'https://api.example/?', 'ftp://api.example', 'file:///etc/passwd', 'api.example/v1',
+	'ftp://api.example', 'file:///etc/passwd', 'api.example/v1',
 	'https://', '', ' ', 'https://api.example/a b');
 SELECT replace(setting, E'\r', '\r'), result FROM try('endpoint', E'https://api.example/\r\nX: y');	-- should fail
 
@@ -52,26 +52,34 @@ SELECT replace(setting, E'\r', '\r'), result FROM try('endpoint', E'https://api.
 SELECT * FROM try('endpoint', 'http://@localhost', 'https://@api.example', 'https://:@api.example',
 	'https://user@api.example', 'https://:secret@api.example', 'https://api.example@evil.example',
 	'https://api.example:443@evil.example/v1', 'https:\\api.example', 'https://api.example\@evil.example',
-	'https://api.example\v1', 'https:/api.example', 'https:///api.example', '//api.example',
-	'https://api.example:0', 'https://api.example:', 'https://api.example:65536',
-	'https://api.example:-1', 'https://api.example:x', 'https://[fe80::1%25eth0]/v1',
-	'https://[::1', 'https://[api.example]', 'https://%61pi.example', 'http://127%2e0.0.1',
+	'https://api.example\v1', '//api.example', 'https://api.example:65536',
+	'https://api.example:-1', 'https://api.example:x', 'https://[::1', 'https://[api.example]',
 	'http://localhost%00.evil.example', ' https://api.example', 'https://api.example ',
 	E'https://api.example\t/v1', E'https://api.example/\x1b[2J', 'https://äpi.example',
 	E'https://api.example/\u202Ev1');
--- should fail: not a loopback address, or not in its usual spelling
-SELECT * FROM try('endpoint', 'http://2130706433', 'http://0x7f000001', 'http://0177.0.0.1', 'http://127.1',
-	'http://127.0.0.1.', 'http://127.0.0.256', 'http://0.0.0.0', 'http://[::]', 'http://[::ffff:127.0.0.1]',
-	'http://[0:0:0:0:0:0:0:2]', 'http://localhost.', 'http://localhosts', 'http://128.0.0.1');
--- should fail: libcurl connects to the host behind the scheme, however many slashes there are
+-- should fail: not a loopback address
+SELECT * FROM try('endpoint', 'http://127.0.0.1.', 'http://127.0.0.256', 'http://0.0.0.0', 'http://[::]',
+	'http://[::ffff:127.0.0.1]', 'http://[0:0:0:0:0:0:0:2]', 'http://localhost.', 'http://localhosts',
+	'http://128.0.0.1', 'http://2147483649');
+-- should fail: the host is behind the scheme, however many slashes there are
 SELECT * FROM try('endpoint', 'http:/api.example/://127.0.0.1', 'https:/me:s3cret@api.example/://b');
--- An @ or a % in the path is the API's
-SELECT * FROM try('endpoint', 'https://api.example/@me/%41');
+
+-- What is sent is the URL as libcurl normalizes it; an @ or a % in the path is the API's
+CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password 's3cret');
+ALTER SERVER yelp OPTIONS (ADD endpoint '');	-- should fail
+ALTER SERVER yelp OPTIONS (ADD endpoint 'HTTPS:/api.example:');
+SELECT endpoint FROM yelp_accounts;
+ALTER SERVER yelp OPTIONS (SET endpoint 'http://127.1:8080/a/../@me/%41');
+SELECT endpoint FROM yelp_accounts;
+ALTER SERVER yelp OPTIONS (SET endpoint 'https://%61pi.example/v1');
+SELECT endpoint FROM yelp_accounts;
+ALTER SERVER yelp OPTIONS (DROP endpoint);
+DROP USER MAPPING FOR CURRENT_USER SERVER yelp;
 -- Longer than any URL
 SELECT result FROM try('endpoint', 'https://api.example/' || repeat('a', 2028), 'https://api.example/' || repeat('a', 2029));
 
-SELECT * FROM try('program_status', 'PAST', 'PAUSED', 'CURRENT', 'FUTURE', 'ALL');
-SELECT * FROM try('program_status', 'all', 'ACTIVE', '', 'PAST, PAUSED', 'P', ', ');	-- should fail
+SELECT * FROM try('program_status', 'PAST', 'PAUSED', 'current', 'Future', 'ALL');
+SELECT * FROM try('program_status', 'ACTIVE', '', 'PAST, PAUSED', 'P', ', ');	-- should fail
 
 SELECT * FROM try('page_size', '1', '100');
 SELECT * FROM try('page_size', '0', '101', '-1', '', 'ten', '20.5kB', '99999999999');	-- should fail
@@ -114,8 +122,7 @@ SELECT * FROM try('proxy', '', 'proxy.example:3128', 'ftp://proxy.example',
 SELECT * FROM try('proxy', 'http://proxy.example/');
 -- should fail: socks5h://localhost/path is a Unix-domain socket to libcurl
 SELECT * FROM try('proxy', 'socks5h://localhost/tmp/socket', 'socks5://localhost//', 'http://proxy.example/a',
-	'http://@proxy.example', 'http://proxy.example:0', 'http://proxy.example:', 'http://proxy.example?a',
-	'socks4://proxy.example', 'http://[fe80::1%25eth0]:3128', 'http:\\proxy.example', 'http://%70roxy.example');
+	'http://@proxy.example', 'http://proxy.example?a', 'socks4://proxy.example', 'http:\\proxy.example');
 SELECT result FROM try('proxy', 'http://' || repeat('a', 2042));	-- should fail
 
 -- should fail: a proxy sees what is sent in clear
@@ -145,7 +152,8 @@ SELECT * FROM try('page_sise', '20');
 SELECT * FROM try('username', 'acme');
 SELECT * FROM try('password', 's3cret');
 SELECT * FROM try('PAGE_SIZE', '20');
-ALTER FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint 'https://api.example');
+ALTER FOREIGN DATA WRAPPER yelp_sync OPTIONS (page_sise '20');
+ALTER FOREIGN DATA WRAPPER yelp_sync OPTIONS (password 's3cret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password 's3cret', endpoint 'https://api.example');
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (user 'acme', password 's3cret');
 CREATE SERVER wrong FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint 'http://api.example');
@@ -195,8 +203,7 @@ END $$;
 SET client_min_messages = notice;
 ALTER SERVER yelp OPTIONS (ADD page_size '40');
 ALTER SERVER yelp OPTIONS (SET page_size '41');
-ALTER SERVER yelp OPTIONS (DROP page_size, ADD endpoint 'https://api.example/v1/');
-ALTER SERVER yelp OPTIONS (DROP endpoint);
+ALTER SERVER yelp OPTIONS (DROP page_size);
 SET client_min_messages = warning;
 
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username '0il7Tv&R$#6\', password 's3:cret');
@@ -211,6 +218,21 @@ SELECT username, server, endpoint FROM yelp_accounts;
 ALTER SERVER yelp OPTIONS (SET endpoint 'http://api.example/v1');	-- should fail
 ALTER SERVER yelp OPTIONS (DROP endpoint);
 SELECT username, server, endpoint FROM yelp_accounts;
+
+-- The wrapper's options are defaults of all servers
+ALTER FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint 'http://api.example');	-- should fail
+ALTER FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint 'https://api.example/all', timeout '5s');
+SELECT endpoint FROM yelp_accounts;
+ALTER SERVER yelp OPTIONS (ADD endpoint 'https://api.example/one');
+SELECT endpoint FROM yelp_accounts;
+CREATE ROLE regress_yelp_plain;
+GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO regress_yelp_plain;
+SET ROLE regress_yelp_plain;
+ALTER FOREIGN DATA WRAPPER yelp_sync OPTIONS (SET timeout '1h');	-- should fail
+RESET ROLE;
+ALTER FOREIGN DATA WRAPPER yelp_sync OPTIONS (DROP endpoint, DROP timeout);
+DROP OWNED BY regress_yelp_plain;
+DROP ROLE regress_yelp_plain;
 
 DROP FUNCTION try;
 DROP SERVER yelp CASCADE;

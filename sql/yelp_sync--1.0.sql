@@ -43,6 +43,15 @@ COMMENT ON COLUMN @extschema@.yelp_accounts.endpoint IS 'URL of the API';
 
 GRANT SELECT ON @extschema@.yelp_accounts TO PUBLIC;
 
+CREATE FUNCTION @extschema@.yelp_sync_add_account(
+	username text, password text, server text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.yelp_sync_add_account(text, text, text) IS
+'creates a user mapping for the current user, and its server unless it exists';
+
 --
 -- Running syncs
 --

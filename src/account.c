@@ -1,6 +1,6 @@
 /*
  * account.c
- *	  Look up accounts among servers and user mappings.
+ *	  Look up accounts among servers and user mappings, and add them.
  *
  * The owner of a server decides where the passwords of its user mappings are
  * sent and what is taken for the API's responses, and can create user
@@ -8,6 +8,11 @@
  * current user, a superuser or the owner of the extension.  Membership in the
  * owner's role is not sufficient, because a role may be able to grant itself
  * to others.
+ *
+ * No catalog index finds a user mapping by its username, so this session keeps
+ * one of its own until a user mapping changes: with thousands of accounts, one
+ * is found as fast as with one.  It only says where to look; everything that
+ * counts is read from the catalogs each time.
  */
 #include "postgres.h"
 
@@ -17,161 +22,260 @@
 #include "access/htup_details.h"
 #include "access/reloptions.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "common/hashfn.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #include "compat.h"
-#include "sanitize.h"
+#include "text.h"
 
 #define WRAPPER_NAME	"yelp_sync"
 #define MAX_LISTED_ACCOUNTS 10
-#define MAX_SHOWN_USERNAME 255
 
-/* Options of the user's mapping on the server; false if there is none. */
+/* Edits between a misspelled username and the one that was meant */
+#define MAX_TYPOS 4
+
+/* ---- the index of user mappings ---- */
+
+typedef struct MappingKey
+{
+	uint32		hash;			/* of the username */
+	Oid			user;			/* InvalidOid: PUBLIC */
+	Oid			server;
+} MappingKey;
+
+static MappingKey *keys;		/* sorted by hash */
+static int	nkeys;
+static int	max_keys;
+static uint64 changes = 1;		/* of user mappings, as this session noticed */
+static uint64 indexed_changes;	/* when the index was made; 0: never */
+
+static void
+note_change(pg_attribute_unused() Datum arg, pg_attribute_unused() int cache,
+			pg_attribute_unused() uint32 hash)
+{
+	changes++;
+}
+
+static uint32
+hash_username(const char *username)
+{
+	return hash_bytes((const unsigned char *) username, strlen(username));
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	uint32		left = ((const MappingKey *) a)->hash;
+	uint32		right = ((const MappingKey *) b)->hash;
+
+	return left < right ? -1 : left > right;
+}
+
+/* The key of a row of pg_user_mapping; false if it has no username. */
 static bool
-get_mapping_options(Oid userid, Oid serverid, List **options)
+get_key(HeapTuple tuple, TupleDesc desc, MappingKey *key)
 {
-	HeapTuple	tuple;
-	Datum		datum;
+	Form_pg_user_mapping mapping = (Form_pg_user_mapping) GETSTRUCT(tuple);
 	bool		isnull;
+	Datum		options = heap_getattr(tuple, Anum_pg_user_mapping_umoptions, desc, &isnull);
+	ListCell   *cell;
 
-	tuple = SearchSysCache2(USERMAPPINGUSERSERVER,
-							ObjectIdGetDatum(userid),
-							ObjectIdGetDatum(serverid));
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
-							Anum_pg_user_mapping_umoptions, &isnull);
-	*options = isnull ? NIL : untransformRelOptions(datum);
-	ReleaseSysCache(tuple);
-	return true;
+	key->user = mapping->umuser;
+	key->server = mapping->umserver;
+	foreach(cell, isnull ? NIL : untransformRelOptions(options))
+	{
+		DefElem    *def = lfirst_node(DefElem, cell);
+
+		if (strcmp(def->defname, "username") == 0)
+		{
+			key->hash = hash_username(defGetString(def));
+			return true;
+		}
+	}
+	return false;
 }
 
-/* The account that a user's mapping on a server describes, or NULL. */
-static Account *
-load_account(ForeignServer *server, Oid userid)
+static void
+index_mappings(void)
 {
-	Account    *account;
-	List	   *options;
-
-	if (!get_mapping_options(userid, server->serverid, &options))
-		return NULL;
-
-	account = palloc0(sizeof(Account));
-	option_set_defaults(account);
-	option_set_stored(account, server->options, ForeignServerRelationId);
-	option_set_stored(account, options, UserMappingRelationId);
-	account->server = server->servername;
-	if (account->username == NULL || account->password == NULL)
-		return NULL;			/* created before the wrapper had a
-								 * validator */
-	return account;
-}
-
-/* The servers of our foreign-data wrapper. */
-static List *
-our_servers(void)
-{
-	Oid			wrapper = get_foreign_data_wrapper_oid(WRAPPER_NAME, false);
-	Relation	catalog = table_open(ForeignServerRelationId, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false,
-										  NULL, 0, NULL);
-	List	   *servers = NIL;
+	Relation	catalog = table_open(UserMappingRelationId, AccessShareLock);
+	MemoryContext garbage = AllocSetContextCreate(CurrentMemoryContext, "yelp_sync mappings",
+												  ALLOCSET_DEFAULT_SIZES);
+	uint64		now = changes;
+	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	/* A server that is being dropped may be gone from the system cache */
+	if (keys == NULL)
+	{
+		keys = MemoryContextAlloc(TopMemoryContext, 64 * sizeof(MappingKey));
+		max_keys = 64;
+		CacheRegisterSyscacheCallback(USERMAPPINGUSERSERVER, note_change, 0);
+	}
+	nkeys = 0;
+	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Form_pg_foreign_server row = (Form_pg_foreign_server) GETSTRUCT(tuple);
-		ForeignServer *server = row->srvfdw == wrapper ?
-			GetForeignServerExtended(row->oid, FSV_MISSING_OK) : NULL;
+		MemoryContext caller = MemoryContextSwitchTo(garbage);
 
-		if (server)
-			servers = lappend(servers, server);
+		if (nkeys == max_keys)
+		{
+			keys = repalloc_huge(keys, 2 * max_keys * sizeof(MappingKey));
+			max_keys *= 2;
+		}
+		if (get_key(tuple, RelationGetDescr(catalog), &keys[nkeys]))
+			nkeys++;
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(garbage);
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
-	return servers;
+	MemoryContextDelete(garbage);
+	qsort(keys, nkeys, sizeof(MappingKey), compare_keys);
+	indexed_changes = now;
 }
 
-static List *
-matching_accounts(List *accounts, const char *username)
+/* The first key with this hash, or where it would be. */
+static int
+find_key(uint32 hash)
 {
-	List	   *matches = NIL;
-	ListCell   *cell;
+	int			low = 0;
 
-	foreach(cell, accounts)
+	for (int high = nkeys; low < high;)
 	{
-		Account    *account = lfirst(cell);
+		int			middle = low + (high - low) / 2;
 
-		if (strcmp(account->username, username) == 0)
-			matches = lappend(matches, account);
+		if (keys[middle].hash < hash)
+			low = middle + 1;
+		else
+			high = middle;
 	}
-	return matches;
+	return low;
+}
+
+/* ---- accounts ---- */
+
+/*
+ * The account that a user's mapping on a server describes, or NULL.  The
+ * first argument has the options of the wrapper, and the defaults.
+ */
+static Account *
+load_account(const Account *defaults, const ForeignServer *server, Oid user)
+{
+	HeapTuple	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(user),
+										ObjectIdGetDatum(server->serverid));
+	Account    *account;
+	Datum		options;
+	bool		isnull;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	account = palloc(sizeof(Account));
+	*account = *defaults;
+	options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
+							  Anum_pg_user_mapping_umoptions, &isnull);
+	option_set_stored(account, server->options, ForeignServerRelationId);
+	option_set_stored(account, isnull ? NIL : untransformRelOptions(options),
+					  UserMappingRelationId);
+	ReleaseSysCache(tuple);
+	account->server = server->servername;
+	/* The wrapper's proxy is not for a server on this machine */
+	if (strncmp(account->endpoint, "http:", 5) == 0)
+		account->proxy = NULL;
+	/* Mappings may have been created before the wrapper had a validator */
+	return account->username && account->password ? account : NULL;
+}
+
+static bool
+maps(const Account *account, const char *username)
+{
+	return account && strcmp(account->username, username) == 0;
+}
+
+static bool
+is_trusted(Oid owner, const ForeignDataWrapper *wrapper)
+{
+	/* The wrapper was created by the extension's script, hence as its owner */
+	return owner == GetUserId() || superuser_arg(owner) || owner == wrapper->owner;
 }
 
 bool
 account_trusts(Oid owner)
 {
-	/* The wrapper was created by the extension's script, hence as its owner */
-	return owner == GetUserId() || superuser_arg(owner) ||
-		owner == GetForeignDataWrapperByName(WRAPPER_NAME, false)->owner;
+	return is_trusted(owner, GetForeignDataWrapperByName(WRAPPER_NAME, false));
 }
 
-static bool
-is_usable(const ForeignServer *server)
+static int
+compare_accounts(const ListCell *a, const ListCell *b)
 {
-	return account_trusts(server->owner) &&
-		compat_server_usage(server->serverid, GetUserId());
+	const Account *left = lfirst(a);
+	const Account *right = lfirst(b);
+	int			order = strcmp(left->username, right->username);
+
+	return order ? order : strcmp(left->server, right->server);
 }
 
 /*
- * The accounts on the servers that the current user may use.  A server's
- * mapping for the user hides its mapping for PUBLIC if both have the same
- * username.
+ * The accounts of the current user, all or those with a username, on the
+ * servers that it may use or on the others.  A server's mapping for the user
+ * hides its mapping for PUBLIC if both have the same username.
  */
-List	   *
-account_list(void)
+static List *
+find_accounts(const char *username, bool usable)
 {
+	ForeignDataWrapper *wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, false);
+	uint32		hash = username ? hash_username(username) : 0;
+	Account		defaults = {0};
 	List	   *accounts = NIL;
-	List	   *servers = our_servers();
-	ListCell   *cell;
 
-	foreach(cell, servers)
+	option_set_defaults(&defaults);
+	option_set_stored(&defaults, wrapper->options, ForeignDataWrapperRelationId);
+	if (indexed_changes != changes)
+		index_mappings();
+	for (int i = username ? find_key(hash) : 0;
+		 i < nkeys && (username == NULL || keys[i].hash == hash); i++)
 	{
-		ForeignServer *server = lfirst(cell);
-		Account    *own;
-		Account    *shared;
+		ForeignServer *server;
+		Account    *account;
 
-		if (!is_usable(server))
+		if (keys[i].user != GetUserId() && OidIsValid(keys[i].user))
 			continue;
-		own = load_account(server, GetUserId());
-		shared = load_account(server, InvalidOid);
-		if (own)
-			accounts = lappend(accounts, own);
-		if (shared && (own == NULL || strcmp(own->username, shared->username) != 0))
-			accounts = lappend(accounts, shared);
+		server = GetForeignServerExtended(keys[i].server, FSV_MISSING_OK);
+		if (server == NULL || server->fdwid != wrapper->fdwid ||
+			usable != (is_trusted(server->owner, wrapper) &&
+					   compat_server_usage(server->serverid, GetUserId())))
+			continue;
+		account = load_account(&defaults, server, keys[i].user);
+		if (account == NULL || (username && !maps(account, username)))
+			continue;
+		if (OidIsValid(keys[i].user) ||
+			!maps(load_account(&defaults, server, GetUserId()), account->username))
+			accounts = lappend(accounts, account);
 	}
+	list_sort(accounts, compare_accounts);
 	return accounts;
 }
 
-/* ---- errors for missing accounts ---- */
-
-/*
- * Does the server map the username for the role, or for PUBLIC (InvalidOid)?
- */
-static bool
-maps_username(ForeignServer *server, Oid userid, const char *username)
+List	   *
+account_list(void)
 {
-	Account    *account = load_account(server, userid);
-
-	return account && strcmp(account->username, username) == 0;
+	return find_accounts(NULL, true);
 }
+
+/* ---- errors ---- */
 
 /* The username for a message, shortened and sanitized if necessary. */
 static const char *
@@ -179,46 +283,38 @@ shown_username(const char *username)
 {
 	int			length = strlen(username);
 
-	if (length > MAX_SHOWN_USERNAME || text_has_controls(username, length))
-		return text_shown(username, length, MAX_SHOWN_USERNAME);
+	if (length > MAX_USERNAME_LENGTH || text_has_controls(username, length))
+		return text_shown(username, length, MAX_USERNAME_LENGTH);
 	return username;
 }
 
-/* The account exists, but only on a server of an untrusted owner. */
+static const char *
+current_role(void)
+{
+	return GetUserNameFromId(GetUserId(), false);
+}
+
+/* Raises an error unless the current user may use the server. */
 static void
-reject_untrusted(const ForeignServer *server, const char *username)
+require_usable(const ForeignServer *server, const char *username)
 {
 	const char *name = quote_identifier(server->servername);
 
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("account \"%s\" is mapped only on server \"%s\", which belongs to role \"%s\"",
-					shown_username(username),
-					server->servername,
-					GetUserNameFromId(server->owner, false)),
-			 errdetail("Only servers owned by the current user, a superuser or the extension's owner are used, because a server's owner decides where passwords are sent."),
-			 errhint("Map the account on a server of your own, or have a superuser change the owner of this one: ALTER SERVER %s OWNER TO ...;",
-					 name)));
-}
-
-/* Raises an error if the account exists on a server that may not be used. */
-static void
-reject_unusable(const char *username)
-{
-	List	   *servers = our_servers();
-	ListCell   *cell;
-
-	foreach(cell, servers)
-	{
-		ForeignServer *server = lfirst(cell);
-		bool		usage = compat_server_usage(server->serverid, GetUserId());
-		if (maps_username(server, GetUserId(), username) && !usage)
-			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER,
-						   server->servername);
-		if (usage && (maps_username(server, GetUserId(), username) ||
-					  maps_username(server, InvalidOid, username)))
-			reject_untrusted(server, username);
-	}
+	if (!compat_server_usage(server->serverid, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for foreign server %s", server->servername),
+				 errhint("Have its owner run: GRANT USAGE ON FOREIGN SERVER %s TO %s;",
+						 name, quote_identifier(current_role()))));
+	if (!account_trusts(server->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("account \"%s\" cannot use server \"%s\", which belongs to role \"%s\"",
+						shown_username(username), server->servername,
+						GetUserNameFromId(server->owner, false)),
+				 errdetail("Only servers owned by the current user, a superuser or the extension's owner are used, because a server's owner decides where passwords are sent."),
+				 errhint("Map the account on a server of your own, or have a superuser run: ALTER SERVER %s OWNER TO ...;",
+						 name)));
 }
 
 /* The usernames of some of the accounts, quoted. */
@@ -245,22 +341,107 @@ describe_accounts(List *accounts)
 	return names.data;
 }
 
-static void
-reject_missing(const char *username, List *accounts)
+/* The account whose username was probably meant, or NULL. */
+static const Account *
+closest_account(List *accounts, const char *username)
 {
+	int			length = strlen(username);
+	int			typos = Min(MAX_TYPOS, length / 2);
+	const Account *closest = NULL;
+	ListCell   *cell;
+
+	foreach(cell, length <= MAX_USERNAME_LENGTH ? accounts : NIL)
+	{
+		const Account *account = lfirst(cell);
+		int			distance = varstr_levenshtein_less_equal(username, length,
+															 account->username,
+															 strlen(account->username),
+															 1, 1, 1, typos, true);
+
+		if (pg_strcasecmp(username, account->username) == 0)
+			return account;
+		if (distance <= typos)
+			closest = account;
+		typos = Min(typos, distance - 1);
+	}
+	return closest;
+}
+
+/* A name that no server has. */
+static char *
+free_server_name(void)
+{
+	char	   *name = pstrdup("yelp");
+
+	for (int i = 2; OidIsValid(get_foreign_server_oid(name, true)); i++)
+		name = psprintf("yelp%d", i);
+	return name;
+}
+
+/*
+ * What to do about an account that there is not: use a server that the user
+ * may use and has no mapping on, or else create one, or else have somebody
+ * grant the right to do so.
+ */
+static char *
+missing_hint(const char *username)
+{
+	ForeignDataWrapper *wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, false);
+	Relation	catalog = table_open(ForeignServerRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	const char *role = quote_identifier(current_role());
+	const char *server = NULL;
+	const char *closed = NULL;
+	char	   *mapping;
+	HeapTuple	tuple;
+
+	while (server == NULL && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_foreign_server row = (Form_pg_foreign_server) GETSTRUCT(tuple);
+
+		if (row->srvfdw != wrapper->fdwid || !is_trusted(row->srvowner, wrapper))
+			continue;
+		if (!compat_server_usage(row->oid, GetUserId()))
+			closed = quote_identifier(pstrdup(NameStr(row->srvname)));
+		else if (!SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(GetUserId()),
+										ObjectIdGetDatum(row->oid)))
+			server = quote_identifier(pstrdup(NameStr(row->srvname)));
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+
+	mapping = psprintf("CREATE USER MAPPING FOR CURRENT_USER SERVER %s OPTIONS (username %s, password '...');",
+					   server ? server : free_server_name(), quote_literal_cstr(username));
+	if (server)
+		return psprintf("Run: %s", mapping);
+	if (compat_wrapper_usage(wrapper->fdwid, GetUserId()))
+		return psprintf("Run: CREATE SERVER %s FOREIGN DATA WRAPPER %s; %s",
+						free_server_name(), WRAPPER_NAME, mapping);
+	if (closed)
+		return psprintf("Have its owner run: GRANT USAGE ON FOREIGN SERVER %s TO %s; then create a user mapping on it.",
+						closed, role);
+	return psprintf("Have a superuser run: GRANT USAGE ON FOREIGN DATA WRAPPER %s TO %s; then create a server and a user mapping.",
+					WRAPPER_NAME, role);
+}
+
+static void
+reject_missing(const char *username)
+{
+	List	   *accounts = account_list();
 	const char *shown = shown_username(username);
+	const Account *closest = closest_account(accounts, username);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("no account \"%s\" for user \"%s\"", shown,
-					GetUserNameFromId(GetUserId(), false)),
+			 errmsg("no account \"%s\" for user \"%s\"", shown, current_role()),
 			 accounts ?
 			 errdetail("The accounts of this user are: %s.",
 					   describe_accounts(accounts)) :
-			 errdetail("This user has no accounts: no server of the foreign-data wrapper \"%s\" on which it has USAGE has a user mapping for it.",
+			 errdetail("No server of foreign-data wrapper \"%s\" that this user may use has a user mapping for it.",
 					   WRAPPER_NAME),
-			 errhint("Create one: CREATE SERVER yelp FOREIGN DATA WRAPPER %s; CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username %s, password '...');",
-					 WRAPPER_NAME, quote_literal_cstr(shown))));
+			 closest ?
+			 errhint("Perhaps you meant the account \"%s\".", closest->username) :
+			 errhint("%s", missing_hint(shown))));
 }
 
 static void
@@ -276,23 +457,119 @@ reject_ambiguous(const char *username, List *matches)
 	ereport(ERROR,
 			(errcode(ERRCODE_AMBIGUOUS_PARAMETER),
 			 errmsg("account \"%s\" is mapped on several servers", username),
-			 errdetail("The servers are %s.  A mapping for the user does not take precedence over one for PUBLIC on another server.",
-					   servers.data),
+			 errdetail("The servers are %s.", servers.data),
 			 errhint("Drop all but one of the account's user mappings, or revoke USAGE on the other servers.")));
 }
 
 Account    *
 account_find(const char *username)
 {
-	List	   *accounts = account_list();
-	List	   *matches = matching_accounts(accounts, username);
+	List	   *matches = find_accounts(username, true);
+	ListCell   *cell;
 
-	if (matches == NIL)
-	{
-		reject_unusable(username);
-		reject_missing(username, accounts);
-	}
 	if (list_length(matches) > 1)
 		reject_ambiguous(username, matches);
-	return linitial(matches);
+	if (matches)
+		return linitial(matches);
+	foreach(cell, find_accounts(username, false))
+		require_usable(GetForeignServerByName(((Account *) lfirst(cell))->server, false),
+					   username);
+	reject_missing(username);
+	return NULL;
+}
+
+/* ---- adding an account ---- */
+
+/* The statement that adds an account contains its password. */
+static void
+hide_statement(pg_attribute_unused() void *arg)
+{
+	errhidestmt(true);
+}
+
+/* Runs a utility command that has no text. */
+static void
+run_command(void *command, const char *shown)
+{
+	PlannedStmt *plan = makeNode(PlannedStmt);
+
+	plan->commandType = CMD_UTILITY;
+	plan->utilityStmt = command;
+	plan->stmt_location = -1;
+	ProcessUtility(plan, shown, false, PROCESS_UTILITY_QUERY, NULL, NULL,
+				   None_Receiver, NULL);
+	CommandCounterIncrement();
+}
+
+static void
+create_server(const char *name)
+{
+	Oid			wrapper = get_foreign_data_wrapper_oid(WRAPPER_NAME, false);
+	CreateForeignServerStmt *command = makeNode(CreateForeignServerStmt);
+
+	if (!compat_wrapper_usage(wrapper, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for foreign-data wrapper %s", WRAPPER_NAME),
+				 errhint("Have a superuser run: GRANT USAGE ON FOREIGN DATA WRAPPER %s TO %s;",
+						 WRAPPER_NAME, quote_identifier(current_role()))));
+	command->servername = pstrdup(name);
+	command->fdwname = pstrdup(WRAPPER_NAME);
+	run_command(command, "CREATE SERVER by yelp_sync_add_account()");
+}
+
+static void
+create_mapping(const char *server, const char *username, const char *password)
+{
+	CreateUserMappingStmt *command = makeNode(CreateUserMappingStmt);
+
+	command->user = makeNode(RoleSpec);
+	command->user->roletype = ROLESPEC_CURRENT_USER;
+	command->user->location = -1;
+	command->servername = pstrdup(server);
+	command->options =
+		list_make2(makeDefElem("username", (Node *) makeString(pstrdup(username)), -1),
+				   makeDefElem("password", (Node *) makeString(pstrdup(password)), -1));
+	run_command(command, "CREATE USER MAPPING by yelp_sync_add_account()");
+}
+
+void
+account_add(const char *username, const char *password, const char *server)
+{
+	ErrorContextCallback *caller = error_context_stack;
+	ErrorContextCallback hide = {.callback = hide_statement};
+	List	   *known;
+	ForeignServer *existing;
+
+	error_context_stack = &hide;
+	if (username == NULL || password == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("username and password must not be null")));
+	known = find_accounts(username, true);
+	if (known)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("account \"%s\" is already mapped on server \"%s\"", username,
+						((Account *) linitial(known))->server),
+				 errhint("ALTER USER MAPPING changes its password.")));
+	if (server == NULL)
+		server = username;
+	if (strlen(server) >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("server name must not be longer than %d bytes", NAMEDATALEN - 1),
+				 errhint("Pass another name as argument \"server\".")));
+	existing = GetForeignServerByName(server, true);
+	if (existing == NULL)
+		create_server(server);
+	else if (existing->fdwid != get_foreign_data_wrapper_oid(WRAPPER_NAME, false))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("server \"%s\" belongs to another foreign-data wrapper", server),
+				 errhint("Pass another name as argument \"server\".")));
+	else
+		require_usable(existing, username);
+	create_mapping(server, username, password);
+	error_context_stack = caller;
 }

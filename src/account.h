@@ -1,6 +1,6 @@
 /*
  * account.h
- *	  Look up accounts among servers and user mappings.
+ *	  Look up accounts among servers and user mappings, and add them.
  */
 #ifndef YELP_SYNC_ACCOUNT_H
 #define YELP_SYNC_ACCOUNT_H
@@ -25,8 +25,18 @@ extern bool account_trusts(Oid owner);
 
 /*
  * All accounts on servers that the current user may use, as a list of Account
- * *.  A username that is mapped on several servers is listed once for each.
+ * * by username and server.  A username that is mapped on several servers is
+ * listed once for each.
  */
 extern List *account_list(void);
+
+/*
+ * Creates a user mapping for the current user, and its server unless there is
+ * one of that name; NULL: named like the account.  No error shows the
+ * statement.  Raises 22004 if the username or password is NULL, 42710 if the
+ * account exists, 42501 without the rights, and the errors of option_validate.
+ */
+extern void account_add(const char *username, const char *password,
+						const char *server);
 
 #endif							/* YELP_SYNC_ACCOUNT_H */

@@ -11,7 +11,7 @@
 #include "api_error.h"
 
 #include "json.h"
-#include "sanitize.h"
+#include "text.h"
 
 /* A larger body is not an error message, and parsing it would use memory */
 #define MAX_BODY_BYTES (64 * 1024)

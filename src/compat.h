@@ -9,6 +9,7 @@
 
 #include "access/table.h"
 #include "catalog/dependency.h"
+#include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
@@ -52,6 +53,19 @@ compat_server_usage(Oid serverid, Oid roleid)
 #else
 	return pg_foreign_server_aclcheck(serverid, roleid,
 									  ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+/* Does the role have USAGE on the foreign-data wrapper? */
+static inline bool
+compat_wrapper_usage(Oid wrapper, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ForeignDataWrapperRelationId, wrapper, roleid,
+						   ACL_USAGE) == ACLCHECK_OK;
+#else
+	return pg_foreign_data_wrapper_aclcheck(wrapper, roleid,
+											ACL_USAGE) == ACLCHECK_OK;
 #endif
 }
 

@@ -13,7 +13,7 @@
 #include "mb/pg_wchar.h"
 
 #include "api_error.h"
-#include "client_text.h"
+#include "text.h"
 
 #define HINT_CREDENTIALS \
 	"Check the username and the password of the user mapping."

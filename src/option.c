@@ -1,10 +1,15 @@
 /*
  * option.c
- *	  Options of servers and user mappings.
+ *	  Options of the foreign-data wrapper, of servers and of user mappings.
  *
  * A table defines the object, the valid values and the target field of each
  * option.  The validator and the account look-up use the same table and
  * parser, so a value is always interpreted as it was when it was accepted.
+ * The wrapper takes the options of servers, as defaults for all of them.
+ *
+ * A URL decides who receives a password.  It is normalized by libcurl, what is
+ * checked are the parts that libcurl finds in the normalized URL, and that is
+ * what is sent: no other parser could take something else for the host.
  *
  * A statement that sets options may contain a password, and the log shows the
  * statement and the context of an error.  Therefore all messages from this
@@ -12,37 +17,40 @@
  */
 #include "postgres.h"
 
+#include <arpa/inet.h>
+#include <curl/curl.h>
 #include <math.h>
 
 #include "option.h"
 
 #include "catalog/pg_authid.h"
+#include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
+#include "foreign/foreign.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
-#include "endpoint.h"
-#include "sanitize.h"
+#include "text.h"
 
 typedef enum OptionType
 {
 	OPTION_TEXT,
-	OPTION_CHOICE,
+	OPTION_CHOICE,				/* stored as its index */
 	OPTION_BOOL,
-	OPTION_INT,
 	OPTION_REAL,
-	OPTION_PERCENT,				/* with or without a percent sign */
-	OPTION_BYTES,				/* stored as bytes */
-	OPTION_DURATION				/* stored as milliseconds */
+	OPTION_INT
 } OptionType;
 
-/* Returns an error message for a text, or NULL. */
-typedef const char *(*OptionCheck) (const char *value);
+/*
+ * Returns an error message for a text, or NULL; may replace the text by its
+ * normal form.
+ */
+typedef const char *(*OptionCheck) (char **value);
 
 typedef struct OptionRule
 {
@@ -51,16 +59,15 @@ typedef struct OptionRule
 	OptionType	type;
 	size_t		field;			/* offset of its field in Account */
 	const char *initial;		/* default as a user would write it, or NULL */
-	double		min;			/* for numbers: bytes, milliseconds or as
-								 * written */
+	double		min;			/* for numbers, in the unit that is stored */
 	double		max;
-	const char *range;			/* min to max, for messages */
-	const char *choices;		/* "a, b, c" */
+	int			unit;			/* of numbers, as for settings */
+	const char *range;			/* valid values, for messages */
+	const char *const *choices; /* ends with NULL */
 	int			max_length;		/* for texts, in bytes */
 	OptionCheck check;			/* for texts */
 } OptionRule;
 
-#define MAX_USERNAME_LENGTH 255
 #define MAX_PASSWORD_LENGTH 1024
 #define MAX_URL_LENGTH 2048
 
@@ -70,83 +77,192 @@ typedef struct OptionRule
 /* Yelp's documented maximum for the parameter "limit" */
 #define YELP_MAX_PAGE_SIZE 40
 
-/*
- * Invisible characters, or those that change the order in which others are
- * shown: zero-width characters and bidirectional controls.
- */
-static bool
-is_invisible(pg_wchar c)
-{
-	return c == 0xAD || c == 0x61C || c == 0x180E || c == 0xFEFF ||
-		(c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) ||
-		(c >= 0x2060 && c <= 0x206F);
-}
+const char *const program_status_names[] =
+{"PAST", "PAUSED", "CURRENT", "FUTURE", "ALL", NULL};
 
-static bool
-is_blank(pg_wchar c)
-{
-	return c == ' ' || c == 0xA0 || c == 0x1680 ||
-		(c >= 0x2000 && c <= 0x200A) || c == 0x202F || c == 0x205F ||
-		c == 0x3000;
-}
-
-static bool
-is_control(pg_wchar c)
-{
-	return c < ' ' || (c >= 0x7F && c < 0xA0);
-}
+static const char *const http_versions[] = {"1.1", "2", NULL};
 
 /*
- * The character at a position; in encodings other than UTF8, non-ASCII bytes
- * count as letters.
+ * Raises an error whose context and statement are not shown.  The context's
+ * stack is restored by whoever catches the error.
  */
-static pg_wchar
-character_at(const char *at, int *length)
-{
-	*length = 1;
-	if (!IS_HIGHBIT_SET(*at))
-		return (unsigned char) *at;
-	if (GetDatabaseEncoding() != PG_UTF8)
-		return 'x';
-	*length = pg_utf_mblen((const unsigned char *) at);
-	return utf8_to_unicode((const unsigned char *) at);
-}
+#define REFUSE(...) \
+	do { \
+		error_context_stack = NULL; \
+		ereport(ERROR, (errhidestmt(true), __VA_ARGS__)); \
+	} while (0)
+
+/* ---- texts ---- */
 
 static const char *
-check_username(const char *value)
+check_username(char **value)
 {
-	bool		ends_blank = false;
-	int			length;
+	const unsigned char *at = (const unsigned char *) *value;
+	pg_wchar	c = ' ';
 
-	if (value[0] == '\0')
-		return "must not be empty";
-	for (const char *at = value; *at != '\0'; at += length)
+	if (text_is_blank(utf8_to_unicode(at)))
+		return "must not begin with whitespace";
+	for (; *at != '\0'; at += pg_utf_mblen(at))
 	{
-		pg_wchar	c = character_at(at, &length);
-
+		c = utf8_to_unicode(at);
 		if (c == ':')
 			return "must not contain a colon, which HTTP Basic authentication does not allow";
-		if (is_control(c) || is_invisible(c))
+		if (text_is_hidden(c))
 			return "must not contain control characters, line breaks or invisible characters";
-		ends_blank = is_blank(c);
-		if (at == value && ends_blank)
-			return "must not begin with whitespace";
 	}
-	return ends_blank ? "must not end with whitespace" : NULL;
+	if (**value == '\0')
+		return "must not be empty";
+	return text_is_blank(c) ? "must not end with whitespace" : NULL;
 }
 
 static const char *
-check_not_empty(const char *value)
+check_not_empty(char **value)
 {
-	return value[0] == '\0' ? "must not be empty" : NULL;
+	return **value == '\0' ? "must not be empty" : NULL;
 }
 
 /* A relative path would be looked up in the data directory. */
 static const char *
-check_file(const char *value)
+check_file(char **value)
 {
-	return is_absolute_path(value) ? NULL : "must be an absolute path";
+	return is_absolute_path(*value) ? NULL : "must be an absolute path";
 }
+
+/* ---- URLs ---- */
+
+typedef struct Url
+{
+	char		text[MAX_URL_LENGTH + 16];	/* as it is sent */
+	char		scheme[16];
+	char		host[MAX_URL_LENGTH];
+	char		path[MAX_URL_LENGTH + 16];
+	bool		has_more;		/* a user, a password, a query or a fragment */
+} Url;
+
+static CURLUcode
+get_part(CURLU *parser, CURLUPart what, char *part, size_t size)
+{
+	char	   *text = NULL;
+	CURLUcode	code = curl_url_get(parser, what, &text, 0);
+
+	if (code == CURLUE_OK && strlcpy(part, text, size) >= size)
+		code = CURLUE_MALFORMED_INPUT;
+	curl_free(text);
+	return code;
+}
+
+/* Normalizes the text, and takes apart what that results in. */
+static CURLUcode
+parse_url(CURLU *parser, Url *url)
+{
+	static const struct
+	{
+		CURLUPart	what;
+		CURLUcode	none;
+	}			more[] = {
+		{CURLUPART_USER, CURLUE_NO_USER},
+		{CURLUPART_PASSWORD, CURLUE_NO_PASSWORD},
+		{CURLUPART_QUERY, CURLUE_NO_QUERY},
+		{CURLUPART_FRAGMENT, CURLUE_NO_FRAGMENT},
+	};
+	CURLUcode	code = CURLUE_OK;
+
+	for (int i = 0; i < 2 && code == CURLUE_OK; i++)
+	{
+		code = curl_url_set(parser, CURLUPART_URL, url->text,
+							CURLU_NON_SUPPORT_SCHEME);
+		if (code == CURLUE_OK)
+			code = get_part(parser, CURLUPART_URL, url->text, sizeof(url->text));
+	}
+	if (code == CURLUE_OK)
+		code = get_part(parser, CURLUPART_SCHEME, url->scheme, sizeof(url->scheme));
+	if (code == CURLUE_OK)
+		code = get_part(parser, CURLUPART_HOST, url->host, sizeof(url->host));
+	if (code == CURLUE_OK)
+		code = get_part(parser, CURLUPART_PATH, url->path, sizeof(url->path));
+	for (int i = 0; i < (int) lengthof(more); i++)
+	{
+		char	   *part = NULL;
+
+		url->has_more |= curl_url_get(parser, more[i].what, &part, 0) != more[i].none;
+		curl_free(part);
+	}
+	return code;
+}
+
+static const char *
+normalize_url(const char *text, Url *url)
+{
+	CURLU	   *parser;
+	CURLUcode	code;
+
+	memset(url, 0, sizeof(Url));
+	for (const char *at = text; *at != '\0'; at++)
+	{
+		if ((unsigned char) *at <= ' ' || (unsigned char) *at >= 0x7F)
+			return "must not contain spaces, control characters or non-ASCII characters";
+	}
+	strlcpy(url->text, text, sizeof(url->text));
+	parser = curl_url();
+	code = parser ? parse_url(parser, url) : CURLUE_OUT_OF_MEMORY;
+	curl_url_cleanup(parser);
+	if (code == CURLUE_OUT_OF_MEMORY)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory"),
+				 errdetail("Failed while checking a URL.")));
+	if (code != CURLUE_OK)
+		return "must be an absolute URL with a valid host and port";
+	if (url->has_more)
+		return "must not contain a user, a password, a query or a fragment";
+	return NULL;
+}
+
+/* Is the host, as normalized by libcurl, certainly this machine? */
+static bool
+is_loopback(const char *host)
+{
+	struct in_addr addr;
+
+	if (inet_pton(AF_INET, host, &addr) == 1)
+		return (ntohl(addr.s_addr) >> 24) == 127;
+	return pg_strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
+}
+
+static const char *
+check_endpoint(char **value)
+{
+	Url			url;
+	const char *problem = normalize_url(*value, &url);
+
+	if (problem)
+		return problem;
+	*value = pstrdup(url.text);
+	if (strcmp(url.scheme, "https") == 0 ||
+		(strcmp(url.scheme, "http") == 0 && is_loopback(url.host)))
+		return NULL;
+	return "must begin with https://, or with http:// for a loopback address";
+}
+
+static const char *
+check_proxy(char **value)
+{
+	Url			url;
+	const char *problem = normalize_url(*value, &url);
+
+	if (problem)
+		return problem;
+	*value = pstrdup(url.text);
+	/* libcurl interprets socks5h://localhost/path as a Unix-domain socket */
+	if (strcmp(url.path, "/") != 0)
+		return "must not contain a path";
+	if (strcmp(url.scheme, "http") == 0 || strcmp(url.scheme, "https") == 0 ||
+		strcmp(url.scheme, "socks5") == 0 || strcmp(url.scheme, "socks5h") == 0)
+		return NULL;
+	return "must begin with http://, https://, socks5:// or socks5h://";
+}
+
+/* ---- the options ---- */
 
 #define SECOND 1000.0
 #define HOUR (3600 * SECOND)
@@ -160,21 +276,22 @@ check_file(const char *value)
 	.name = #option, .catalog = UserMappingRelationId, \
 	.field = offsetof(Account, option)
 #define DURATION(from, to, text) \
-	.type = OPTION_DURATION, .min = from, .max = to, .range = text
+	.type = OPTION_INT, .unit = GUC_UNIT_S, \
+	.min = from, .max = to, .range = text
 #define NUMBER(kind, from, to) \
 	.type = kind, .min = from, .max = to, .range = #from " to " #to
-#define CHOICE(list) .type = OPTION_CHOICE, .choices = list
-#define BOOLEAN .type = OPTION_BOOL, .choices = "on, off"
+#define CHOICE(names, text) .type = OPTION_CHOICE, .choices = names, .range = text
+#define BOOLEAN .type = OPTION_BOOL, .range = "on, off"
 #define TEXT(length, function) \
 	.type = OPTION_TEXT, .max_length = length, .check = function
 
 /* *INDENT-OFF* */
 static const OptionRule rules[] =
 {
-	{ON_SERVER(endpoint), TEXT(MAX_URL_LENGTH, endpoint_problem),
+	{ON_SERVER(endpoint), TEXT(MAX_URL_LENGTH, check_endpoint),
 		.initial = "https://partner-api.yelp.com/programs/v1"},
-	{ON_SERVER(program_status), CHOICE("PAST, PAUSED, CURRENT, FUTURE, ALL"),
-		.initial = "ALL"},
+	{ON_SERVER(program_status), CHOICE(program_status_names,
+		"PAST, PAUSED, CURRENT, FUTURE, ALL"), .initial = "ALL"},
 	{ON_SERVER(page_size), NUMBER(OPTION_INT, 1, 100), .initial = "20"},
 	{ON_SERVER(concurrency), NUMBER(OPTION_INT, 1, 1000), .initial = "100"},
 	{ON_SERVER(connect_timeout), DURATION(1, HOUR, "1ms to 1h"),
@@ -187,14 +304,16 @@ static const OptionRule rules[] =
 		.initial = "10s"},
 	{ON_SERVER(max_retry_after), DURATION(0, 24 * HOUR, "0 to 24h"),
 		.initial = "2min"},
-	{ON_SERVER(http_version), CHOICE("1.1, 2"), .initial = "1.1"},
+	{ON_SERVER(http_version), CHOICE(http_versions, "1.1, 2"),
+		.initial = "1.1"},
 	{ON_SERVER(ca_file), TEXT(MAXPGPATH - 1, check_file)},
-	{ON_SERVER(proxy), TEXT(MAX_URL_LENGTH, proxy_problem)},
-	{ON_SERVER(max_page_bytes), .type = OPTION_BYTES, .min = KILOBYTE,
-		.max = 256 * MEGABYTE, .range = "1kB to 256MB", .initial = "4MB"},
+	{ON_SERVER(proxy), TEXT(MAX_URL_LENGTH, check_proxy)},
+	{ON_SERVER(max_page_bytes), .type = OPTION_INT, .unit = GUC_UNIT_BYTE,
+		.min = KILOBYTE, .max = 256 * MEGABYTE, .range = "1kB to 256MB",
+		.initial = "4MB"},
 	{ON_SERVER(partial), BOOLEAN, .initial = "off"},
 	{ON_SERVER(trust_total), BOOLEAN, .initial = "on"},
-	{ON_SERVER(max_deleted), .type = OPTION_PERCENT, .min = 0, .max = 100,
+	{ON_SERVER(max_deleted), .type = OPTION_REAL, .min = 0, .max = 100,
 		.range = "0% to 100%", .initial = "50%"},
 	{ON_SERVER(record_changes), BOOLEAN, .initial = "off"},
 	{ON_MAPPING(username), TEXT(MAX_USERNAME_LENGTH, check_username)},
@@ -204,239 +323,113 @@ static const OptionRule rules[] =
 };
 /* *INDENT-ON* */
 
-StaticAssertDecl(lengthof(rules) <= 64, "each option has a bit");
-
 #define ACCOUNT_FIELD(account, rule, type) \
 	((type *) ((char *) (account) + (rule)->field))
+
+static Oid
+rules_catalog(Oid catalog)
+{
+	return catalog == ForeignDataWrapperRelationId ? ForeignServerRelationId : catalog;
+}
 
 static const OptionRule *
 find_rule(const char *name, Oid catalog)
 {
 	for (int i = 0; i < (int) lengthof(rules); i++)
 	{
-		if (rules[i].catalog == catalog && strcmp(rules[i].name, name) == 0)
+		if (rules[i].catalog == rules_catalog(catalog) &&
+			strcmp(rules[i].name, name) == 0)
 			return &rules[i];
 	}
 	return NULL;
 }
 
-/* ---- errors ---- */
-
-/*
- * Removes the error's context, which includes the statement if a function ran
- * it.  The stack is restored by whoever catches the error.
- */
-static void
-drop_context(void)
-{
-	error_context_stack = NULL;
-}
-
-/* Rejects a value without showing it, because it may be a password. */
-static void
-reject_value(const OptionRule *rule, const char *problem)
-{
-	drop_context();
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-			 errmsg("option \"%s\" %s", rule->name, problem),
-			 errhidestmt(true)));
-}
-
-static void
-check_length(const OptionRule *rule, const char *value)
-{
-	int			limit = rule->max_length ? rule->max_length : MAX_VALUE_LENGTH;
-
-	if (strlen(value) > (size_t) limit)
-		reject_value(rule, psprintf("must not be longer than %d bytes", limit));
-}
+/* ---- values ---- */
 
 static void
 reject_range(const OptionRule *rule, const char *value, const char *hint)
 {
-	drop_context();
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-			 errmsg("invalid value for option \"%s\": \"%s\"", rule->name,
-					text_has_controls(value, strlen(value)) ?
-					text_shown(value, strlen(value), MAX_VALUE_LENGTH) : value),
-			 errdetail("Valid values are: %s.",
-					   rule->range ? rule->range : rule->choices),
-			 hint ? errhint("%s", hint) : 0,
-			 errhidestmt(true)));
+	REFUSE(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+		   errmsg("invalid value for option \"%s\": \"%s\"", rule->name,
+				  text_shown(value, strlen(value), MAX_VALUE_LENGTH)),
+		   errdetail("Valid values are: %s.", rule->range),
+		   hint ? errhint("%s", hint) : 0);
 }
 
-static void
-reject_unknown(const char *name, Oid catalog)
+static int
+parse_choice(const OptionRule *rule, const char *value)
 {
-	StringInfoData valid;
-
-	initStringInfo(&valid);
-	for (int i = 0; i < (int) lengthof(rules); i++)
+	for (int i = 0; rule->choices[i]; i++)
 	{
-		if (rules[i].catalog == catalog)
-			appendStringInfo(&valid, "%s%s", valid.len ? ", " : "",
-							 rules[i].name);
+		if (pg_strcasecmp(rule->choices[i], value) == 0)
+			return i;
 	}
-	drop_context();
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-			 errmsg("invalid option \"%s\"",
-					text_shown(name, strlen(name), NAMEDATALEN)),
-			 valid.len ?
-			 errhint("Valid options in this context are: %s.", valid.data) :
-			 errhint("There are no valid options in this context."),
-			 errhidestmt(true)));
+	reject_range(rule, value, NULL);
+	return 0;
 }
 
-static void
-reject_incomplete(const char *missing, const char *where, const char *options)
-{
-	drop_context();
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-			 errmsg("option \"%s\" is required %s", missing, where),
-			 errhint("Use OPTIONS (%s).", options),
-			 errhidestmt(true)));
-}
-
-static void
-require_credentials(const Account *account)
-{
-	static const char *const mapping = "on a user mapping";
-	static const char *const options = "username '...', password '...'";
-	static const char *const proxy_options = "proxy_user '...', proxy_password '...'";
-
-	if (account->username == NULL)
-		reject_incomplete("username", mapping, options);
-	if (account->password == NULL)
-		reject_incomplete("password", mapping, options);
-	if (account->proxy_user && account->proxy_password == NULL)
-		reject_incomplete("proxy_password", "with proxy_user", proxy_options);
-	if (account->proxy_password && account->proxy_user == NULL)
-		reject_incomplete("proxy_user", "with proxy_password", proxy_options);
-}
-
-static void
-require_file_rights(const char *option)
-{
-	if (has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
-		return;
-	drop_context();
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied to set option \"%s\"", option),
-			 errdetail("The option makes the server read a file."),
-			 errhint("Only roles with privileges of the \"pg_read_server_files\" role may set this option."),
-			 errhidestmt(true)));
-}
-
-/* ---- values ---- */
-
-/* Is the value one of the choices, a list like "a, b, c"? */
-static bool
-is_choice(const char *value, const char *choices)
-{
-	size_t		len = strlen(value);
-
-	for (const char *at = choices; at != NULL;)
-	{
-		size_t		choice_len = strcspn(at, ",");
-
-		if (choice_len == len && strncmp(at, value, len) == 0)
-			return true;
-		at = at[choice_len] == ',' ? at + choice_len + 2 : NULL;
-	}
-	return false;
-}
-
-/* A percentage without the percent sign. */
-static char *
-without_percent_sign(const char *value)
-{
-	size_t		length = strlen(value);
-
-	if (length > 1 && value[length - 1] == '%')
-		length--;
-	return pnstrdup(value, length);
-}
-
-/* Is the value a number without a unit? */
-static bool
-is_bare_number(const char *value)
-{
-	return value[0] != '\0' && value[strspn(value, "0123456789. ")] == '\0';
-}
-
-/* A number in the option's unit: bytes, milliseconds, percent or none. */
+/* A number in the unit that is stored: bytes, milliseconds, percent or none. */
 static double
 parse_number(const OptionRule *rule, const char *value)
 {
+	size_t		length = strlen(value);
 	const char *hint = NULL;
-	double		real = 0;
-	int			integer = 0;
+	double		number = 0;
 	bool		valid;
 
-	switch (rule->type)
+	if (length > 1 && value[length - 1] == '%' && strchr(rule->range, '%'))
+		length--;
+	valid = parse_real(pnstrdup(value, length), &number, rule->unit, &hint);
+	if (rule->unit == GUC_UNIT_S)
 	{
-		case OPTION_DURATION:
-			valid = parse_real(value, &real, GUC_UNIT_S, &hint);
-			real *= SECOND;
-			if (is_bare_number(value))
-				hint = "A number without a unit is in seconds; milliseconds need their unit, as in '500ms'.";
-			break;
-		case OPTION_BYTES:
-			valid = parse_int(value, &integer, GUC_UNIT_BYTE, &hint);
-			real = integer;
-			break;
-		case OPTION_PERCENT:
-			valid = parse_real(without_percent_sign(value), &real, 0, &hint);
-			break;
-		case OPTION_INT:
-			valid = parse_int(value, &integer, 0, &hint);
-			real = integer;
-			break;
-		default:
-			valid = parse_real(value, &real, 0, &hint);
-			break;
+		number *= SECOND;
+		if (hint == NULL)
+			hint = "A number without a unit is in seconds; milliseconds need their unit, as in '500ms'.";
 	}
-	if (!valid || isnan(real) || real < rule->min || real > rule->max)
+	if (!valid || number < rule->min || number > rule->max)
 		reject_range(rule, value, hint);
-	return real;
+	return number;
+}
+
+/* A text; errors do not show it, because it may be a password. */
+static char *
+parse_text(const OptionRule *rule, const char *value)
+{
+	char	   *text = pstrdup(value);
+	const char *problem = rule->check(&text);
+
+	if (problem)
+		REFUSE(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+			   errmsg("option \"%s\" %s", rule->name, problem));
+	return text;
 }
 
 /* Checks a value and stores it in the account. */
 static void
 set_option(Account *account, const OptionRule *rule, const char *value)
 {
-	const char *problem;
+	int			limit = rule->max_length ? rule->max_length : MAX_VALUE_LENGTH;
 
-	check_length(rule, value);
+	if (strlen(value) > (size_t) limit)
+		REFUSE(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+			   errmsg("option \"%s\" must not be longer than %d bytes",
+					  rule->name, limit));
 	switch (rule->type)
 	{
-		case OPTION_CHOICE:
-			if (!is_choice(value, rule->choices))
-				reject_range(rule, value, NULL);
-			*ACCOUNT_FIELD(account, rule, char *) = pstrdup(value);
-			break;
 		case OPTION_TEXT:
-			problem = rule->check(value);
-			if (problem)
-				reject_value(rule, problem);
-			*ACCOUNT_FIELD(account, rule, char *) = pstrdup(value);
+			*ACCOUNT_FIELD(account, rule, char *) = parse_text(rule, value);
+			break;
+		case OPTION_CHOICE:
+			*ACCOUNT_FIELD(account, rule, int) = parse_choice(rule, value);
 			break;
 		case OPTION_BOOL:
 			if (!parse_bool(value, ACCOUNT_FIELD(account, rule, bool)))
 				reject_range(rule, value, NULL);
 			break;
 		case OPTION_REAL:
-		case OPTION_PERCENT:
 			*ACCOUNT_FIELD(account, rule, double) = parse_number(rule, value);
 			break;
 		case OPTION_INT:
-		case OPTION_BYTES:
-		case OPTION_DURATION:
 			*ACCOUNT_FIELD(account, rule, int) = rint(parse_number(rule, value));
 			break;
 	}
@@ -462,45 +455,96 @@ option_set_stored(Account *account, List *options, Oid catalog)
 		DefElem    *def = lfirst_node(DefElem, cell);
 		const OptionRule *rule = find_rule(def->defname, catalog);
 
-		if (rule == NULL)
-			continue;
-		set_option(account, rule, defGetString(def));
-		account->given |= UINT64CONST(1) << (rule - rules);
+		if (rule)
+			set_option(account, rule, defGetString(def));
 	}
 }
 
-bool
-option_is_given(const Account *account, const char *name)
+char *
+option_command(const char *server, const char *option, const char *value)
 {
-	for (int i = 0; i < (int) lengthof(rules); i++)
+	const char *action = "ADD";
+	ListCell   *cell;
+
+	foreach(cell, GetForeignServerByName(server, false)->options)
 	{
-		if (strcmp(rules[i].name, name) == 0)
-			return (account->given >> i & 1) != 0;
+		if (strcmp(lfirst_node(DefElem, cell)->defname, option) == 0)
+			action = "SET";
 	}
-	return false;
+	return psprintf("ALTER SERVER %s OPTIONS (%s %s '%s');",
+					quote_identifier(server), action, option, value);
 }
 
 /* ---- the validator ---- */
 
-/* Warns about values that are valid, but probably not intended. */
 static void
-advise(const Account *account)
+reject_unknown(const char *name, Oid catalog)
+{
+	StringInfoData valid;
+
+	initStringInfo(&valid);
+	for (int i = 0; i < (int) lengthof(rules); i++)
+	{
+		if (rules[i].catalog == rules_catalog(catalog))
+			appendStringInfo(&valid, "%s%s", valid.len ? ", " : "",
+							 rules[i].name);
+	}
+	REFUSE(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+		   errmsg("invalid option \"%s\"",
+				  text_shown(name, strlen(name), NAMEDATALEN)),
+		   valid.len ?
+		   errhint("Valid options in this context are: %s.", valid.data) :
+		   errhint("There are no valid options in this context."));
+}
+
+static void
+require_option(const char *value, const char *name, const char *when,
+			   const char *options)
+{
+	if (value == NULL)
+		REFUSE(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+			   errmsg("option \"%s\" is required %s", name, when),
+			   errhint("Use OPTIONS (%s).", options));
+}
+
+static void
+check_mapping(const Account *account)
+{
+	static const char *const options = "username '...', password '...'";
+	static const char *const proxy = "proxy_user '...', proxy_password '...'";
+
+	require_option(account->username, "username", "on a user mapping", options);
+	require_option(account->password, "password", "on a user mapping", options);
+	if (account->proxy_user)
+		require_option(account->proxy_password, "proxy_password", "with proxy_user", proxy);
+	if (account->proxy_password)
+		require_option(account->proxy_user, "proxy_user", "with proxy_password", proxy);
+}
+
+static void
+check_server(const Account *account)
 {
 	ErrorContextCallback *context = error_context_stack;
 
-	drop_context();
+	if (account->ca_file &&
+		!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
+		REFUSE(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			   errmsg("permission denied to set option \"ca_file\""),
+			   errdetail("The option makes the server read a file."),
+			   errhint("Only roles with privileges of the \"pg_read_server_files\" role may set this option."));
+	if (account->proxy && account->endpoint &&
+		strncmp(account->endpoint, "http:", 5) == 0)
+		REFUSE(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+			   errmsg("option \"proxy\" cannot be used with an http endpoint, which is a loopback address"));
 	if (account->page_size > YELP_MAX_PAGE_SIZE)
+	{
+		error_context_stack = NULL;
 		ereport(NOTICE,
 				(errmsg("option \"page_size\" is greater than %d, the maximum that Yelp documents",
 						YELP_MAX_PAGE_SIZE),
 				 errhidestmt(true)));
-	if (account->endpoint &&
-		account->endpoint[strlen(account->endpoint) - 1] == '/')
-		ereport(NOTICE,
-				(errmsg("option \"endpoint\" ends with a slash, which is sent as is"),
-				 errhint("The URL of Yelp's API has no trailing slash."),
-				 errhidestmt(true)));
-	error_context_stack = context;
+		error_context_stack = context;
+	}
 }
 
 void
@@ -518,14 +562,8 @@ option_validate(List *options, Oid catalog)
 			reject_unknown(def->defname, catalog);
 		set_option(&account, rule, defGetString(def));
 	}
-
-	if (account.ca_file)
-		require_file_rights("ca_file");
-	if (account.proxy && account.endpoint &&
-		pg_strncasecmp(account.endpoint, "http:", 5) == 0)
-		reject_value(find_rule("proxy", catalog),
-					 "cannot be used with an http endpoint, which is a loopback address");
 	if (catalog == UserMappingRelationId)
-		require_credentials(&account);
-	advise(&account);
+		check_mapping(&account);
+	else
+		check_server(&account);
 }

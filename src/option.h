@@ -1,11 +1,33 @@
 /*
  * option.h
- *	  Options of servers and user mappings.
+ *	  Options of the foreign-data wrapper, of servers and of user mappings.
  */
 #ifndef YELP_SYNC_OPTION_H
 #define YELP_SYNC_OPTION_H
 
 #include "nodes/pg_list.h"
+
+/* Maximum length of a username, in bytes */
+#define MAX_USERNAME_LENGTH 255
+
+/* Which programs the API lists; the order is that of program_status_names */
+typedef enum ProgramStatus
+{
+	PROGRAM_STATUS_PAST,
+	PROGRAM_STATUS_PAUSED,
+	PROGRAM_STATUS_CURRENT,
+	PROGRAM_STATUS_FUTURE,
+	PROGRAM_STATUS_ALL
+} ProgramStatus;
+
+/* As the API spells them; ends with NULL */
+extern const char *const program_status_names[];
+
+typedef enum HttpVersion
+{
+	HTTP_VERSION_1_1,
+	HTTP_VERSION_2
+} HttpVersion;
 
 /* An account with all options of its server and user mapping. */
 typedef struct Account
@@ -16,13 +38,13 @@ typedef struct Account
 	char	   *proxy_user;		/* NULL: no authentication */
 	char	   *proxy_password;
 
-	/* Which programs, and where from */
+	/* Which programs, and where from; URLs as normalized by libcurl */
 	char	   *server;			/* name of the foreign server */
 	char	   *endpoint;
-	char	   *program_status;
+	ProgramStatus program_status;
 	char	   *ca_file;		/* NULL: the system's certificates */
 	char	   *proxy;			/* NULL: none */
-	char	   *http_version;
+	HttpVersion http_version;
 
 	/* How much at once */
 	int			page_size;
@@ -45,8 +67,6 @@ typedef struct Account
 
 	/* What to record */
 	bool		record_changes;
-
-	uint64		given;			/* bit mask of options: see option_is_given */
 } Account;
 
 /* Sets every option that has a default. */
@@ -58,14 +78,15 @@ extern void option_set_defaults(Account *account);
  */
 extern void option_set_stored(Account *account, List *options, Oid catalog);
 
-/* Is the option set by the server or user mapping, even if to its default? */
-extern bool option_is_given(const Account *account, const char *name);
-
 /*
  * Validates the options of an object.  Raises HV00D for an unknown option,
  * HV024 for an invalid value, HV00J for a missing option and 42501 if the
  * current user may not set it.
  */
 extern void option_validate(List *options, Oid catalog);
+
+/* The ALTER SERVER command that sets an option, for a hint. */
+extern char *option_command(const char *server, const char *option,
+							const char *value);
 
 #endif							/* YELP_SYNC_OPTION_H */

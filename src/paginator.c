@@ -30,9 +30,9 @@
 #include "listing.h"
 #include "program_page.h"
 #include "reading.h"
-#include "sanitize.h"
 #include "server_encoding.h"
 #include "slots.h"
+#include "text.h"
 #include "throttle.h"
 
 /*
@@ -89,7 +89,7 @@ page_url(const Paginator *paginator, const Slot *slot)
 {
 	return psprintf("%s?offset=" INT64_FORMAT "&limit=%d&program_status=%s",
 					paginator->account->endpoint, slot->offset, slot->limit,
-					paginator->account->program_status);
+					program_status_names[paginator->account->program_status]);
 }
 
 static void
@@ -512,7 +512,8 @@ paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 	Reading		reading;
 
 	paginator->listing = listing_create(paginator->account->page_size, expected, strict);
-	reading_begin(&paginator->notes, paginator->account->program_status,
+	reading_begin(&paginator->notes,
+				  program_status_names[paginator->account->program_status],
 				  GetMemoryChunkContext(paginator));
 	paginator->skipped = 0;
 	paginator->http = http_open(&paginator->settings);
@@ -557,7 +558,7 @@ http_settings(const Account *account)
 		.proxy = account->proxy,
 		.proxy_user = account->proxy_user ? to_utf8(account->proxy_user) : NULL,
 		.proxy_password = account->proxy_password ? to_utf8(account->proxy_password) : NULL,
-		.http2 = strcmp(account->http_version, "2") == 0,
+		.http2 = account->http_version == HTTP_VERSION_2,
 		.concurrency = account->concurrency,
 		.connect_timeout = account->connect_timeout,
 		.timeout = account->timeout,

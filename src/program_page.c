@@ -30,7 +30,7 @@
 #include "fingerprint.h"
 #include "json.h"
 #include "program_guess.h"
-#include "sanitize.h"
+#include "text.h"
 
 /* Maximum length of another member's name in a message, in bytes */
 #define MAX_SHOWN_NAME 64

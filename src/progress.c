@@ -10,8 +10,8 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 
-#include "client_text.h"
 #include "clock.h"
+#include "text.h"
 
 /* At most ten messages a second, and at least one every five seconds */
 #define MIN_INTERVAL (100 * USECS_PER_MSEC)

@@ -8,8 +8,7 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-/* Maximum length of a username, in bytes, as for the option */
-#define PROGRESS_VIEW_NAME 255
+#include "option.h"
 
 typedef enum ProgressPhase
 {
@@ -34,7 +33,7 @@ typedef struct ProgressRow
 	int64		pages_total;
 	int64		programs;
 	int64		retries;		/* in all readings */
-	char		username[PROGRESS_VIEW_NAME + 1];
+	char		username[MAX_USERNAME_LENGTH + 1];
 } ProgressRow;
 
 /*

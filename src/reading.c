@@ -8,7 +8,7 @@
 #include "reading.h"
 
 #include "fetch_error.h"
-#include "sanitize.h"
+#include "text.h"
 
 /* Bytes of a page's program_status that a message shows */
 #define MAX_SHOWN_STATUS 64

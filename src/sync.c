@@ -102,7 +102,7 @@ unlock_account(Sync *sync)
 static bool
 lists_all(const Account *account)
 {
-	return strcmp(account->program_status, "ALL") == 0;
+	return account->program_status == PROGRAM_STATUS_ALL;
 }
 
 /*
@@ -181,9 +181,8 @@ warn_mass_deletion(const Account *account, const Merge *merge, int64 unlisted)
 							  unlisted, merge->stored.count, account->username),
 					 psprintf("The server option max_deleted is %g%%.",
 							  account->max_deleted),
-					 psprintf("If they really are gone, run: ALTER SERVER %s OPTIONS (%s max_deleted '100%%'); and sync again.",
-							  quote_identifier(account->server),
-							  option_is_given(account, "max_deleted") ? "SET" : "ADD"));
+					 psprintf("If they really are gone, run: %s and sync again.",
+							  option_command(account->server, "max_deleted", "100%")));
 }
 
 /* Decides whether to delete what is not listed, or explains why not. */
@@ -415,7 +414,7 @@ sync_prepare(Sync *sync)
 {
 	sync->account = account_find(sync->username);
 	sync->run.server = sync->account->server;
-	sync->run.program_status = sync->account->program_status;
+	sync->run.program_status = program_status_names[sync->account->program_status];
 	lock_account(sync);
 	prepare_tables(sync, sync->account->record_changes);
 	progress_start(&sync->progress, sync->username, sync->account->server);

@@ -21,10 +21,10 @@
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
 
-#include "client_text.h"
 #include "http.h"
 #include "subtransaction.h"
 #include "sync.h"
+#include "text.h"
 
 /* Number of failures in the final ERROR; the others are only counted */
 #define MAX_SHOWN_FAILURES 20

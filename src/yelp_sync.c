@@ -32,6 +32,7 @@ PG_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(yelp_sync);
 PG_FUNCTION_INFO_V1(yelp_sync_accounts);
+PG_FUNCTION_INFO_V1(yelp_sync_add_account);
 PG_FUNCTION_INFO_V1(yelp_sync_all);
 PG_FUNCTION_INFO_V1(yelp_sync_create_tables);
 PG_FUNCTION_INFO_V1(yelp_sync_running);
@@ -203,6 +204,18 @@ yelp_sync_accounts(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/* yelp_sync_add_account(username text, password text, server text) returns void */
+Datum
+yelp_sync_add_account(PG_FUNCTION_ARGS)
+{
+	const char *arguments[3];
+
+	for (int i = 0; i < (int) lengthof(arguments); i++)
+		arguments[i] = PG_ARGISNULL(i) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(i));
+	account_add(arguments[0], arguments[1], arguments[2]);
+	PG_RETURN_VOID();
 }
 
 /* Adds a row of yelp_sync_progress; unknown values are NULL. */

@@ -3,10 +3,14 @@
  *	  Any value at all for each option.
  *
  * The first byte of an input says which option, the rest is its value.  Runs in
- * a server (see in_server.c), since its functions parse numbers.
+ * a server (see in_server.c), since its functions parse numbers.  A URL that is
+ * accepted is parsed once more as libcurl does it in a transfer: it must lead
+ * where it says it does, and carry nothing that nobody asked for.
  */
 #include "postgres.h"
 
+#include <arpa/inet.h>
+#include <curl/curl.h>
 #include <math.h>
 
 #include "catalog/pg_foreign_server.h"
@@ -16,7 +20,7 @@
 #include "utils/memutils.h"
 
 #include "option.h"
-#include "sanitize.h"
+#include "text.h"
 
 #include "fuzz.h"
 
@@ -187,6 +191,70 @@ check_number(const FuzzOption *option, const char *value)
 		check_same(option, psprintf("%s%s", value, option->unit), number);
 }
 
+/* ---- the URL as libcurl takes it ---- */
+
+#define QUERY "offset=0&limit=20&program_status=ALL"
+
+/* A part of the URL, palloc'd, or "" where it has none. */
+static char *
+get_part(CURLU *url, CURLUPart what)
+{
+	char	   *part = NULL;
+	char	   *copy = pstrdup("");
+
+	if (curl_url_get(url, what, &part, 0) == CURLUE_OK)
+		copy = pstrdup(part);
+	curl_free(part);
+	return copy;
+}
+
+static bool
+is_loopback(const char *host)
+{
+	struct in_addr address;
+
+	return pg_strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+		(inet_pton(AF_INET, host, &address) == 1 &&
+		 (ntohl(address.s_addr) & 0xFF000000) == 0x7F000000);
+}
+
+static bool
+is_one_of(const char *text, const char *list)
+{
+	return strstr(list, psprintf(" %s ", text)) != NULL;
+}
+
+static void
+check_url(const FuzzOption *option, const char *value)
+{
+	bool		is_proxy = strcmp(option->name, "proxy") == 0;
+	Account		account = {0};
+	CURLU	   *url = curl_url();
+	char	   *scheme;
+
+	option_set_stored(&account, list_of(option->name, value), option->catalog);
+	fuzz_check(url && curl_url_set(url, CURLUPART_URL, is_proxy ? account.proxy :
+								   psprintf("%s?" QUERY, account.endpoint),
+								   CURLU_GUESS_SCHEME | CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK,
+			   "libcurl takes the URL");
+	fuzz_check(strcmp(get_part(url, CURLUPART_USER), "") == 0 &&
+			   strcmp(get_part(url, CURLUPART_PASSWORD), "") == 0 &&
+			   strcmp(get_part(url, CURLUPART_FRAGMENT), "") == 0,
+			   "there is no user, password or fragment");
+	fuzz_check(strcmp(get_part(url, CURLUPART_QUERY), is_proxy ? "" : QUERY) == 0,
+			   "the query is ours alone");
+	scheme = get_part(url, CURLUPART_SCHEME);
+	if (is_proxy)
+		fuzz_check(is_one_of(scheme, " http https socks5 socks5h ") &&
+				   is_one_of(get_part(url, CURLUPART_PATH), "  / "),
+				   "a proxy is of a kind that is known, and has no path");
+	else
+		fuzz_check(strcmp(scheme, "https") == 0 ||
+				   (strcmp(scheme, "http") == 0 && is_loopback(get_part(url, CURLUPART_HOST))),
+				   "without TLS a password stays on this machine");
+	curl_url_cleanup(url);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 {
@@ -197,9 +265,12 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 		return 0;
 	option = &options[data[0] % lengthof(options)];
 	value = fuzz_text(data + 1, size - 1);
-	if (!pg_verify_mbstr(PG_UTF8, value, strlen(value), true))
+	if (!pg_verify_mbstr(PG_UTF8, value, strlen(value), true) ||
+		!is_valid(option, value))
 		return 0;
-	if (is_valid(option, value) && option->max > 0)
+	if (option->max > 0)
 		check_number(option, value);
+	if (strcmp(option->name, "endpoint") == 0 || strcmp(option->name, "proxy") == 0)
+		check_url(option, value);
 	return 0;
 }

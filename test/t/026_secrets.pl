@@ -15,6 +15,8 @@ use YelpTest;
 my $secret = 'wholly-s3cret';
 my ($node, $api) = YelpTest::start(
 	conf => q{
+		shared_preload_libraries = pg_stat_statements
+		pg_stat_statements.track = all
 		log_min_messages = debug5
 		log_min_error_statement = notice
 		log_error_verbosity = verbose
@@ -38,6 +40,15 @@ my %refused = (
 	  [ 'HV024', "ALTER SERVER second OPTIONS (endpoint 'https://a:$secret\@api.example')" ],
 	'a wrong number beside it' =>
 	  [ 'HV024', "CREATE SERVER third FOREIGN DATA WRAPPER yelp_sync OPTIONS (page_size '0') /* $secret */" ],
+	'an account that is added: a wrong username' =>
+	  [ 'HV024', "SELECT yelp_sync_add_account('a:b', '$secret')" ],
+	'an account that is added: on a server that is taken' =>
+	  [ '42710', "SELECT yelp_sync_add_account('another', '$secret', 'yelp')" ],
+	'an account that is added: twice' => [ '42710', "SELECT yelp_sync_add_account('acme', '$secret')" ],
+	'an account that is added: without a username' =>
+	  [ '22004', "SELECT yelp_sync_add_account(NULL, '$secret')" ],
+	'an account that is added: a long name' =>
+	  [ '42622', "SELECT yelp_sync_add_account('another', '$secret', repeat('x', 64))" ],
 	'an altered mapping' =>
 	  [ 'HV024', "ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET username 'a:b', SET password '$secret')" ],
 );
@@ -67,6 +78,17 @@ $node->psql('postgres', "ALTER SERVER second OPTIONS (ADD page_size '41') /* $se
 my $log = slurp_file($node->logfile, $offset);
 like($log, qr/NOTICE: .*option "page_size" is greater than 40/, 'the log has the notice');
 unlike($log, qr/\Q$secret\E/, 'and not the statement');
+
+# An account that is added: what it runs has no text, and its own call has its constants replaced
+$node->safe_psql('postgres', qq{
+	CREATE EXTENSION pg_stat_statements;
+	SELECT pg_stat_statements_reset();
+	SELECT yelp_sync_add_account('another', '$secret')});
+my $seen = $node->safe_psql('postgres', 'SELECT query FROM pg_stat_statements');
+like($seen, qr/SELECT yelp_sync_add_account\(\$1, \$2\)/, 'pg_stat_statements has the call');
+unlike($seen, qr/\Q$secret\E/, 'and not the password');
+is($node->safe_psql('postgres', q{SELECT umoptions FROM pg_user_mappings WHERE srvname = 'another'}),
+	"{username=another,password=$secret}", 'which is in the mapping');
 
 $node->stop;
 done_testing();

@@ -1,10 +1,10 @@
 /*
- * sanitize_test.c
- *	  Unit tests of sanitize.c.
+ * text_test.c
+ *	  Unit tests of text.c.
  */
 #include "postgres.h"
 
-#include "sanitize.h"
+#include "text.h"
 
 #include "tap.h"
 

@@ -1,12 +1,12 @@
 /*
- * sanitize_fuzz.c
+ * text_fuzz.c
  *	  Any text at all to text_has_controls() and text_shown().
  *
  * The first byte of an input is how many bytes are to be shown at most.
  */
 #include "postgres.h"
 
-#include "sanitize.h"
+#include "text.h"
 
 #include "mb/pg_wchar.h"
 
@@ -24,9 +24,9 @@ is_utf8(const char *text)
 static bool
 is_hidden(pg_wchar c)
 {
-	return c < ' ' || (c >= 0x7F && c < 0xA0) || c == 0x61C ||
+	return c < ' ' || (c >= 0x7F && c < 0xA0) || c == 0xAD || c == 0x61C || c == 0x180E ||
 		(c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) ||
-		c == 0x2060 || (c >= 0x2066 && c <= 0x2069) || c == 0xFEFF;
+		(c >= 0x2060 && c <= 0x206F) || c == 0xFEFF;
 }
 
 /* Each character of the text that is not hidden is shown, in its place. */
