@@ -73,7 +73,7 @@ SELECT pid, username, phase, reading, pages_done, pages_total, programs, retries
 FROM @extschema@.yelp_sync_running();
 
 COMMENT ON VIEW @extschema@.yelp_sync_progress IS
-'syncs currently running in this database; requires PostgreSQL 17 or later';
+'syncs currently running in this database; empty before PostgreSQL 17';
 COMMENT ON COLUMN @extschema@.yelp_sync_progress.pid IS 'process ID of the backend, as in pg_stat_activity';
 COMMENT ON COLUMN @extschema@.yelp_sync_progress.username IS 'account being synced';
 COMMENT ON COLUMN @extschema@.yelp_sync_progress.phase IS 'preparing, fetching or merging';

@@ -30,7 +30,6 @@
 #include "listing.h"
 #include "program_page.h"
 #include "reading.h"
-#include "server_encoding.h"
 #include "slots.h"
 #include "text.h"
 #include "throttle.h"
@@ -212,28 +211,6 @@ reject_endless(const Paginator *paginator)
 					paginator->account->username, PAGE_MAX_TOTAL)));
 }
 
-/*
- * Skips programs with characters that do not exist in the server's encoding.
- */
-static void
-leave_out_foreign(ProgramPage *page)
-{
-	int			count = 0;
-
-	for (int i = 0; i < page->count; i++)
-	{
-		const PageProgram *program = &page->programs[i];
-
-		if (program->document == NULL ||
-			server_encoding_has(program->document, program->length))
-			page->programs[count++] = *program;
-		else if (page->skipped++ == 0)
-			page->skip_reason = psprintf("program \"%s\" contains a character that has no equivalent in encoding %s",
-										 program->id, GetDatabaseEncodingName());
-	}
-	page->count = count;
-}
-
 static void
 take_page(Paginator *paginator, Slot *slot, ProgramPage *page)
 {
@@ -245,7 +222,6 @@ take_page(Paginator *paginator, Slot *slot, ProgramPage *page)
 		.limit = page->limit,
 	};
 
-	leave_out_foreign(page);
 	reading_add_page(&paginator->notes, slot->offset, slot->limit, page);
 	seen.fresh = staging_add_page(paginator->staging, page, slot->offset,
 								  paginator->account->username);
@@ -541,23 +517,17 @@ paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 
 /* ---- the pages of a sync ---- */
 
-static char *
-to_utf8(const char *text)
-{
-	return pg_server_to_any(text, strlen(text), PG_UTF8);
-}
-
 static HttpSettings
 http_settings(const Account *account)
 {
 	HttpSettings settings = {
 		.endpoint = account->endpoint,
-		.username = to_utf8(account->username),
-		.password = to_utf8(account->password),
+		.username = account->username,
+		.password = account->password,
 		.ca_file = account->ca_file,
 		.proxy = account->proxy,
-		.proxy_user = account->proxy_user ? to_utf8(account->proxy_user) : NULL,
-		.proxy_password = account->proxy_password ? to_utf8(account->proxy_password) : NULL,
+		.proxy_user = account->proxy_user,
+		.proxy_password = account->proxy_password,
 		.http2 = account->http_version == HTTP_VERSION_2,
 		.concurrency = account->concurrency,
 		.connect_timeout = account->connect_timeout,

@@ -1,16 +1,33 @@
 /*
  * progress.c
- *	  Report the progress of a sync as NOTICEs, for people or for programs.
+ *	  Report the progress of a sync: as NOTICEs, for people or for programs,
+ *	  and to all sessions in the view yelp_sync_progress.
+ *
+ * What the view shows is in shared memory, with a slot for each possible
+ * backend, indexed by backend number.  The first session that needs it creates
+ * it; the others find it by name.  A session only writes to its own slot; a
+ * nested sync replaces the outer one until it ends.  Slots are cleared when a
+ * sync ends for any reason, and when the session ends.  If a backend crashes,
+ * the server restarts all backends, and the shared memory is gone.
  */
 #include "postgres.h"
 
 #include "progress.h"
 
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/spin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "clock.h"
+#include "compat.h"
+#include "subtransaction.h"
 #include "text.h"
 
 /* At most ten messages a second, and at least one every five seconds */
@@ -19,12 +36,139 @@
 
 #define SECONDS(us) ((us) / 1000000.0)
 
+/* Includes a layout version: sessions may have loaded different libraries */
+#define SEGMENT_NAME "yelp_sync_progress_2"
+
+typedef struct ProgressSlot
+{
+	slock_t		mutex;
+	ProgressRow row;
+} ProgressSlot;
+
 int			progress_format = PROGRESS_TEXT;
 
 /* The running sync, or NULL */
 static Progress *current;
 
-/* ---- events as JSON objects ---- */
+/* Indexed by backend number; NULL until this session needs it */
+static ProgressSlot *slots;
+
+/* ---- the view ---- */
+
+static void
+init_slots(void *segment)
+{
+	ProgressSlot *slot = segment;
+
+	memset(slot, 0, MaxBackends * sizeof(ProgressSlot));
+	for (int i = 0; i < MaxBackends; i++)
+		SpinLockInit(&slot[i].mutex);
+}
+
+/* Replaces what is shown for this session; NULL: nothing.  Raises no errors. */
+static void
+show(const ProgressRow *row)
+{
+	ProgressSlot *slot;
+
+	if (slots == NULL)
+		return;
+	slot = &slots[compat_backend_number()];
+	SpinLockAcquire(&slot->mutex);
+	if (row)
+		slot->row = *row;
+	else
+		slot->row.pid = 0;
+	SpinLockRelease(&slot->mutex);
+}
+
+/* A terminated session exits without ending its sync. */
+static void
+clear_slot(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
+{
+	show(NULL);
+}
+
+/* Leaves slots NULL where the server has no such shared memory. */
+static void
+attach(pg_attribute_unused() void *arg)
+{
+	slots = compat_shared_segment(SEGMENT_NAME, MaxBackends * sizeof(ProgressSlot),
+								  init_slots);
+	if (slots)
+		before_shmem_exit(clear_slot, 0);
+}
+
+/* Nobody's sync fails because others cannot see it. */
+static void
+try_attach(void)
+{
+	ErrorData  *error = slots ? NULL : subtransaction_try(attach, NULL);
+
+	if (error && is_interruption(error))
+		ReThrowError(error);
+	if (error)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("yelp_sync: this session's syncs are not shown in yelp_sync_progress: %s",
+						error->message)));
+}
+
+void
+progress_list(ReturnSetInfo *result)
+{
+	static const char *const phases[] = {
+		[PHASE_PREPARING] = "preparing",
+		[PHASE_FETCHING] = "fetching",
+		[PHASE_MERGING] = "merging",
+	};
+
+	if (slots == NULL)
+		attach(NULL);
+	for (int i = 0; slots && i < MaxBackends; i++)
+	{
+		Datum		values[10];
+		bool		nulls[lengthof(values)] = {false};
+		ProgressRow row;
+
+		SpinLockAcquire(&slots[i].mutex);
+		row = slots[i].row;
+		SpinLockRelease(&slots[i].mutex);
+		if (row.pid == 0 || row.database != MyDatabaseId)
+			continue;
+		values[0] = Int32GetDatum(row.pid);
+		values[1] = CStringGetTextDatum(row.username);
+		values[2] = CStringGetTextDatum(phases[row.phase]);
+		values[3] = Int32GetDatum(row.reading);
+		values[4] = Int64GetDatum(row.pages.completed);
+		values[5] = Int64GetDatum(row.pages.total);
+		values[6] = Int64GetDatum(row.pages.programs);
+		values[7] = Int64GetDatum(row.pages.retries);
+		values[8] = Int32GetDatum(row.pages.in_flight);
+		values[9] = TimestampTzGetDatum(row.started_at);
+		nulls[5] = row.pages.total == 0;
+		/* The same rule as for pg_stat_activity */
+		if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) &&
+			!has_privs_of_role(GetUserId(), row.role))
+			memset(nulls + 1, true, sizeof(nulls) - sizeof(*nulls));
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+}
+
+/* ---- messages ---- */
+
+/* A message is made in a memory context of its own, which is kept. */
+static MemoryContext
+begin_message(void)
+{
+	static MemoryContext context;
+
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "yelp_sync message",
+										ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(context);
+	return MemoryContextSwitchTo(context);
+}
 
 static void
 add_text(StringInfo event, const char *name, const char *value)
@@ -35,82 +179,72 @@ add_text(StringInfo event, const char *name, const char *value)
 	escape_json(event, value);
 }
 
-/* Begins an event, with its type and account. */
-static void
-begin_event(StringInfo event, const char *type)
-{
-	initStringInfo(event);
-	appendStringInfo(event, "{\"type\":\"%s\"", type);
-	add_text(event, "account", current ? current->account : NULL);
-}
-
+/*
+ * A JSON object.  The fields are part of one, each preceded by a comma; the
+ * other members may be NULL.
+ */
 static char *
-end_event(StringInfo event)
-{
-	appendStringInfoChar(event, '}');
-	return event->data;
-}
-
-/* The fields are part of a JSON object, each preceded by a comma. */
-static char *
-json_event(const char *type, const char *fields, const char *message)
+json_event(const char *type, const char *fields, const char *message,
+		   const char *detail, const char *hint)
 {
 	StringInfoData event;
 
-	begin_event(&event, type);
+	initStringInfo(&event);
+	appendStringInfo(&event, "{\"type\":\"%s\"", type);
+	add_text(&event, "account", current ? current->account : NULL);
 	appendStringInfoString(&event, fields);
-	add_text(&event, "message", message);
-	return end_event(&event);
-}
-
-/* A warning or an error. */
-static char *
-json_complaint(const char *type, int sqlstate, const char *message,
-			   const char *detail, const char *hint)
-{
-	StringInfoData event;
-
-	begin_event(&event, type);
-	add_text(&event, "sqlstate", unpack_sql_state(sqlstate));
 	add_text(&event, "message", message);
 	add_text(&event, "detail", detail);
 	add_text(&event, "hint", hint);
-	return end_event(&event);
+	appendStringInfoChar(&event, '}');
+	return event.data;
 }
 
-/* ---- NOTICEs ---- */
-
+/* Ends what begin_message has begun. */
 static void
-notify(const char *type, const char *fields, const char *message)
+notify(MemoryContext caller, const char *type, const char *fields, const char *message)
 {
 	if (progress_format == PROGRESS_TEXT)
 		ereport(NOTICE, (errmsg_internal("yelp_sync: %s", client_text(message))));
 	else if (progress_format == PROGRESS_JSON)
 		ereport(NOTICE,
-				(errmsg_internal("%s", client_text(json_event(type, fields, message)))));
+				(errmsg_internal("%s", client_text(json_event(type, fields, message,
+															  NULL, NULL)))));
+	MemoryContextSwitchTo(caller);
 }
 
-void
-progress_show(Progress *progress, const ProgressPages *pages)
+/* Raises a WARNING, whose message in JSON is another one. */
+static void
+warn(const char *type, int sqlstate, const char *text, const char *message,
+	 const char *detail, const char *hint)
 {
-	ProgressRow *row = &progress->row;
+	MemoryContext caller = begin_message();
 
-	row->phase = PHASE_FETCHING;
-	row->pages_done = pages->completed;
-	row->pages_total = pages->total;
-	row->programs = pages->programs;
-	row->retries = pages->retries;
-	row->in_flight = pages->in_flight;
-	progress_view_show(row);
+	if (progress_format == PROGRESS_JSON)
+		text = json_event(type, psprintf(",\"sqlstate\":\"%s\"", unpack_sql_state(sqlstate)),
+						  message, detail, hint);
+	ereport(WARNING,
+			(errcode(sqlstate),
+			 errmsg_internal("%s", client_text(text)),
+			 detail ? errdetail_internal("%s", client_text(detail)) : 0,
+			 hint ? errhint("%s", client_text(hint)) : 0));
+	MemoryContextSwitchTo(caller);
 }
+
+/* ---- a sync, from its beginning to its end ---- */
 
 void
 progress_enter(Progress *progress, const char *account, TimestampTz started_at)
 {
+	ProgressRow *row = &progress->row;
+
+	row->pid = MyProcPid;
+	row->database = MyDatabaseId;
+	row->role = GetSessionUserId();
+	row->started_at = started_at;
+	row->reading = 1;
+	strlcpy(row->username, account, sizeof(row->username));
 	progress->account = account;
-	progress->row.reading = 1;
-	progress->row.started_at = started_at;
-	strlcpy(progress->row.username, account, sizeof(progress->row.username));
 	progress->context = CurrentMemoryContext;
 	progress->outer = current;
 	current = progress;
@@ -120,61 +254,63 @@ void
 progress_leave(const Progress *progress)
 {
 	current = progress->outer;
-	progress_view_show(current ? &current->row : NULL);
+	show(current ? &current->row : NULL);
 }
 
 void
 progress_start(Progress *progress, const char *username, const char *server)
 {
+	MemoryContext caller;
+
 	progress->reported_at = clock_us();
-	progress_view_prepare();
-	progress_view_show(&progress->row);
-	notify("start", "",
-		 psprintf("start: account \"%s\" on server \"%s\"", username, server));
+	try_attach();
+	show(&progress->row);
+	caller = begin_message();
+	notify(caller, "start", "",
+		   psprintf("start: account \"%s\" on server \"%s\"", username, server));
 }
 
 void
 progress_total(Progress *progress, int64 total, int64 pages, int page_size)
 {
-	char	   *fields = psprintf(",\"total_api\":" INT64_FORMAT
-								  ",\"pages\":" INT64_FORMAT
-								  ",\"page_size\":%d",
-								  total, pages, page_size);
+	MemoryContext caller = begin_message();
 
 	progress->reported_at = clock_us();
-	notify("info", fields,
-		 psprintf(INT64_FORMAT " programs in " INT64_FORMAT " pages of %d",
-				  total, pages, page_size));
+	notify(caller, "info",
+		   psprintf(",\"total_api\":" INT64_FORMAT ",\"pages\":" INT64_FORMAT
+					",\"page_size\":%d", total, pages, page_size),
+		   psprintf(INT64_FORMAT " programs in " INT64_FORMAT " pages of %d",
+					total, pages, page_size));
 }
 
-static char *
-fetched_message(const Progress *progress, const ProgressPages *pages, int64 percentage)
+void
+progress_show(Progress *progress, const ProgressPages *pages)
 {
-	char	   *reading = progress->row.reading > 1 ?
-		psprintf("reading %d: ", progress->row.reading) : "";
-
-	if (pages->total == 0)
-		return psprintf("%swaiting for the first page", reading);
-	return psprintf("%sfetched " INT64_FORMAT "/" INT64_FORMAT " pages ("
-					INT64_FORMAT "%%), " INT64_FORMAT " programs",
-					reading, pages->completed, pages->total, percentage,
-					pages->programs);
+	progress->row.phase = PHASE_FETCHING;
+	progress->row.pages = *pages;
+	show(&progress->row);
 }
 
 static void
-report_fetched(const Progress *progress, const ProgressPages *pages)
+report_pages(const Progress *progress, const ProgressPages *pages)
 {
-	int64		percentage = pages->total > 0 ?
-		pages->completed * 100 / pages->total : 0;
-	char	   *fields = psprintf(",\"reading\":%d,\"completed\":" INT64_FORMAT
-								  ",\"total\":" INT64_FORMAT
-								  ",\"percentage\":" INT64_FORMAT
-								  ",\"programs\":" INT64_FORMAT
-								  ",\"retries\":" INT64_FORMAT,
-								  progress->row.reading, pages->completed, pages->total,
-								  percentage, pages->programs, pages->retries);
+	MemoryContext caller = begin_message();
+	int			reading = progress->row.reading;
+	int64		percentage = pages->total > 0 ? pages->completed * 100 / pages->total : 0;
+	char	   *message = psprintf("%s%s", reading > 1 ? psprintf("reading %d: ", reading) : "",
+								   pages->total == 0 ? "waiting for the first page" :
+								   psprintf("fetched " INT64_FORMAT "/" INT64_FORMAT " pages ("
+											INT64_FORMAT "%%), " INT64_FORMAT " programs",
+											pages->completed, pages->total, percentage,
+											pages->programs));
 
-	notify("progress", fields, fetched_message(progress, pages, percentage));
+	notify(caller, "progress",
+		   psprintf(",\"reading\":%d,\"completed\":" INT64_FORMAT ",\"total\":" INT64_FORMAT
+					",\"percentage\":" INT64_FORMAT ",\"programs\":" INT64_FORMAT
+					",\"retries\":" INT64_FORMAT,
+					reading, pages->completed, pages->total, percentage, pages->programs,
+					pages->retries),
+		   message);
 }
 
 void
@@ -189,7 +325,7 @@ progress_fetched(Progress *progress, const ProgressPages *pages)
 	progress->behind = false;
 	progress->reported_at = now;
 	progress->completed = pages->completed;
-	report_fetched(progress, pages);
+	report_pages(progress, pages);
 }
 
 int64
@@ -207,36 +343,37 @@ void
 progress_fetch_done(Progress *progress, const ProgressPages *pages, int64 elapsed_us)
 {
 	double		seconds = SECONDS(elapsed_us);
+	MemoryContext caller;
 
-	progress_show(progress, pages);
 	progress->row.phase = PHASE_MERGING;
-	progress_view_show(&progress->row);
+	progress->row.pages = *pages;
+	show(&progress->row);
 	progress->reported_at = clock_us();
 	if (progress_format == PROGRESS_JSON)
-		report_fetched(progress, pages);
-	else
-		notify("", "",
-			 psprintf("fetched " INT64_FORMAT " programs in %.2f s (%.0f programs/s), "
-					  INT64_FORMAT " retries",
-					  pages->programs, seconds,
-					  pages->programs / Max(seconds, 0.000001), pages->retries));
+	{
+		report_pages(progress, pages);
+		return;
+	}
+	caller = begin_message();
+	notify(caller, "", "",
+		   psprintf("fetched " INT64_FORMAT " programs in %.2f s (%.0f programs/s), "
+					INT64_FORMAT " retries", pages->programs, seconds,
+					pages->programs / Max(seconds, 0.000001), pages->retries));
 }
 
 void
-progress_merged(int64 missing, int64 common, int64 gone, int64 unlisted)
+progress_merged(int64 new, int64 common, int64 gone, int64 unlisted)
 {
+	MemoryContext caller = begin_message();
 	int64		stored = common + gone + unlisted;
-	char	   *fields = psprintf(",\"total_db\":" INT64_FORMAT
-								  ",\"missing\":" INT64_FORMAT
-								  ",\"common\":" INT64_FORMAT
-								  ",\"gone\":" INT64_FORMAT,
-								  stored, missing, common, gone);
-	char	   *rest = unlisted > 0 ? psprintf(INT64_FORMAT " not listed", unlisted) :
-	psprintf(INT64_FORMAT " gone from the API", gone);
 
-	notify("info", fields,
-		 psprintf(INT64_FORMAT " stored: " INT64_FORMAT " missing here, "
-				  INT64_FORMAT " common, %s", stored, missing, common, rest));
+	notify(caller, "info",
+		   psprintf(",\"total_db\":" INT64_FORMAT ",\"new\":" INT64_FORMAT
+					",\"common\":" INT64_FORMAT ",\"gone\":" INT64_FORMAT,
+					stored, new, common, gone),
+		   psprintf(INT64_FORMAT " stored: " INT64_FORMAT " new, " INT64_FORMAT " common, "
+					INT64_FORMAT " %s", stored, new, common, unlisted > 0 ? unlisted : gone,
+					unlisted > 0 ? "not listed" : "gone"));
 }
 
 char	   *
@@ -252,70 +389,49 @@ progress_summary(const ProgressResult *result)
 void
 progress_complete(const ProgressResult *result)
 {
-	char	   *fields = psprintf(",\"status\":\"%s\",\"added\":" INT64_FORMAT
-								  ",\"updated\":" INT64_FORMAT
-								  ",\"unchanged\":" INT64_FORMAT
-								  ",\"deleted\":" INT64_FORMAT
-								  ",\"total_synced\":" INT64_FORMAT
-								  ",\"timing\":{\"total\":%.2f,\"api\":%.2f,"
-								  "\"merge\":%.2f}",
-								  result->status, result->added,
-								  result->updated, result->unchanged,
-								  result->deleted, result->programs,
-								  SECONDS(result->total_us),
-								  SECONDS(result->fetch_us),
-								  SECONDS(result->merge_us));
+	MemoryContext caller = begin_message();
 
-	notify("complete", fields, progress_summary(result));
+	notify(caller, "complete",
+		   psprintf(",\"status\":\"%s\",\"added\":" INT64_FORMAT ",\"updated\":" INT64_FORMAT
+					",\"unchanged\":" INT64_FORMAT ",\"deleted\":" INT64_FORMAT
+					",\"total_synced\":" INT64_FORMAT
+					",\"timing\":{\"total\":%.2f,\"api\":%.2f,\"merge\":%.2f}",
+					result->status, result->added, result->updated, result->unchanged,
+					result->deleted, result->programs, SECONDS(result->total_us),
+					SECONDS(result->fetch_us), SECONDS(result->merge_us)),
+		   progress_summary(result));
 }
 
 void
 progress_again(Progress *progress, const char *why)
 {
-	notify("info", "", psprintf("reading the listing once more: %s", why));
+	MemoryContext caller = begin_message();
+
+	notify(caller, "info", "", psprintf("reading the listing once more: %s", why));
 	progress->row.reading++;
 	progress->completed = 0;
-}
-
-static void
-keep_warning(const char *message)
-{
-	MemoryContext caller;
-
-	if (current == NULL)
-		return;
-	caller = MemoryContextSwitchTo(current->context);
-	current->warnings = accumArrayResult(current->warnings,
-										 CStringGetTextDatum(message), false,
-										 TEXTOID, current->context);
-	MemoryContextSwitchTo(caller);
 }
 
 void
 progress_warning(int sqlstate, const char *message, const char *detail,
 				 const char *hint)
 {
-	keep_warning(message);
-	if (progress_format == PROGRESS_JSON)
-		message = json_complaint("warning", sqlstate, message, detail, hint);
-	ereport(WARNING,
-			(errcode(sqlstate),
-			 errmsg_internal("%s", client_text(message)),
-			 detail ? errdetail_internal("%s", client_text(detail)) : 0,
-			 hint ? errhint("%s", client_text(hint)) : 0));
+	if (current)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(current->context);
+		const char *kept = detail ? psprintf("%s: %s", message, detail) : message;
+
+		current->warnings = accumArrayResult(current->warnings, CStringGetTextDatum(kept),
+											 false, TEXTOID, current->context);
+		MemoryContextSwitchTo(caller);
+	}
+	warn("warning", sqlstate, message, message, detail, hint);
 }
 
 void
 progress_failure(const char *account, const ErrorData *error)
 {
-	char	   *message = progress_format == PROGRESS_JSON ?
-		json_complaint("error", error->sqlerrcode, error->message, error->detail,
-					   error->hint) :
-		psprintf("could not sync account \"%s\": %s", account, error->message);
-
-	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg_internal("%s", client_text(message)),
-			 error->detail ? errdetail_internal("%s", client_text(error->detail)) : 0,
-			 error->hint ? errhint("%s", client_text(error->hint)) : 0));
+	warn("error", error->sqlerrcode,
+		 psprintf("could not sync account \"%s\": %s", account, error->message),
+		 error->message, error->detail, error->hint);
 }

@@ -1,13 +1,15 @@
 /*
  * progress.h
- *	  Report the progress of a sync as NOTICEs, for people or for programs.
+ *	  Report the progress of a sync: as NOTICEs, for people or for programs,
+ *	  and to all sessions in the view yelp_sync_progress.
  */
 #ifndef YELP_SYNC_PROGRESS_H
 #define YELP_SYNC_PROGRESS_H
 
+#include "nodes/execnodes.h"
 #include "utils/array.h"
 
-#include "progress_view.h"
+#include "option.h"
 
 typedef enum ProgressFormat
 {
@@ -20,14 +22,45 @@ typedef enum ProgressFormat
 /* The setting yelp_sync.progress. */
 extern int	progress_format;
 
+typedef enum ProgressPhase
+{
+	PHASE_PREPARING = 0,		/* reading what is stored */
+	PHASE_FETCHING,
+	PHASE_MERGING
+} ProgressPhase;
+
+/* What has arrived so far in this reading */
+typedef struct ProgressPages
+{
+	int64		completed;		/* pages */
+	int64		total;			/* including pages that cannot be fetched; 0 if
+								 * unknown */
+	int64		programs;
+	int64		retries;		/* in all readings */
+	int			in_flight;		/* requests */
+} ProgressPages;
+
+/* What all sessions see of a sync */
+typedef struct ProgressRow
+{
+	int			pid;			/* 0: no sync */
+	Oid			database;
+	Oid			role;
+	TimestampTz started_at;
+	ProgressPhase phase;
+	int			reading;		/* of the listing, 1 for the first */
+	ProgressPages pages;
+	char		username[MAX_USERNAME_LENGTH + 1];
+} ProgressRow;
+
 /* The progress of a sync; initially all zero. */
 typedef struct Progress
 {
 	const char *account;
-	ProgressRow row;			/* shown to all sessions */
+	ProgressRow row;
 
 	/* Limits the rate of messages */
-	int64		reported_at;		/* microseconds, by clock_us */
+	int64		reported_at;	/* microseconds, by clock_us */
 	int64		completed;		/* pages, at the last message */
 	bool		behind;			/* more have arrived since */
 
@@ -50,17 +83,6 @@ extern void progress_start(Progress *progress, const char *username,
 extern void progress_total(Progress *progress, int64 total, int64 pages,
 						   int page_size);
 
-/* What has arrived so far in this reading */
-typedef struct ProgressPages
-{
-	int64		completed;		/* pages */
-	int64		total;			/* including pages that cannot be fetched; 0 if
-								 * unknown */
-	int64		programs;
-	int64		retries;		/* in all readings */
-	int			in_flight;		/* requests */
-} ProgressPages;
-
 /* Updates yelp_sync_progress, for other sessions. */
 extern void progress_show(Progress *progress, const ProgressPages *pages);
 
@@ -77,7 +99,7 @@ extern void progress_fetch_done(Progress *progress, const ProgressPages *pages,
  * The result of the comparison with the table: programs that were not stored,
  * that were, that are proved to be gone, and that are merely not listed.
  */
-extern void progress_merged(int64 missing, int64 common, int64 gone,
+extern void progress_merged(int64 new, int64 common, int64 gone,
 							int64 unlisted);
 
 typedef struct ProgressResult
@@ -111,5 +133,8 @@ extern void progress_warning(int sqlstate, const char *message,
  * Raises the WARNING about one of several accounts that could not be synced.
  */
 extern void progress_failure(const char *account, const ErrorData *error);
+
+/* Adds a row for each sync that runs in this database. */
+extern void progress_list(ReturnSetInfo *result);
 
 #endif							/* YELP_SYNC_PROGRESS_H */

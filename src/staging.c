@@ -51,18 +51,10 @@ make_desc(void)
 	return compat_finish_tuple_desc(desc);
 }
 
-/*
- * API text in the server encoding; raises an error if a character does not
- * exist in it.
- */
 static Datum
 text_datum(const char *utf8, int length)
 {
-	char	   *text = pg_any_to_server(utf8, length, PG_UTF8);
-
-	if (text == utf8)
-		return PointerGetDatum(cstring_to_text_with_len(utf8, length));
-	return CStringGetTextDatum(text);
+	return PointerGetDatum(cstring_to_text_with_len(utf8, length));
 }
 
 /* Where a program was found, for error contexts */

@@ -25,7 +25,6 @@
 #include "http.h"
 #include "known.h"
 #include "row_security.h"
-#include "server_encoding.h"
 #include "tables.h"
 
 /*
@@ -397,7 +396,6 @@ read_known(Sync *sync)
 {
 	Merge	   *merge = &sync->merge;
 
-	server_encoding_prepare();
 	fingerprint_set_seed(GetSystemIdentifier());
 	sync->last = history_last_run(merge->tables.schema, sync->username,
 								  sync->account->server);

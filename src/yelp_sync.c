@@ -9,6 +9,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
@@ -20,7 +21,6 @@
 
 #include "account.h"
 #include "progress.h"
-#include "progress_view.h"
 #include "sync.h"
 #include "sync_all.h"
 #include "tables.h"
@@ -72,10 +72,26 @@ _PG_init(void)
 
 /* ---- syncs ---- */
 
+/*
+ * JSON is UTF-8, and so is everything that comes from the API.  CREATE
+ * EXTENSION calls the validator, and so fails.
+ */
+static void
+require_utf8(void)
+{
+	if (GetDatabaseEncoding() != PG_UTF8)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("yelp_sync needs a database whose encoding is UTF8"),
+				 errdetail("The encoding of this database is %s.", GetDatabaseEncodingName()),
+				 errhint("Run: CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8';")));
+}
+
 /* Checks that a sync can be stored, before anything is fetched. */
 static void
 require_writable(const char *function)
 {
+	require_utf8();
 	PreventCommandIfReadOnly(function);
 	PreventCommandIfParallelMode(function);
 	PreventCommandDuringRecovery(function);
@@ -218,42 +234,12 @@ yelp_sync_add_account(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Adds a row of yelp_sync_progress; unknown values are NULL. */
-static void
-put_running(ReturnSetInfo *result, const ProgressRow *row)
-{
-	bool		counted = row->pages_total > 0;
-	Datum		values[] = {
-		Int32GetDatum(row->pid),
-		CStringGetTextDatum(row->username),
-		CStringGetTextDatum(progress_view_phase(row->phase)),
-		Int32GetDatum(row->reading),
-		Int64GetDatum(row->pages_done),
-		Int64GetDatum(row->pages_total),
-		Int64GetDatum(row->programs),
-		Int64GetDatum(row->retries),
-		Int32GetDatum(row->in_flight),
-		TimestampTzGetDatum(row->started_at),
-	};
-	bool		nulls[lengthof(values)] = {false};
-
-	nulls[5] = !counted;
-	if (!progress_view_may_read(row))
-		memset(nulls + 1, true, sizeof(nulls) - sizeof(*nulls));
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
 /* yelp_sync_running(out pid integer, ...) returns setof record */
 Datum
 yelp_sync_running(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	List	   *rows = progress_view_list();
-	ListCell   *cell;
-
 	InitMaterializedSRF(fcinfo, 0);
-	foreach(cell, rows)
-		put_running(result, lfirst(cell));
+	progress_list((ReturnSetInfo *) fcinfo->resultinfo);
 	return (Datum) 0;
 }
 
@@ -261,6 +247,7 @@ yelp_sync_running(PG_FUNCTION_ARGS)
 Datum
 yelp_sync_validator(PG_FUNCTION_ARGS)
 {
+	require_utf8();
 	option_validate(untransformRelOptions(PG_GETARG_DATUM(0)), PG_GETARG_OID(1));
 	PG_RETURN_VOID();
 }

@@ -237,101 +237,26 @@ foreach my $number (0 .. $#names)
 
 note 'other encodings';
 
-sub database
+foreach my $encoding (qw(LATIN1 SQL_ASCII))
 {
-	my ($encoding) = @_;
-	my $database = lc $encoding =~ s/\W/_/gr;
+	my $database = lc $encoding;
 	$node->safe_psql('postgres',
 		"CREATE DATABASE $database ENCODING '$encoding' LOCALE 'C' TEMPLATE template0");
-	YelpTest::install($node, $api, database => $database);
-	return $database;
+	my $refused = YelpTest::run($node, 'CREATE EXTENSION yelp_sync', database => $database);    # should fail
+	is($refused->{sqlstate}, '0A000', "$encoding: no extension");
+	is($refused->{error}, 'yelp_sync needs a database whose encoding is UTF8', "$encoding: says why");
+	is($refused->{detail}, "The encoding of this database is $encoding.", "$encoding: and which it is");
+	like($refused->{hint}, qr/ENCODING 'UTF8'/, "$encoding: and what to do");
 }
+$node->safe_psql('postgres', 'CREATE DATABASE changed');
+YelpTest::install($node, $api, database => 'changed');
+$node->safe_psql('postgres', q{UPDATE pg_database SET encoding = pg_char_to_encoding('LATIN1') WHERE datname = 'changed'});
+is(YelpTest::sync($node, 'acme', database => 'changed')->{sqlstate}, '0A000', 'nor a sync');    # should fail
 
-my @latin = (program('ascii', '"program_type":"CPC"'),
-	program('latin', '"program_type":"café","note":"\u00fcber \u00e9"'));
-my @japanese = (program('ascii'), program('kanji', '"program_type":"寿司","note":"\u5bff\u53f8"'));
-my @foreign = (program('ascii'), program('greek', '"program_type":"Ελληνικά"'));
-my @escaped = (program('ascii'), program('escape', '"note":"\u20ac\ud83e\udd5e"'));
-
-foreach my $case (
-	[ 'LATIN1', 'texts that it has', \@latin ],
-	[ 'LATIN1', 'a text that it lacks', \@foreign, 'greek' ],
-	[ 'LATIN1', 'an escape that it lacks', \@escaped, 'escape' ],
-	[ 'EUC_JP', 'texts that it has', \@japanese ],
-	[ 'EUC_JP', 'an escape that it lacks', \@escaped, 'escape' ],
-	[ 'SQL_ASCII', 'ASCII', [ program('ascii', '"program_type":"CPC"') ] ],
-	[ 'WIN1252', 'texts that it has', \@latin ],
-	[ 'WIN1252', 'a text that it lacks', \@japanese, 'kanji' ])
-{
-	my ($encoding, $name, $texts, $culprit) = @$case;
-	my $database = lc $encoding;
-
-	database($encoding)
-	  if $node->safe_psql('postgres', "SELECT count(*) FROM pg_database WHERE datname = '$database'") eq '0';
-	$node->safe_psql($database, 'DELETE FROM yelp_programs');
-	$api->set_programs('acme', @$texts);
-	$sync = YelpTest::sync($node, 'acme', database => $database);
-	if ($culprit)
-	{
-		is($sync->{sqlstate}, undef, "$encoding, $name: no error") or diag($sync->{stderr});
-		my ($warning) = grep { $_->{level} eq 'WARNING' } @{ $sync->{messages} };
-		like($warning->{detail}, qr/program "$culprit" contains a character that has no equivalent in encoding $encoding/,
-			"$encoding, $name: a WARNING names the program");
-		is($node->safe_psql($database, 'SELECT string_agg(program_id, $$ $$) FROM yelp_programs'),
-			'ascii', "$encoding, $name: the others are stored");
-		is($node->safe_psql($database, YelpTest::last_run('status')),
-			'partial', "$encoding, $name: which is not all");
-	}
-	else
-	{
-		is($sync->{sqlstate} // '', '', "$encoding, $name: no error") or diag($sync->{stderr});
-		YelpTest::table_is_listing($node, $api, 'acme', "$encoding, $name: the table",
-			database => $database);
-		is(scalar(@{ YelpTest::sync($node, 'acme', database => $database)->{rows} }),
-			0, "$encoding, $name: a repeat finds nothing");
-	}
-}
-
-# SQL_ASCII has no idea of characters: bytes go in as they are
-$api->set_programs('acme', program('utf8', '"program_type":"café 寿司"'));
-$sync = YelpTest::sync($node, 'acme', database => 'sql_ascii');
-is($sync->{sqlstate} // '', '', 'SQL_ASCII: UTF-8') or diag($sync->{stderr});
-is( $node->safe_psql('sql_ascii',
-		q{SELECT convert_to(program_type, 'SQL_ASCII') FROM yelp_programs WHERE program_id = 'utf8'}),
-	'\x' . unpack('H*', Encode::encode('UTF-8', 'café 寿司')),
-	'SQL_ASCII: its bytes are stored');
-$api->set_programs('acme', program('a寿', '"start_date":"demain"'));
-foreach my $case ([ 'UTF8', qr/"a寿"/ ], [ 'EUC_JP', qr/"a\?{3}"/ ], [ 'SQL_ASCII', qr/"a/ ])
-{
-	my ($encoding, $shown) = @$case;
-	$node->safe_psql('sql_ascii', 'DELETE FROM yelp_programs');
-	$sync = YelpTest::run($node, q{SELECT count(*) FROM yelp_sync('acme')},
-		database => 'sql_ascii', client_encoding => $encoding);
-	is($sync->{sqlstate}, undef, "SQL_ASCII, client $encoding: no error");
-	like($sync->{stderr}, $shown, "SQL_ASCII, client $encoding: the ID as far as it can be shown");
-}
-$api->set_programs('acme', @escaped);
-$sync = YelpTest::sync($node, 'acme', database => 'sql_ascii');
-is($sync->{sqlstate}, undef, 'SQL_ASCII: an escape beyond ASCII stops nothing');
-like($sync->{stderr}, qr/program "escape" contains a character that has no equivalent in encoding SQL_ASCII/,
-	'SQL_ASCII: the program is named');
-
-# Ids in another spelling than the server's: two programs, and the same ones again
-$api->set_programs('acme', program('abc'), program('x\u00e9y'), program('xéz'));
-$node->safe_psql('latin1', 'DELETE FROM yelp_programs');
-foreach my $rows (3, 0, 0)
-{
-	$sync = YelpTest::sync($node, 'acme', database => 'latin1');
-	is(scalar(@{ $sync->{rows} }), $rows, "LATIN1, ids beyond ASCII: $rows rows") or diag($sync->{stderr});
-}
-is($node->safe_psql('latin1', 'SELECT count(*) FROM yelp_programs'), 3, 'LATIN1: all are stored');
-$api->set_programs('acme', program('abc'), program('x\u00c3\u00a9y'));
-foreach my $rows (3, 0)
-{
-	$sync = YelpTest::sync($node, 'acme', database => 'latin1');
-	is(scalar(@{ $sync->{rows} }), $rows, "LATIN1, an id that looks like UTF-8: $rows rows")
-	  or diag($sync->{stderr});
-}
+# A username and a password beyond ASCII go to the API in UTF-8
+$api->config(accounts => { 'café' => { password => 'pä$$wörd', count => 5, style => 'cheap' } });
+YelpTest::must_run($node, YelpTest::create_server('utf8', endpoint => $api->url, username => 'café', password => 'pä$$wörd'));
+is(scalar(@{ YelpTest::sync($node, 'café')->{rows} }), 5, 'a username and a password beyond ASCII');
 
 note 'functions for queries';
 
@@ -347,37 +272,6 @@ is($node->safe_psql('postgres', q{SELECT coalesce(yelp_business_id, '-') || coal
 	"b-\nap", 'yelp_program_businesses()');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM (VALUES ('{}'), ('{"businesses":null}'), ('{"businesses":7}'), ('[]')) AS v(d),
 	yelp_program_businesses(d::jsonb)}), '0', '... of documents without any');
-
-# Usernames and passwords go to the API in UTF-8, whatever the database's encoding
-$api->config(accounts => { 'café' => { password => 'pä$$wörd', count => 5, style => 'cheap' } });
-YelpTest::must_run($node,
-	q{ALTER USER MAPPING FOR CURRENT_USER SERVER yelp
-	OPTIONS (SET username 'café', SET password 'pä$$wörd')},
-	database => 'latin1');
-$sync = YelpTest::sync($node, 'café', database => 'latin1');
-is($sync->{sqlstate} // '', '', 'LATIN1: a username beyond ASCII') or diag($sync->{stderr});
-is(scalar(@{ $sync->{rows} }), 5, 'LATIN1: and its programs');
-
-# An error of the API's with text that the encoding lacks
-$api->faults({ action => { respond => { status => 400,
-	json => { error => { id => 'VALIDATION_ERROR', description => 'Ελληνικά' } } } } });
-$sync = YelpTest::sync($node, 'café', database => 'latin1');    # should fail
-is($sync->{sqlstate}, 'HV000', "LATIN1: the API's own error, in Greek");
-like($sync->{detail}, qr/VALIDATION_ERROR/, 'LATIN1: with its id');
-$api->faults;
-
-# The conversion of the password leaves no snapshot behind
-my $session = YelpSession->new($node);
-$session->run('\c latin1');
-$api->faults({ action => { hold => \1 } });
-$session->begin('CALL yelp_sync_all()');
-$api->poll_counter('held', 1);
-is($node->safe_psql('postgres', q{SELECT backend_xmin IS NULL FROM pg_stat_activity
-	WHERE datname = 'latin1' AND query LIKE 'CALL yelp_sync_all%'}), 't', 'LATIN1: no snapshot while it waits');
-$api->faults;
-$api->release;
-is($session->result->{error}, undef, 'LATIN1: yelp_sync_all()');
-$session->end;
 
 note "characters that the client's encoding lacks";
 

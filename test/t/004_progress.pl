@@ -46,7 +46,7 @@ like(
 	pop @notices,
 	qr/^yelp_sync: complete: \+1913 added, ~0 updated, =0 unchanged, -0 deleted in $seconds s$/,
 	'text: the end');
-is(pop @notices, 'yelp_sync: 0 stored: 1913 missing here, 0 common, 0 gone from the API',
+is(pop @notices, 'yelp_sync: 0 stored: 1913 new, 0 common, 0 gone',
 	'text: what is stored');
 like(pop @notices, qr/^yelp_sync: fetched 1913 programs in $seconds s \(\d+ programs\/s\), 0 retries$/,
 	'text: the fetch');
@@ -62,7 +62,7 @@ $api->mutate(seed => 1, remove => 5, add => 7, alter => 12);
 ok(grep({ $_ eq 'yelp_sync: reading the listing once more: programs seem to be gone' } @notices),
 	'text: before a deletion the listing is read again');
 is($notices[1], 'yelp_sync: 1915 programs in 96 pages of 20', 'text: the total of a repeat');
-is($notices[-2], 'yelp_sync: 1913 stored: 7 missing here, 1908 common, 5 gone from the API',
+is($notices[-2], 'yelp_sync: 1913 stored: 7 new, 1908 common, 5 gone',
 	'text: a repeat, compared');
 like($notices[-1], qr/^yelp_sync: complete: \+7 added, ~12 updated, =1896 unchanged, -5 deleted in $seconds s$/,
 	'text: the end of a repeat');
@@ -164,8 +164,8 @@ cmp_ok($timing->{total} + 0.02, '>=', $timing->{api} + $timing->{merge}, 'json: 
 is_deeply(
 	pop @events,
 	{
-		type => 'info', account => 'acme', total_db => 1915, missing => 3, common => 1911, gone => 4,
-		message => '1915 stored: 3 missing here, 1911 common, 4 gone from the API'
+		type => 'info', account => 'acme', total_db => 1915, new => 3, common => 1911, gone => 4,
+		message => '1915 stored: 3 new, 1911 common, 4 gone'
 	},
 	'json: what is stored');
 my @again = grep { $_->{type} eq 'info' } @events;
@@ -221,6 +221,14 @@ YelpTest::must_run($node, YelpTest::create_server('"odd ""server"" \\"',
 $api->config(accounts => { $odd => { password => $password, count => 2 } });
 my ($start) = events(YelpTest::sync($node, $odd, 'yelp_sync.progress' => 'json'));
 is($start->{message}, qq(start: account "$odd" on server "odd "server" \\"), 'json: odd names');
+
+# The memory that messages take
+$api->config(accounts => { small => { count => 1 } });
+YelpTest::must_run($node, YelpTest::create_server('small', endpoint => $api->url, username => 'small', password => 's3cret'));
+is( YelpTest::value($node, q{SELECT count(*) FROM generate_series(1, 40), LATERAL (SELECT count(*) FROM yelp_sync('small')
+		WHERE generate_series IS NOT NULL) AS s;
+		SELECT total_bytes <= 16384 FROM pg_backend_memory_contexts WHERE name = 'yelp_sync message'},
+		'yelp_sync.progress' => 'json'), "40\nt", 'hundreds of messages take as much memory as one');
 
 note 'settings';
 
