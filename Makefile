@@ -17,7 +17,7 @@ PG_CONFIG ?= pg_config
 # Treat PostgreSQL's headers as system headers to suppress their warnings
 PG_CPPFLAGS = -D_GNU_SOURCE -DYELP_SYNC_VERSION='"$(EXTVERSION)"' -fvisibility=hidden -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell curl-config --cflags 2>/dev/null)
-SHLIB_LINK = -lcurl
+SHLIB_LINK = -lcurl -lz
 EXTRA_CLEAN = test/unit/*_test $(addprefix test/fuzz/,*_fuzz *_replay *_cover *.so)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -41,7 +41,7 @@ unit_flags = $(CPPFLAGS) '-DExceptionalCondition(...)=abort()' -Isrc -Itest/unit
 page_modules = $(addprefix src/,program_page.c program_guess.c json.c json_scan.c fingerprint.c text.c)
 test/unit/program_page_test test/unit/known_program_test: $(page_modules)
 test/unit/throttle_test: src/throttle.c
-test/unit/api_error_test: src/api_error.c src/json.c src/json_scan.c src/text.c
+test/unit/fetch_error_test: src/fetch_error.c src/json.c src/json_scan.c src/text.c
 test/unit/text_test: src/text.c
 test/unit/echo_test: src/echo.c
 test/unit/listing_test: src/listing.c
@@ -54,7 +54,7 @@ test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
 FUZZ_TARGETS = program_page known retry_after text
 FUZZ_SERVER_TARGETS = option columns
 
-fuzz_program_page = $(page_modules) src/api_error.c test/fuzz/json_oracle.c
+fuzz_program_page = $(page_modules) src/fetch_error.c test/fuzz/json_oracle.c
 fuzz_known = $(page_modules)
 fuzz_retry_after = src/throttle.c
 fuzz_text = src/text.c

@@ -2,17 +2,21 @@
  * fetch_error.c
  *	  Describe what went wrong with a page, and what that means for the sync.
  *
- * The errors of libcurl, of HTTP and of a page's text are mapped to SQLSTATEs
- * and reported here only.
+ * What http.c found, a status and a page's text are mapped to SQLSTATEs and
+ * words here only.  Texts of others are clipped, and shown without control
+ * characters.
+ *
+ * Yelp describes its errors as {"error": {"id", "description"}}.  Gateways in
+ * front of an API have their own formats: {"errors": [{...}]}, {"code",
+ * "message"}, or {"error": "...", "error_description": "..."}.
  */
 #include "postgres.h"
 
 #include "fetch_error.h"
 
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 
-#include "api_error.h"
+#include "json.h"
 #include "text.h"
 
 #define HINT_CREDENTIALS \
@@ -31,12 +35,16 @@
 	"Check that the API is up, and check the server options endpoint and proxy."
 #define HINT_TLS \
 	"Check that the port in the server option endpoint speaks TLS."
+#define HINT_HTTPS \
+	"If the port speaks TLS, the server option endpoint must begin with https://."
 #define HINT_SLOW \
 	"If the API is merely slow, raise the server option timeout."
 #define HINT_ENDPOINT \
 	"Check the server option endpoint."
 #define HINT_REDIRECT \
 	"Redirects are not followed: the server option endpoint must name the API itself."
+#define HINT_PAGE_SIZE \
+	"If the API does not serve pages of this size, lower the server option page_size; Yelp documents 40 as the maximum."
 #define HINT_RATE \
 	"Sync again later, or with a lower concurrency; max_retry_after bounds how long a sync waits."
 #define HINT_DOWN \
@@ -46,8 +54,12 @@
 #define HINT_FILES \
 	"Lower the server option concurrency, or raise max_files_per_process."
 
-/* Length of the excerpt shown of a body that is not a page. */
+/* Length of the excerpt shown of a body that is not a page, or of a header */
 #define MAX_EXCERPT_BYTES 80
+#define MAX_HEADER_BYTES 200
+
+/* A larger body is not an error message, and parsing it would use memory */
+#define MAX_API_ERROR_BODY (64 * 1024)
 
 static const char *const stage_names[] = {
 	[HTTP_RESOLVE] = "resolve",
@@ -59,26 +71,76 @@ static const char *const stage_names[] = {
 
 StaticAssertDecl(lengthof(stage_names) == HTTP_RECEIVE + 1, "each stage has a name");
 
-char	   *
-fetch_error_text(const char *text)
-{
-	char	   *copy = pstrdup(text);
+/* ---- the API's own words ---- */
 
-	if (GetDatabaseEncoding() == PG_UTF8)
-		return copy;
-	for (char *at = copy; *at; at++)
-	{
-		if (IS_HIGHBIT_SET(*at))
-			*at = '?';
-	}
-	return copy;
+/* The object that describes the error: the body itself if no member does. */
+static const JsonToken *
+find_error(const JsonToken *answer)
+{
+	const JsonToken *error = json_member(answer, "error");
+	const JsonToken *errors = json_member(answer, "errors");
+
+	if (error && error->type == JSON_OBJECT)
+		return error;
+	if (errors && errors->type == JSON_ARRAY && errors->size > 1 &&
+		errors[1].type == JSON_OBJECT)
+		return &errors[1];
+	return answer;
 }
 
-/* Keeps only printable ASCII: libcurl's messages may quote the server. */
+/* The text of the first of these members with a string or number, or NULL. */
 static char *
-printable(const char *text)
+first_text(const JsonToken *object, const char *const *names, int nnames)
 {
-	char	   *copy = pstrdup(text);
+	for (int i = 0; i < nnames; i++)
+	{
+		const JsonToken *value = json_member(object, names[i]);
+		char	   *decoded;
+		char	   *shown;
+
+		if (value == NULL || (value->type != JSON_STRING && value->type != JSON_NUMBER))
+			continue;
+		decoded = palloc(value->length + 1);
+		shown = text_shown(decoded, json_decode(value, decoded), API_ERROR_MAX_BYTES);
+		if (shown[0] != '\0')
+			return shown;
+	}
+	return NULL;
+}
+
+bool
+fetch_error_read_api(ApiError *error, const char *text, size_t length)
+{
+	static const char *const ids[] = {"id", "code", "error"};
+	static const char *const descriptions[] = {
+		"description", "message", "error_description", "detail"
+	};
+	JsonTokens	tokens = {0};
+	JsonError	fault;
+	const JsonToken *json;
+
+	memset(error, 0, sizeof(ApiError));
+	if (length > MAX_API_ERROR_BODY)
+		return false;
+	json = json_read(&tokens, text, length, &fault);
+	if (json && !json->bad_utf8)
+	{
+		const JsonToken *found = find_error(json);
+
+		error->id = first_text(found, ids, lengthof(ids));
+		error->description = first_text(found, descriptions, lengthof(descriptions));
+	}
+	json_free(&tokens);
+	return error->id || error->description;
+}
+
+/* ---- details ---- */
+
+/* Clipped, and only printable ASCII: headers and libcurl's messages are bytes. */
+static char *
+printable(const char *bytes, size_t length, size_t max_length)
+{
+	char	   *copy = pnstrdup(bytes, Min(length, max_length));
 
 	for (char *at = copy; *at; at++)
 	{
@@ -99,68 +161,50 @@ end_sentence(StringInfo sentence)
 }
 
 static void
-append_redirect(StringInfo detail, const HttpResponse *response)
+append_header(StringInfo detail, const char *what, const char *value)
 {
-	if (response->redirect)
-		appendStringInfo(detail, ", which redirects to \"%s\"",
-						 printable(response->redirect));
+	if (value)
+		appendStringInfo(detail, ", %s \"%s\"", what,
+						 printable(value, strlen(value), MAX_HEADER_BYTES));
 }
 
-/* Describes an unreadable body by its type and its beginning. */
-static void
-append_excerpt(StringInfo detail, const HttpResponse *response)
-{
-	size_t		length = Min(response->length, MAX_EXCERPT_BYTES);
-
-	if (response->content_type)
-		appendStringInfo(detail, ", content type \"%s\"",
-						 printable(response->content_type));
-	if (length == 0)
-		appendStringInfoString(detail, " and no body");
-	else
-		appendStringInfo(detail, " and %zu bytes that begin with \"%s\"",
-						 response->length,
-						 printable(pnstrdup(response->body, length)));
-}
-
-static void
-append_api_error(StringInfo detail, const ApiError *error)
-{
-	if (error->id)
-		appendStringInfo(detail, ", \"%s\"", fetch_error_text(error->id));
-	if (error->description)
-		appendStringInfo(detail, ": %s", fetch_error_text(error->description));
-}
-
-/* The API's status and error message, as a sentence. */
+/* The status, and the API's own words or the beginning of the body. */
 static char *
-answer_detail(const HttpResponse *response)
+answer_detail(const HttpResponse *response, const ApiError *words)
 {
 	StringInfoData detail;
-	ApiError	error;
 
 	initStringInfo(&detail);
-	appendStringInfo(&detail, "The API answered with HTTP status %d",
-					 response->status);
-	append_redirect(&detail, response);
-	if (api_error_read(&error, response->body, response->length))
-		append_api_error(&detail, &error);
+	appendStringInfo(&detail, "The API answered with HTTP status %d", response->status);
+	append_header(&detail, "which redirects to", response->redirect);
+	if (words->id)
+		appendStringInfo(&detail, ", \"%s\"", words->id);
+	if (words->description)
+		appendStringInfo(&detail, ": %s", words->description);
+	if (words->id || words->description)
+		return end_sentence(&detail);
+	append_header(&detail, "content type", response->content_type);
+	if (response->length == 0)
+		appendStringInfoString(&detail, " and no body");
 	else
-		append_excerpt(&detail, response);
+		appendStringInfo(&detail, " and %zu bytes that begin with \"%s\"", response->length,
+						 printable(response->body, response->length, MAX_EXCERPT_BYTES));
 	return end_sentence(&detail);
 }
 
-/* Meaning of a missing or incomplete response */
-typedef struct Transport
+/* ---- responses that are missing or incomplete ---- */
+
+typedef struct TransportError
 {
 	FetchErrorKind kind;
 	int			sqlstate;
 	const char *message;		/* NULL: "timed out" or "connection failed" */
 	bool		quoted;			/* use libcurl's message as the detail? */
 	const char *hint;
-} Transport;
+} TransportError;
 
-static const Transport transports[] = {
+/* By what http.c found */
+static const TransportError transport_errors[] = {
 	[HTTP_UNREACHABLE] = {
 		FETCH_ERROR_RETRY, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 		NULL, true, NULL
@@ -217,13 +261,9 @@ static const Transport transports[] = {
 		FETCH_ERROR_NO_SOCKET, ERRCODE_INSUFFICIENT_RESOURCES,
 		"out of file descriptors", false, HINT_FILES
 	},
-	[HTTP_NO_BUFFER] = {
-		FETCH_ERROR_NO_BUFFER, ERRCODE_INSUFFICIENT_RESOURCES,
-		"too many pages arrived at the same time", false, NULL
-	},
 };
 
-StaticAssertDecl(lengthof(transports) == HTTP_NO_BUFFER + 1,
+StaticAssertDecl(lengthof(transport_errors) == HTTP_NO_SOCKET + 1,
 				 "each failure is described");
 
 static const char *
@@ -239,42 +279,45 @@ connection_hint(const HttpResponse *response)
 			return response->timed_out ? HINT_CONNECT : HINT_TLS;
 		case HTTP_SEND:
 		case HTTP_RECEIVE:
-			return response->timed_out ? HINT_SLOW : HINT_DOWN;
+			if (response->timed_out)
+				return HINT_SLOW;
+			return response->plain && response->status == 0 ? HINT_HTTPS : HINT_DOWN;
 	}
 	return NULL;
-}
-
-static char *
-connection_detail(const HttpResponse *response)
-{
-	StringInfoData detail;
-
-	initStringInfo(&detail);
-	appendStringInfoString(&detail, printable(response->message));
-	if (response->os_error)
-		appendStringInfo(&detail, ": %s", strerror(response->os_error));
-	return end_sentence(&detail);
 }
 
 static void
 describe_transport(FetchError *error, const HttpResponse *response)
 {
-	const Transport *transport = &transports[response->failure];
+	const TransportError *found = &transport_errors[response->failure];
 
-	error->kind = transport->kind;
-	error->sqlstate = transport->sqlstate;
-	error->message = transport->message;
-	error->hint = transport->hint;
-	if (transport->quoted)
-		error->detail = connection_detail(response);
+	error->kind = found->kind;
+	error->sqlstate = found->sqlstate;
+	error->message = found->message;
+	error->hint = found->hint;
 	if (response->refused && error->kind == FETCH_ERROR_RETRY)
 		error->kind = FETCH_ERROR_OVERLOAD;
+	if (response->down && response->failure == HTTP_UNREACHABLE)
+		error->kind = FETCH_ERROR_FATAL;
 	if (error->message == NULL)
 	{
 		error->message = response->timed_out ? "timed out" : "connection failed";
 		error->hint = connection_hint(response);
 	}
+	if (found->quoted)
+	{
+		StringInfoData detail;
+
+		initStringInfo(&detail);
+		appendStringInfoString(&detail, printable(response->message, strlen(response->message),
+												  MAX_HEADER_BYTES));
+		if (response->os_error)
+			appendStringInfo(&detail, ": %s", strerror(response->os_error));
+		error->detail = end_sentence(&detail);
+	}
 }
+
+/* ---- statuses ---- */
 
 /*
  * 401 and 403 are about the credentials, unless pages have already arrived
@@ -295,40 +338,62 @@ describe_denial(FetchError *error, bool accepted_before)
 	error->hint = HINT_CREDENTIALS;
 }
 
-/* Describes a response whose status indicates an error. */
+/* A request that the API considers wrong: by what its words are about. */
+static const char *
+bad_request_hint(const HttpResponse *response, const ApiError *words)
+{
+	const char *text = words->description ? words->description : response->body;
+
+	if (response->plain && (strstr(text, "HTTPS") || strstr(text, "SSL")))
+		return HINT_HTTPS;
+	return strstr(text, "limit") ? HINT_PAGE_SIZE : NULL;
+}
+
 static void
-describe_status(FetchError *error, const HttpResponse *response,
-				bool accepted_before)
+describe_status(FetchError *error, const HttpResponse *response, bool accepted_before)
 {
 	int			status = response->status;
+	ApiError	words;
 
-	error->kind = FETCH_ERROR_FINAL;
+	(void) fetch_error_read_api(&words, response->body, response->length);
+	error->kind = status >= 500 ? FETCH_ERROR_RETRY : FETCH_ERROR_FINAL;
+	error->hint = status >= 500 ? HINT_DOWN : NULL;
 	error->sqlstate = ERRCODE_FDW_ERROR;
 	error->message = psprintf("HTTP status %d", status);
-	error->detail = answer_detail(response);
-	if (status == 401 || status == 403)
-		describe_denial(error, accepted_before);
-	else if (status == 429)
-	{
-		error->kind = FETCH_ERROR_RATE;
-		error->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-		error->message = "API rate limit exceeded";
-		error->hint = HINT_RATE;
-	}
-	else if (status == 503)
-	{
-		error->kind = FETCH_ERROR_OVERLOAD;
-		error->hint = HINT_DOWN;
-	}
-	else if (status == 408 || status == 421 || status == 425 || status >= 500)
-	{
-		error->kind = FETCH_ERROR_RETRY;
-		error->hint = HINT_DOWN;
-	}
-	else if (status >= 300 && status < 400)
+	error->detail = answer_detail(response, &words);
+	if (status >= 300 && status < 400)
 		error->hint = HINT_REDIRECT;
-	else if (status == 404 || status == 405 || status == 410)
-		error->hint = HINT_ENDPOINT;
+	switch (status)
+	{
+		case 400:
+		case 422:
+			error->hint = bad_request_hint(response, &words);
+			break;
+		case 401:
+		case 403:
+			describe_denial(error, accepted_before);
+			break;
+		case 404:
+		case 405:
+		case 410:
+			error->hint = HINT_ENDPOINT;
+			break;
+		case 408:
+		case 421:
+		case 425:
+			error->kind = FETCH_ERROR_RETRY;
+			error->hint = HINT_DOWN;
+			break;
+		case 429:
+			error->kind = FETCH_ERROR_RATE;
+			error->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+			error->message = "API rate limit exceeded";
+			error->hint = HINT_RATE;
+			break;
+		case 503:
+			error->kind = FETCH_ERROR_OVERLOAD;
+			break;
+	}
 }
 
 bool
@@ -346,32 +411,28 @@ fetch_error_of_response(FetchError *error, const HttpResponse *response,
 	return true;
 }
 
-/* Describes an unreadable page; the API may have reported an error itself. */
-static const char *
-page_message(const PageError *problem, const HttpResponse *response)
-{
-	ApiError	error;
+/* ---- bodies that are no pages ---- */
 
-	if (problem->kind == PAGE_NOT_A_PAGE &&
-		api_error_read(&error, response->body, response->length))
-		return "API reported an error";
-	if (problem->program_id)
-		return psprintf("program \"%s\": %s", fetch_error_text(problem->program_id),
-						fetch_error_text(problem->message));
-	return fetch_error_text(problem->message);
-}
-
+/* The API may have reported an error with status 200. */
 void
 fetch_error_of_page(FetchError *error, const PageError *problem,
 					const HttpResponse *response)
 {
+	ApiError	words;
+	bool		reported = fetch_error_read_api(&words, response->body, response->length);
+
 	memset(error, 0, sizeof(FetchError));
 	error->stage = stage_names[response->stage];
-	error->message = page_message(problem, response);
-	error->detail = answer_detail(response);
+	error->detail = answer_detail(response, &words);
 	error->kind = FETCH_ERROR_RETRY;
 	error->hint = HINT_ENDPOINT;
 	error->sqlstate = ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION;
+	if (problem->kind == PAGE_NOT_A_PAGE && reported)
+		error->message = "API reported an error";
+	else if (problem->program_id)
+		error->message = psprintf("program \"%s\": %s", problem->program_id, problem->message);
+	else
+		error->message = problem->message;
 	if (problem->kind == PAGE_NOT_JSON)
 		error->sqlstate = ERRCODE_INVALID_JSON_TEXT;
 	else if (problem->kind == PAGE_IMPLAUSIBLE)
@@ -390,6 +451,8 @@ fetch_error_of_wait(FetchError *error, int64 wait, int64 max_wait)
 							  wait / 1000.0, max_wait / 1000.0);
 	error->hint = HINT_RATE;
 }
+
+/* ---- raising ---- */
 
 char	   *
 fetch_error_message(const FetchError *error, const FetchErrorPlace *place)

@@ -17,13 +17,11 @@ typedef enum FetchErrorKind
 	FETCH_ERROR_DENIED,			/* rejected because of the credentials, it
 								 * seems */
 	FETCH_ERROR_NO_SOCKET,		/* postponed until other requests have ended */
-	FETCH_ERROR_NO_BUFFER,		/* postponed until other responses have been
-								 * read */
 	FETCH_ERROR_FINAL,			/* this page cannot be fetched */
 	FETCH_ERROR_FATAL			/* and neither can any other */
 } FetchErrorKind;
 
-/* All texts are in the server encoding and in the current memory context. */
+/* All texts are UTF-8 and in the current memory context. */
 typedef struct FetchError
 {
 	FetchErrorKind kind;
@@ -44,11 +42,21 @@ typedef struct FetchErrorPlace
 	int			attempts;
 } FetchErrorPlace;
 
+/* Maximum length of the API's own words in messages, in bytes */
+#define API_ERROR_MAX_BYTES 200
+
+/* The API's own words, without control characters; NULL if missing */
+typedef struct ApiError
+{
+	char	   *id;				/* for example RATE_LIMIT */
+	char	   *description;
+} ApiError;
+
 /*
- * Converts external UTF-8 to the server encoding, with "?" for missing
- * characters.
+ * Reads the API's error from NUL-terminated text of the given length in bytes;
+ * false if there is none.  Any text is accepted.
  */
-extern char *fetch_error_text(const char *text);
+extern bool fetch_error_read_api(ApiError *error, const char *text, size_t length);
 
 /*
  * True if the response is not the text of a page; describes why.  If the

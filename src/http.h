@@ -5,24 +5,9 @@
 #ifndef YELP_SYNC_HTTP_H
 #define YELP_SYNC_HTTP_H
 
-typedef struct HttpClient HttpClient;
+#include "option.h"
 
-/* Settings of a client; all strings must live as long as the client. */
-typedef struct HttpSettings
-{
-	const char *endpoint;		/* prefix of all URLs */
-	const char *username;		/* for Basic authentication, in UTF-8 */
-	const char *password;
-	const char *ca_file;		/* NULL: the system's certificates */
-	const char *proxy;			/* NULL: none */
-	const char *proxy_user;		/* in UTF-8; NULL: no authentication */
-	const char *proxy_password;
-	bool		http2;
-	int			concurrency;	/* maximum number of requests in flight */
-	int			connect_timeout;	/* milliseconds */
-	int			timeout;		/* milliseconds, for the whole request */
-	int			max_body;		/* bytes, after decompression */
-} HttpSettings;
+typedef struct HttpClient HttpClient;
 
 typedef enum HttpError
 {
@@ -35,14 +20,12 @@ typedef enum HttpError
 	HTTP_WRONG_PROXY,
 	HTTP_DENIED_BY_PROXY,		/* proxy requires other or any credentials */
 	HTTP_BROKEN,				/* timeout, reset, truncated response */
-	HTTP_LARGE_BODY,			/* body exceeds max_body */
+	HTTP_LARGE_BODY,			/* body exceeds max_page_bytes */
 	HTTP_LARGE_HEADERS,			/* headers exceed a fixed limit */
 	HTTP_NO_ROOM,				/* header too large, or out of memory */
 	HTTP_BAD_CODING,			/* multiple codings, or an unknown one */
 	HTTP_UNDECODABLE,			/* body does not match its coding */
-	HTTP_NO_SOCKET,				/* out of file descriptors */
-	HTTP_NO_BUFFER				/* given up: too many other bodies are
-								 * buffered */
+	HTTP_NO_SOCKET				/* out of file descriptors */
 } HttpError;
 
 typedef enum HttpStage
@@ -64,6 +47,9 @@ typedef struct HttpResponse
 	bool		timed_out;
 	bool		lost_kept;		/* a kept connection was closed by the peer */
 	bool		refused;		/* a new connection was refused or reset */
+	bool		plain;			/* the endpoint is http, not https */
+	bool		down;			/* the host was already unreachable for another
+								 * account of the same statement */
 	int			status;			/* 0 if there is none */
 	const char *body;			/* NUL-terminated */
 	size_t		length;			/* of the body, in bytes */
@@ -75,11 +61,12 @@ typedef struct HttpResponse
 } HttpResponse;
 
 /*
- * Creates a client in the current memory context.  If the context is reset
- * because of an error or a cancel, all resources of the client are released,
- * including the session's connections.  Raises 53200 if out of memory.
+ * Creates a client in the current memory context; the account must live as
+ * long.  If the context is reset because of an error or a cancel, all
+ * resources of the client are released, including the session's connections.
+ * Raises 53200 if out of memory, 53000 if out of file descriptors or timers.
  */
-extern HttpClient *http_open(const HttpSettings *settings);
+extern HttpClient *http_open(const Account *account);
 
 /*
  * Releases all resources except for the connections, which the session's next
@@ -107,7 +94,10 @@ extern void http_abandon(HttpClient *client, int slot);
  */
 extern void http_wait(HttpClient *client, int64 deadline);
 
-/* Returns a finished request, if there is one. */
+/*
+ * Returns a finished request, if there is one.  Raises 53200 and the errors
+ * of CHECK_FOR_INTERRUPTS.
+ */
 extern bool http_next(HttpClient *client, HttpResponse *response);
 
 /* Total size of all bodies as received, before any decompression. */

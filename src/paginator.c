@@ -20,7 +20,6 @@
 #include "paginator.h"
 
 #include "common/pg_prng.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
@@ -61,7 +60,6 @@ struct Paginator
 	/* What to fetch */
 	const Account *account;
 	const Known *known;
-	HttpSettings settings;
 	Progress   *progress;
 
 	/* Which page is requested when */
@@ -492,7 +490,7 @@ paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 				  program_status_names[paginator->account->program_status],
 				  GetMemoryChunkContext(paginator));
 	paginator->skipped = 0;
-	paginator->http = http_open(&paginator->settings);
+	paginator->http = http_open(paginator->account);
 	while (!is_read(paginator))
 	{
 		ProgressPages pages;
@@ -517,27 +515,6 @@ paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 
 /* ---- the pages of a sync ---- */
 
-static HttpSettings
-http_settings(const Account *account)
-{
-	HttpSettings settings = {
-		.endpoint = account->endpoint,
-		.username = account->username,
-		.password = account->password,
-		.ca_file = account->ca_file,
-		.proxy = account->proxy,
-		.proxy_user = account->proxy_user,
-		.proxy_password = account->proxy_password,
-		.http2 = account->http_version == HTTP_VERSION_2,
-		.concurrency = account->concurrency,
-		.connect_timeout = account->connect_timeout,
-		.timeout = account->timeout,
-		.max_body = account->max_page_bytes,
-	};
-
-	return settings;
-}
-
 Paginator  *
 paginator_create(const Account *account, const Known *known, Staging *staging,
 				 Progress *progress)
@@ -548,7 +525,6 @@ paginator_create(const Account *account, const Known *known, Staging *staging,
 	paginator->known = known;
 	paginator->staging = staging;
 	paginator->progress = progress;
-	paginator->settings = http_settings(account);
 	slots_init(&paginator->slots, account->concurrency);
 	throttle_init(&paginator->throttle, account->concurrency,
 				  account->retry_delay * USECS_PER_MSEC, account->retry_factor,

@@ -46,7 +46,7 @@ note_skipped(ReadingNotes *notes, int64 offset, const ProgramPage *page)
 		notes->skip_reason =
 			MemoryContextStrdup(notes->context,
 								psprintf("On the page at offset " INT64_FORMAT ", %s.",
-										 offset, fetch_error_text(page->skip_reason)));
+										 offset, page->skip_reason));
 	notes->skipped += page->skipped;
 }
 

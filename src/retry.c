@@ -179,7 +179,6 @@ retry_decide(Tries *tries, FetchError *error, const HttpResponse *response,
 		case FETCH_ERROR_DENIED:
 			return doubt_credentials(tries, error, state, wait);
 		case FETCH_ERROR_NO_SOCKET:
-		case FETCH_ERROR_NO_BUFFER:
 			return use_less_room(error, state);
 		case FETCH_ERROR_FINAL:
 		case FETCH_ERROR_FATAL:

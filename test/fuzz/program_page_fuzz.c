@@ -1,6 +1,6 @@
 /*
  * program_page_fuzz.c
- *	  Any text at all to program_page_read() and api_error_read().
+ *	  Any text at all to program_page_read() and fetch_error_read_api().
  *
  * What they make of it is held against what PostgreSQL's own JSON parser finds.
  * By design they differ in this:
@@ -17,7 +17,7 @@
 
 #include "mb/pg_wchar.h"
 
-#include "api_error.h"
+#include "fetch_error.h"
 #include "fingerprint.h"
 #include "no_server.h"
 
@@ -186,7 +186,7 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 		check_problem(&problem, is_json, is_utf8(text, size));
 	}
 
-	fuzz_check(api_error_read(&error, text, size) == (error.id || error.description),
+	fuzz_check(fetch_error_read_api(&error, text, size) == (error.id || error.description),
 			   "an error says something");
 	check_error_text(error.id);
 	check_error_text(error.description);

@@ -94,6 +94,7 @@ missing_packages() {
 		ca-certificates [ -f /etc/ssl/certs/ca-certificates.crt ]
 		procps have ps
 		libcurl4-openssl-dev header curl/curl.h
+		zlib1g-dev header zlib.h
 		libjsmn-dev header jsmn.h
 		python3-aiohttp /usr/bin/python3 -c 'import aiohttp'
 	END

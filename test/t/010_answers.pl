@@ -119,7 +119,7 @@ my @cases = (
 	[ 'no gzip', '08006', qr/: could not decode the response body /,
 		body('{"total":0,"payment_programs":[]}', headers => { 'Content-Encoding' => 'gzip' }),
 		retried => 1 ],
-	[ 'gzip that breaks off', '22032', qr/body is not JSON: /,
+	[ 'gzip that breaks off', '08006', qr/: could not decode the response body /,
 		{ respond => { base64 => encode_base64(substr(gzipped('{"total":0}' . ' ' x 5000), 0, 30), ''),
 			headers => { 'Content-Encoding' => 'gzip' } } },
 		retried => 1 ],

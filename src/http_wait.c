@@ -1,0 +1,641 @@
+/*
+ * http_wait.c
+ *	  What a session keeps of libcurl from one sync to the next (connections,
+ *	  TLS sessions, sockets), and how it waits for it.
+ *
+ * All calls that let libcurl do its work are in this file.  Signals are
+ * blocked meanwhile: libcurl may start a thread to resolve a name, which
+ * inherits the signal mask, so that the server's signal handlers never run in
+ * it.  And the watchdog ends calls that would not return.
+ *
+ * The sockets are in an epoll set (elsewhere a kqueue), whose own descriptor
+ * is one of three events of a WaitEventSet; the others are the latch and the
+ * postmaster's death.  A socket that is closed leaves the epoll set by itself.
+ *
+ * A table tells which sockets are ours.  libcurl 7.88 closes a socket that
+ * failed to connect without calling us: its count is released when the
+ * descriptor is reused, when no more sockets are available, or at the end.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#else
+#include <sys/event.h>
+#endif
+
+#include "http_wait.h"
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/fd.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "curl_compat.h"
+#include "http_watchdog.h"
+
+/* How long closing connections may take before it becomes impolite */
+#define MAX_CLOSE_US (20 * USECS_PER_MSEC)
+
+/*
+ * Driven by its sockets alone, libcurl does not notice that an address took
+ * its share of connect_timeout, and never tries the next one.
+ */
+#define PUSH_US (500 * USECS_PER_MSEC)
+
+#define MIN_SOCKETS 64
+
+/* Files that the server may open in addition to our sockets */
+#define HEADROOM 2
+
+/* Reads that empty a socket that was shut down: 64 MB */
+#define MAX_DISCARDS 8192
+
+typedef struct HttpSocket
+{
+	bool		owned;			/* opened by us, and counted */
+	ino_t		inode;			/* detects reuse of the descriptor */
+	int			wanted;			/* CURL_CSELECT_IN and _OUT, as libcurl said */
+} HttpSocket;
+
+HttpPool	http_pool = {.set = -1};
+
+/* Indexed by file descriptor; the watchdog may look at any moment */
+static HttpSocket *sockets;
+static int	nsockets;
+
+static HttpConnected note_connected;
+
+void
+http_wait_reject_memory(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("out of memory"),
+			 errdetail("Failed while fetching pages from the API.")));
+}
+
+/* ---- our sockets ---- */
+
+static bool
+make_room(int fd)
+{
+	int			size = Max(nsockets, MIN_SOCKETS);
+	HttpSocket *old = sockets;
+	HttpSocket *table;
+
+	if (fd < nsockets)
+		return true;
+	while (size <= fd)
+		size *= 2;
+	table = calloc(size, sizeof(HttpSocket));
+	if (table == NULL)
+		return false;
+	if (old)
+		memcpy(table, old, nsockets * sizeof(HttpSocket));
+	sockets = table;
+	pg_compiler_barrier();
+	nsockets = size;
+	free(old);
+	return true;
+}
+
+static bool
+is_owned(int fd)
+{
+	return fd < nsockets && sockets[fd].owned;
+}
+
+/* Is it ours, and still open? */
+static bool
+is_open(int fd)
+{
+	struct stat status;
+
+	return sockets[fd].owned && fstat(fd, &status) == 0 &&
+		status.st_ino == sockets[fd].inode;
+}
+
+static void
+forget_socket(int fd)
+{
+	if (sockets[fd].owned)
+		ReleaseExternalFD();
+	sockets[fd].owned = false;
+	sockets[fd].wanted = 0;
+}
+
+/*
+ * Counts a socket, if that leaves enough descriptors for files that the
+ * server opens without reserving them, such as WAL files.
+ */
+static bool
+acquire_with_headroom(void)
+{
+	int			acquired = 0;
+	bool		enough;
+
+	while (acquired < 1 + HEADROOM && AcquireExternalFD())
+		acquired++;
+	enough = acquired == 1 + HEADROOM;
+	for (int i = enough ? 1 : 0; i < acquired; i++)
+		ReleaseExternalFD();
+	return enough;
+}
+
+static bool
+acquire_socket(void)
+{
+	if (acquire_with_headroom())
+		return true;
+	for (int fd = 0; fd < nsockets; fd++)
+	{
+		if (!is_open(fd))
+			forget_socket(fd);
+	}
+	return acquire_with_headroom();
+}
+
+/*
+ * For the watchdog.  What has arrived could still be read after a shutdown, at
+ * least on Linux, and can be megabytes; no more is accepted.
+ */
+static int
+shut_sockets(bool all)
+{
+	int			nopen = 0;
+
+	for (int fd = 0; fd < nsockets; fd++)
+	{
+		char		discarded[8192];
+		int			nreads = 0;
+
+		if (!is_open(fd))
+			continue;
+#ifdef POLLRDHUP
+		if (!all)
+		{
+			struct pollfd closed = {.fd = fd,.events = POLLRDHUP};
+
+			if (poll(&closed, 1, 0) <= 0)
+			{
+				nopen++;
+				continue;
+			}
+		}
+#else
+		if (!all)
+			continue;
+#endif
+		(void) shutdown(fd, SHUT_RDWR);
+		while (nreads++ < MAX_DISCARDS &&
+			   recv(fd, discarded, sizeof(discarded), MSG_DONTWAIT) > 0)
+			;
+	}
+	return nopen;
+}
+
+/* ---- the set of sockets to wait for ---- */
+
+#ifdef __linux__
+
+static int
+make_set(void)
+{
+	return epoll_create1(EPOLL_CLOEXEC);
+}
+
+/* Sets what to wait for on a socket, 0 for nothing. */
+static bool
+change_set(int fd, int wanted)
+{
+	struct epoll_event event = {.data.fd = fd};
+
+	if (wanted & CURL_CSELECT_IN)
+		event.events |= EPOLLIN;
+	if (wanted & CURL_CSELECT_OUT)
+		event.events |= EPOLLOUT;
+	if (wanted == 0)
+	{
+		(void) epoll_ctl(http_pool.set, EPOLL_CTL_DEL, fd, &event);
+		return true;
+	}
+	return epoll_ctl(http_pool.set, EPOLL_CTL_MOD, fd, &event) == 0 ||
+		epoll_ctl(http_pool.set, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+/* Reads a ready socket, and what it is ready for; false if there is none. */
+static int
+read_set(int *fds, int *ready, int max)
+{
+	struct epoll_event events[64];
+	int			count = epoll_wait(http_pool.set, events, Min(max, (int) lengthof(events)), 0);
+
+	for (int i = 0; i < count; i++)
+	{
+		fds[i] = events[i].data.fd;
+		ready[i] = 0;
+		if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+			ready[i] |= CURL_CSELECT_IN;
+		if (events[i].events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+			ready[i] |= CURL_CSELECT_OUT;
+	}
+	return Max(count, 0);
+}
+
+#else
+
+static int
+make_set(void)
+{
+	int			set = kqueue();
+
+	if (set >= 0)
+		(void) fcntl(set, F_SETFD, FD_CLOEXEC);
+	return set;
+}
+
+static bool
+change_set(int fd, int wanted)
+{
+	static const struct
+	{
+		int			flag;
+		int			filter;
+	}			kinds[] = {{CURL_CSELECT_IN, EVFILT_READ}, {CURL_CSELECT_OUT, EVFILT_WRITE}};
+	bool		done = true;
+
+	for (int i = 0; i < (int) lengthof(kinds); i++)
+	{
+		bool		add = (wanted & kinds[i].flag) != 0;
+		struct kevent change;
+
+		EV_SET(&change, fd, kinds[i].filter, add ? EV_ADD : EV_DELETE, 0, 0, 0);
+		if (kevent(http_pool.set, &change, 1, NULL, 0, NULL) < 0 && add)
+			done = false;
+	}
+	return done;
+}
+
+static int
+read_set(int *fds, int *ready, int max)
+{
+	static const struct timespec now = {0, 0};
+	struct kevent events[64];
+	int			count = kevent(http_pool.set, NULL, 0, events,
+							   Min(max, (int) lengthof(events)), &now);
+
+	for (int i = 0; i < count; i++)
+	{
+		fds[i] = (int) events[i].ident;
+		ready[i] = events[i].filter == EVFILT_READ ? CURL_CSELECT_IN : CURL_CSELECT_OUT;
+	}
+	return Max(count, 0);
+}
+
+#endif
+
+/* ---- libcurl's callbacks: raise no errors ---- */
+
+/*
+ * The descriptor may be that of a socket that was closed without notice.
+ * libcurl may mistake the new one for it, and not say again what it waits for.
+ */
+int
+http_wait_open_socket(const struct curl_sockaddr *address)
+{
+	struct stat status;
+	int			wanted;
+	int			fd;
+
+	if (!acquire_socket())
+		return -1;
+	fd = socket(address->family, address->socktype, address->protocol);
+	if (fd < 0 || !make_room(fd) || fstat(fd, &status) != 0)
+	{
+		if (fd >= 0)
+			close(fd);
+		ReleaseExternalFD();
+		return -1;
+	}
+	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
+	wanted = sockets[fd].wanted;
+	forget_socket(fd);
+	sockets[fd].inode = status.st_ino;
+	sockets[fd].wanted = wanted;
+	sockets[fd].owned = true;
+	if (wanted != 0 && !change_set(fd, wanted))
+		http_pool.out_of_memory = true;
+	return fd;
+}
+
+int
+http_wait_close_socket(pg_attribute_unused() void *arg, curl_socket_t fd)
+{
+	if (fd < nsockets)
+		forget_socket(fd);
+	return close(fd);
+}
+
+/*
+ * libcurl waits to read from a socket as soon as it is connected.  Its own
+ * socket pairs are watched as well, and closed without notice.
+ */
+static int
+watch_socket(CURL *easy, curl_socket_t fd, int what, pg_attribute_unused() void *arg,
+			 pg_attribute_unused() void *known)
+{
+	int			wanted = 0;
+
+	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+		wanted |= CURL_CSELECT_IN;
+	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+		wanted |= CURL_CSELECT_OUT;
+	if (wanted != 0 && is_owned(fd) && !is_open(fd))
+		forget_socket(fd);
+	if (is_owned(fd))
+	{
+		sockets[fd].wanted = wanted;
+		if (wanted & CURL_CSELECT_IN)
+			note_connected(easy);
+	}
+	if (!change_set(fd, wanted))
+		http_pool.out_of_memory = true;
+	return 0;
+}
+
+/* ---- the pool ---- */
+
+static void
+check_multi(CURLMcode code)
+{
+	if (code == CURLM_OUT_OF_MEMORY)
+		http_wait_reject_memory();
+	if (code != CURLM_OK)
+		elog(ERROR, "libcurl failed: %s", curl_multi_strerror(code));
+}
+
+void
+http_wait_destroy(void)
+{
+	http_watchdog_idle(false);
+	if (http_pool.multi)
+	{
+		/* A peer may still be sending */
+		http_watchdog_start(clock_us() + MAX_CLOSE_US);
+		curl_multi_cleanup(http_pool.multi);
+		http_watchdog_stop();
+	}
+	if (http_pool.share)
+		curl_share_cleanup(http_pool.share);
+	for (int fd = 0; fd < nsockets; fd++)
+		forget_socket(fd);
+	if (http_pool.events)
+		FreeWaitEventSet(http_pool.events);
+	if (http_pool.set >= 0)
+	{
+		close(http_pool.set);
+		ReleaseExternalFD();
+	}
+	curl_slist_free_all(http_pool.headers);
+	free(http_pool.route);
+	memset(&http_pool, 0, sizeof(http_pool));
+	http_pool.set = -1;
+}
+
+/* False if out of memory. */
+static bool
+make_handles(const char *route)
+{
+	http_pool.route = strdup(route);
+	http_pool.share = curl_share_init();
+	http_pool.multi = curl_multi_init();
+	http_pool.headers = curl_slist_append(NULL, "Accept-Encoding: gzip");
+	return http_pool.route && http_pool.share && http_pool.multi && http_pool.headers &&
+		curl_share_setopt(http_pool.share, CURLSHOPT_SHARE,
+						  CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_NOMEM;
+}
+
+/*
+ * The two sets take a descriptor each.  PostgreSQL's own error for its one
+ * would be an internal one.
+ */
+static void
+make_sets(void)
+{
+	int			acquired = 0;
+
+	while (acquired < 2 && AcquireExternalFD())
+		acquired++;
+	if (acquired == 2)
+		http_pool.set = make_set();
+	for (int i = http_pool.set >= 0 ? 1 : 0; i < acquired; i++)
+		ReleaseExternalFD();
+	if (http_pool.set < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("out of file descriptors"),
+				 errhint("Raise max_files_per_process.")));
+	http_pool.events = compat_create_wait_event_set(3);
+	AddWaitEventToSet(http_pool.events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(http_pool.events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(http_pool.events, WL_SOCKET_READABLE, http_pool.set, NULL, NULL);
+}
+
+static void
+create_pool(const char *route)
+{
+	static bool initialized = false;
+
+	http_watchdog_prepare(shut_sockets);
+	/* Do not allow our TLS session keys to be exported */
+	unsetenv("SSLKEYLOGFILE");
+	if (!initialized && curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
+		http_wait_reject_memory();
+	initialized = true;
+	if (!make_handles(route))
+		http_wait_reject_memory();
+	make_sets();
+	check_multi(compat_multi_quick_exit(http_pool.multi));
+	check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_SOCKETFUNCTION, watch_socket));
+}
+
+/*
+ * Connections over another route are not kept: they would count against the
+ * sockets available to this one, and libcurl would reuse a proxy's tunnel
+ * without checking the credentials that opened it.
+ */
+void
+http_wait_prepare(const char *route, int max_connections, HttpConnected connected)
+{
+	note_connected = connected;
+	if (http_pool.multi)
+		http_watchdog_idle(false);
+	if (http_pool.multi && strcmp(http_pool.route, route) != 0)
+		http_wait_destroy();
+	PG_TRY();
+	{
+		if (http_pool.multi == NULL)
+			create_pool(route);
+		check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_MAXCONNECTS,
+									  (long) max_connections));
+	}
+	PG_CATCH();
+	{
+		http_wait_destroy();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+void
+http_wait_rest(void)
+{
+	http_watchdog_idle(true);
+}
+
+void
+http_wait_add(CURL *easy)
+{
+	check_multi(curl_multi_add_handle(http_pool.multi, easy));
+}
+
+/* May close the request's connection, which a peer may keep from returning. */
+void
+http_wait_remove(CURL *easy)
+{
+	http_watchdog_start(clock_us() + MAX_CLOSE_US);
+	curl_multi_remove_handle(http_pool.multi, easy);
+	http_watchdog_stop();
+}
+
+/* ---- waiting ---- */
+
+/*
+ * The time when a libcurl call must have returned: when the first request must
+ * have ended, or the statement.
+ */
+static int64
+call_limit(void)
+{
+	static const TimeoutId timeouts[] = COMPAT_ENDING_TIMEOUTS;
+	int64		limit = http_pool.deadline;
+
+	for (int i = 0; i < (int) lengthof(timeouts); i++)
+	{
+		if (get_timeout_active(timeouts[i]))
+			limit = Min(limit, clock_us() + get_timeout_finish_time(timeouts[i]) -
+						GetCurrentTimestamp());
+	}
+	return limit;
+}
+
+static CURLMcode
+run_curl(curl_socket_t fd, int what)
+{
+	CURLMcode	code;
+	int			running;
+
+	http_watchdog_start(call_limit());
+	code = curl_multi_socket_action(http_pool.multi, fd, what, &running);
+	http_watchdog_stop();
+	return code;
+}
+
+void
+http_wait_resume(CURL *easy)
+{
+	http_watchdog_start(call_limit());
+	(void) curl_easy_pause(easy, CURLPAUSE_CONT);
+	http_watchdog_stop();
+}
+
+/* See PUSH_US. */
+static CURLMcode
+push_connecting(void)
+{
+	CURLMcode	code = CURLM_OK;
+
+	if (clock_us() - http_pool.pushed_at < PUSH_US)
+		return code;
+	http_pool.pushed_at = clock_us();
+	for (int fd = 0; fd < nsockets && code == CURLM_OK; fd++)
+	{
+		if (sockets[fd].owned && (sockets[fd].wanted & CURL_CSELECT_OUT))
+			code = run_curl(fd, 0);
+	}
+	return code;
+}
+
+static long
+curl_timer(void)
+{
+	long		timeout = -1;
+
+	check_multi(curl_multi_timeout(http_pool.multi, &timeout));
+	return timeout;
+}
+
+/*
+ * Lets libcurl process the events one by one, so that interrupts are noticed
+ * in between.  Events that remain will be reported again.
+ */
+static void
+pump(const int *fds, const int *ready, int count)
+{
+	CURLMcode	code = CURLM_OK;
+
+	for (int i = 0; i < count && code == CURLM_OK && !InterruptPending; i++)
+		code = run_curl(fds[i], ready[i]);
+	if (code == CURLM_OK && !InterruptPending && curl_timer() == 0)
+		code = run_curl(CURL_SOCKET_TIMEOUT, 0);
+	if (code == CURLM_OK && !InterruptPending)
+		code = push_connecting();
+	if (http_pool.out_of_memory)
+		http_wait_reject_memory();
+	check_multi(code);
+}
+
+void
+http_wait_pump(void)
+{
+	pump(NULL, NULL, 0);
+}
+
+/*
+ * Milliseconds to wait at most, rounded up so that the deadline has then
+ * passed.  A past deadline may be any number.
+ */
+static long
+wait_time(int64 deadline)
+{
+	long		timer = curl_timer();
+	int64		now = clock_us();
+	int64		left = Min(deadline > now ? deadline - now : 0, PUSH_US);
+
+	left = left / USECS_PER_MSEC + (left % USECS_PER_MSEC > 0);
+	return (long) Min(left, timer < 0 ? INT_MAX : timer);
+}
+
+void
+http_wait_until(int64 deadline)
+{
+	WaitEvent	event;
+	int			fds[64];
+	int			ready[64];
+
+	/* Converting text to another encoding reads the catalogs */
+	InvalidateCatalogSnapshotConditionally();
+	if (WaitEventSetWait(http_pool.events, wait_time(deadline), &event, 1,
+						 compat_wait_event()) == 1 && (event.events & WL_LATCH_SET))
+		ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	pump(fds, ready, read_set(fds, ready, lengthof(fds)));
+}
