@@ -310,7 +310,7 @@ BEGIN
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.failed_pages IS 'pages skipped because of the option partial';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.fetch_time IS 'time spent fetching pages';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.merge_time IS 'time spent merging';
-			COMMENT ON COLUMN %1$I.yelp_sync_runs.warnings IS 'messages of the warnings raised; NULL if none';
+			COMMENT ON COLUMN %1$I.yelp_sync_runs.warnings IS 'warnings raised, with their details; NULL if none';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.sqlstate IS 'SQLSTATE of the error, if the sync failed';
 			COMMENT ON COLUMN %1$I.yelp_sync_runs.error IS 'message of the error, if the sync failed';
 		$ddl$, schema);

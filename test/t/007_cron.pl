@@ -1,5 +1,5 @@
-# pg_cron runs syncs on a schedule, in both of its modes: in background workers, and
-# over connections of its own.
+# pg_cron runs syncs on a schedule, also of an ordinary role, in both of its modes: in background
+# workers, and over connections of its own.
 use strict;
 use warnings FATAL => 'all';
 
@@ -36,6 +36,8 @@ sub run_jobs
 	value(q{SELECT cron.schedule('yelp ' || username, '* * * * *',
 			format('SELECT yelp_sync(%L)', username))
 		FROM yelp_accounts WHERE username NOT IN ('acme', 'badpass')});
+	value(q{SELECT cron.schedule('ordinary', '* * * * *', 'CALL yelp_sync_all()')},
+		session_authorization => 'ads');
 	ok( $node->poll_query_until('postgres', q{
 			SELECT count(DISTINCT jobid) = (SELECT count(*) FROM cron.job)
 			FROM cron.job_run_details WHERE status IN ('succeeded', 'failed')}),
@@ -71,16 +73,33 @@ sub test_mode
 	is($ended->{all}{status}, 'failed', "$mode: all accounts, one of which fails: the job has failed");
 	like($ended->{all}{message}, qr/1 of 2 accounts.*badpass/, "$mode: and its message names the account");
 	YelpTest::table_is_listing($node, $api, 'acme', "$mode: the other one is synced");
+	is($ended->{ordinary}{status}, 'succeeded', "$mode: an ordinary role's job succeeded");
+	YelpTest::table_is_listing($node, $api, 'ads', "$mode: its programs are there");
+	is( value(q{SELECT count(*) > 0 FROM cron.job_run_details WHERE status = 'succeeded'}, session_authorization => 'ads'),
+		't', "$mode: it sees what became of its job");
+	is( value(q{SELECT string_agg(DISTINCT synced_by, ' ') FROM yelp_sync_runs WHERE username = 'ads'}),
+		'ads', "$mode: its job runs as itself");
 	is(value(q{SELECT string_agg(DISTINCT username || ' ' || status, ', ' ORDER BY username || ' ' || status)
 		FROM yelp_sync_runs}),
-		join(', ', 'acme synced', 'badpass failed', map { "$_ synced" } @shards), "$mode: the history");
+		join(', ', 'acme synced', 'ads synced', 'badpass failed', map { "$_ synced" } @shards), "$mode: the history");
 	return;
 }
 
-$api->config(accounts => { map { $_ => { password => 's3cret', count => 100 } } 'acme', 'badpass', 'closed', @shards });
+$api->config(accounts => { map { $_ => { password => 's3cret', count => 100 } } 'acme', 'ads', 'badpass', 'closed', @shards });
 value(YelpTest::create_server($_, endpoint => $api->url)) foreach @shards;
 value(YelpTest::create_server($_, endpoint => $api->url, password => 'wrong')) foreach qw(badpass closed);
 value(q{CREATE EXTENSION pg_cron; ALTER ROLE CURRENT_USER SET yelp_sync.progress = off});
+
+# What an ordinary role needs, as doc/operations.md has it; all servers have the wrapper's endpoint
+value('CREATE ROLE ads LOGIN; SELECT yelp_sync_create_tables()');
+is(YelpTest::run($node, q{SELECT cron.schedule('x', '* * * * *', 'x')}, session_authorization => 'ads')->{sqlstate},
+	'42501', 'an ordinary role cannot use pg_cron');    # should fail
+value('GRANT USAGE ON SCHEMA cron TO ads');
+value('ALTER FOREIGN DATA WRAPPER yelp_sync ' . YelpTest::options(endpoint => $api->url));
+value(q{GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO ads;
+	GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO ads;
+	GRANT SELECT, INSERT ON yelp_sync_runs TO ads});
+value(q{SELECT yelp_sync_add_account('ads', 's3cret')}, session_authorization => 'ads');
 
 $node->append_conf('postgresql.conf', "cron.use_background_workers = on\n");
 $node->restart;
