@@ -91,15 +91,19 @@ test/fuzz/%_cover: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(f
 		$(fuzz_headers)
 	$(fuzz_clang) -fprofile-instr-generate -fcoverage-mapping $(fuzz_compile) $(fuzz_libs) -o $@
 
-.PHONY: dist deb unit replay fuzz test test-all-versions test-asan coverage lint valgrind indent demo bench soak
+.PHONY: dist deb unit replay unit-programs fuzz test test-all-versions test-asan coverage lint valgrind indent demo bench soak
 # Disable leak detection: without memory contexts, palloc'd memory is not freed
 unit: $(UNIT_TESTS) replay
 	@for program in $(UNIT_TESTS); do \
 		echo "# $$program"; ASAN_OPTIONS=detect_leaks=0 $$program || exit 1; done
 
-replay: $(FUZZ_TARGETS:%=test/fuzz/%_replay)
+replays = $(FUZZ_TARGETS:%=test/fuzz/%_replay)
+replay: $(replays)
 	@for target in $(FUZZ_TARGETS); do \
 		test/fuzz/$${target}_replay test/fuzz/corpus/$$target || exit 1; done
+
+# For test/run
+unit-programs: $(UNIT_TESTS) $(replays)
 
 # For test/t/030_corpus.pl
 installcheck: $(FUZZ_SERVER_TARGETS:%=test/fuzz/%_replay.so)

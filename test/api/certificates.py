@@ -8,6 +8,7 @@
 
 Each NAME.pem of a server holds certificate and key.
 """
+import fcntl
 import os
 import ssl
 import subprocess
@@ -50,12 +51,18 @@ def make_server(directory, name, ca, hosts):
 
 
 def make_certificates(directory):
-    """Always anew: it takes a fifth of a second, and nothing can have expired."""
+    """Where there are none.  Servers that share the directory wait for the first."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    for ca in ("ca", "other_ca"):
-        make_ca(directory, ca)
-    for name, (ca, hosts) in SERVERS.items():
-        make_server(directory, name, ca, hosts)
+    complete = os.path.join(directory, "complete")
+    with open(os.path.join(directory, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.path.exists(complete):
+            return
+        for ca in ("ca", "other_ca"):
+            make_ca(directory, ca)
+        for name, (ca, hosts) in SERVERS.items():
+            make_server(directory, name, ca, hosts)
+        open(complete, "w").close()
 
 
 def server_context(directory, name):

@@ -44,7 +44,7 @@ use_asan() {
 	make_demangler
 	wrap_postgres
 	make_options=(with_llvm=no COPT="${asan_flags[*]}"
-		YELP_SYNC_TEST_SLACK=5 PG_TEST_TIMEOUT_DEFAULT=600)
+		ASAN_OPTIONS=detect_leaks=0 YELP_SYNC_TEST_SLACK=5 PG_TEST_TIMEOUT_DEFAULT=600)
 }
 
 # Prints the reports in the server logs, if any

@@ -264,11 +264,8 @@ build() {
 # Prints the processes that run in the private directory, that is, those started
 # from here that have not exited.
 ours() {
-	local cwd
-	for cwd in /proc/[0-9]*/cwd; do
-		[[ $(readlink "$cwd") != "$work"/* && $(readlink "$cwd") != "$work" ]] ||
-			echo "$cwd" | cut -d / -f 3
-	done
+	find /proc/[0-9]*/cwd -maxdepth 0 \( -lname "$work" -o -lname "$work/*" \) 2>/dev/null |
+		cut -d / -f 3
 }
 
 # Sends a signal to all of them, and waits up to five seconds.

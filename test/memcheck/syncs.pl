@@ -18,7 +18,7 @@ my $node = PostgreSQL::Test::Cluster->new('main');
 my $api = YelpApi->start;
 my $seed = 0;
 
-$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
+YelpTest::init($node);
 $node->append_conf('postgresql.conf', "autovacuum = off\nlog_min_messages = error\n");
 {
 	local $ENV{YELP_SYNC_VALGRIND} = $logs;

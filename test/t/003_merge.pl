@@ -39,19 +39,20 @@ YelpTest::table_is_listing($node, $api, 'acme', 'the first sync');
 # Hint bits and the visibility map are written now, so that it is not done below
 $node->safe_psql('postgres', 'VACUUM (FREEZE) yelp_programs; CHECKPOINT; CREATE EXTENSION pg_walinspect');
 my $before = picture();
-my $repeat = YelpTest::run($node, q{
-	SELECT pg_current_wal_insert_lsn() AS lsn \gset
+my $wal = q{pg_get_wal_records_info('} . value('SELECT pg_current_wal_insert_lsn()')
+  . q{', pg_current_wal_flush_lsn())};
+my $repeat = YelpTest::run($node, qq{
 	BEGIN;
 	SELECT count(*) FROM yelp_sync('acme');
 	SELECT n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_xact_user_tables WHERE relname = 'yelp_programs';
 	COMMIT;
-	SELECT count(*) FROM pg_get_wal_records_info(:'lsn', pg_current_wal_flush_lsn())
+	SELECT count(*) FROM $wal
 	WHERE block_ref LIKE ANY (SELECT format('%%rel %s/%s/%s %%',
 			CASE reltablespace WHEN 0 THEN 1663 ELSE reltablespace END, d.oid, pg_relation_filenode(c.oid))
 		FROM pg_class c, pg_database d WHERE datname = current_database()
 		AND c.oid IN ('yelp_programs'::regclass, 'yelp_programs_pkey'::regclass,
 			(SELECT reltoastrelid FROM pg_class WHERE relname = 'yelp_programs')));
-	SELECT count(*) > 0 FROM pg_get_wal_records_info(:'lsn', pg_current_wal_flush_lsn())
+	SELECT count(*) > 0 FROM $wal
 	WHERE block_ref LIKE (SELECT format('%%rel 1663/%s/%s %%', oid, pg_relation_filenode('yelp_sync_runs'))
 		FROM pg_database WHERE datname = current_database())
 });

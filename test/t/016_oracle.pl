@@ -27,8 +27,7 @@ my @run_columns = qw(status programs listed added updated unchanged deleted miss
 my ($node, $api) = YelpTest::start(
 	server => { max_deleted => '100%', retry_delay => '1ms', retry_max_delay => '2ms' },
 	conf => "fsync = off\nmax_wal_size = 4GB\n");
-my $session = YelpSession->new($node, 'yelp_sync.progress' => 'off');
-$session->run("\\pset null $YelpWorld::null");
+my $session = YelpSession->new($node, null => $YelpWorld::null, 'yelp_sync.progress' => 'off');
 
 # ---- one sync, and what is stored after it ----
 
@@ -73,7 +72,7 @@ sub sync
 	my ($account) = @_;
 	my $result = $session->run(
 		"SELECT action, program_id, array_to_string(changed, ',') FROM yelp_sync('$account');
-		\\echo =\n" . stored_query($account) . ";\n\\echo =\n" . run_query($account));
+		SELECT '='; " . stored_query($account) . "; SELECT '='; " . run_query($account));
 	my ($returned, $stored, $run) = split /^=\n/m, $result->{stdout}, -1;
 
 	$result->{$_} = {} foreach qw(added updated deleted missing run);

@@ -10,11 +10,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use YelpTest;
+
 my %directories = (option => ['option'], columns => [ 'columns', 'program_page' ]);
 my $fuzz = abs_path('test/fuzz');
 my $node = PostgreSQL::Test::Cluster->new('main');
 
-$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
+YelpTest::init($node);
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION yelp_sync');
 

@@ -16,7 +16,7 @@ my $shard = PostgreSQL::Test::Cluster->new('shard');
 my $content = q{SELECT count(*), sum(hashtextextended(p::text, 0)) FROM yelp_programs p};
 
 $api->config(accounts => { map { $_ => { password => 's3cret', count => $accounts{$_} } } keys %accounts });
-$shard->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
+YelpTest::init($shard);
 $shard->start;
 
 note 'logical replication';

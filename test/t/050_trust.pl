@@ -67,8 +67,7 @@ note 'credentials';
 
 YelpTest::forget($node, $api);
 YelpTest::must_run($node, q{ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET password 'wrong')});
-my $mended = YelpTest::run($node, q{
-	\set ON_ERROR_STOP 0
+my $mended = YelpSession->new($node)->run(q{
 	SELECT count(*) FROM yelp_sync('acme');
 	ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET password 's3cret');
 	SELECT count(*) FROM yelp_sync('acme');

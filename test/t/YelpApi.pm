@@ -77,7 +77,7 @@ sub start
 	}, $class;
 
 	$self->{pid} = $self->_spawn('/usr/bin/python3', $server,
-		'--certs', "$directory/certs", '--ready-file', $self->{ready_file}, @arguments);
+		'--certs', "$PostgreSQL::Test::Utils::tmp_check/certs", '--ready-file', $self->{ready_file}, @arguments);
 	$running{ $self->{pid} } = $self;
 	$self->poll_until(
 		sub {
