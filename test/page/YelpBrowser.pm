@@ -24,13 +24,12 @@ use IO::Select;
 use JSON::PP ();
 use MIME::Base64 ();
 use POSIX ();
-use Time::HiRes ();
 
 use PostgreSQL::Test::Utils ();
 
+use YelpProcess;
+
 my $json = JSON::PP->new->utf8->allow_nonref;
-my $poll_interval_s = 0.02;
-my %running;
 
 # Where Chromium reads and writes with --remote-debugging-pipe
 my ($command_fd, $answer_fd) = (3, 4);
@@ -73,22 +72,19 @@ sub program
 sub start
 {
 	my ($class) = @_;
-	my $self = bless { owner => $$, last_id => 0, unread => '', complaints => [] }, $class;
+	my $self = bless { last_id => 0, unread => '', complaints => [] }, $class;
+	my @command = (program(), @options,
+		'--user-data-dir=' . PostgreSQL::Test::Utils::tempdir('browser'));
 
 	pipe(my $commands, $self->{commands}) or die "could not make a pipe: $!";
 	pipe($self->{answers}, my $answers) or die "could not make a pipe: $!";
-	$self->{pid} = fork() // die "could not fork: $!";
-	if ($self->{pid} == 0)
-	{
+	$self->{process} = YelpProcess->start(sub {
 		# By way of numbers that neither pipe can have
 		POSIX::dup2(fileno $commands, 100 + $command_fd);
 		POSIX::dup2(fileno $answers, 100 + $answer_fd);
 		POSIX::dup2(100 + $_, $_) foreach $command_fd, $answer_fd;
-		CORE::open($_, '>', '/dev/null') foreach \*STDOUT, \*STDERR;
-		exec(program(), @options, '--user-data-dir=' . PostgreSQL::Test::Utils::tempdir('browser'))
-		  or POSIX::_exit(127);
-	}
-	$running{ $self->{pid} } = $self;
+		exec @command;
+	});
 	$self->{commands}->autoflush(1);
 	$self->new_tab;
 	return $self;
@@ -97,19 +93,8 @@ sub start
 sub stop
 {
 	my ($self) = @_;
-
-	my $pid = $self->{owner} == $$ ? delete $self->{pid} : undef;
-	return unless $pid;
-	delete $running{$pid};
-	local $?;
-	kill 'TERM', $pid;
-	waitpid($pid, 0);
+	$self->{process}->stop;
 	return;
-}
-
-END
-{
-	$_->stop for values %running;
 }
 
 =pod
@@ -223,7 +208,7 @@ The text of the first element, and a list of those of all elements.
 
 =item $browser->click($selector), $browser->choose($selector, $value)
 
-Clicks; sets the value of a field as a user does.
+Clicks; sets the value of a field as a user does, when it offers that.
 
 =item $browser->complaints
 
@@ -281,15 +266,7 @@ sub evaluate
 sub poll
 {
 	my ($self, $expression, $what) = @_;
-	my $deadline = Time::HiRes::time() + $PostgreSQL::Test::Utils::timeout_default;
-
-	while (Time::HiRes::time() < $deadline)
-	{
-		my $value = $self->evaluate($expression);
-		return $value if $value;
-		Time::HiRes::sleep($poll_interval_s);
-	}
-	die "timed out waiting for $what\n";
+	return YelpProcess::poll_until(sub { $self->evaluate($expression) }, $what);
 }
 
 sub text
@@ -317,8 +294,9 @@ sub choose
 {
 	my ($self, $selector, $value) = @_;
 	my ($quoted, $text) = map { quote($_) } $selector, $value;
-	$self->evaluate("{ const field = document.querySelector($quoted); field.value = $text;
-		field.dispatchEvent(new Event('change', { bubbles: true })); }");
+	$self->poll("(() => { const field = document.querySelector($quoted); field.value = $text;
+		return field.value === $text && field.dispatchEvent(new Event('change', { bubbles: true })); })()",
+		"$selector to offer $value");
 	return;
 }
 

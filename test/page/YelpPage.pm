@@ -26,17 +26,16 @@ use IO::Handle ();
 use IPC::Run ();
 use JSON::PP ();
 use MIME::Base64 ();
-use POSIX ();
 
 use PostgreSQL::Test::Utils ();
 
 use YelpPage::Stream;
+use YelpProcess;
 use YelpTest;
 
 my $directory = File::Spec->rel2abs(
 	File::Basename::dirname(__FILE__) . '/../../examples/sync-page');
 my $json = JSON::PP->new->utf8->allow_nonref;
-my %running;
 
 =pod
 
@@ -107,7 +106,6 @@ sub start
 	my $home = PostgreSQL::Test::Utils::tempdir('yelp_page');
 	my $log_directory = $PostgreSQL::Test::Utils::log_path || $home;
 	my $self = bless {
-		owner => $$,
 		users => "$home/users",
 		messages => "$log_directory/" . File::Basename::basename($home) . '.log',
 		http => HTTP::Tiny->new(timeout => $PostgreSQL::Test::Utils::timeout_default),
@@ -123,18 +121,12 @@ sub start
 		PGUSER => 'yelp_page',
 		PGPASSWORD => 'database-s3cret',
 		%{ $options{environment} // {} });
+	my @command = ('/usr/bin/python3', '-B', "$directory/server.py", '--users', $self->{users},
+		'--port', 0, @{ $options{arguments} // [] });
 	pipe(my $reader, my $writer) or die "could not make a pipe: $!";
-	$self->{pid} = fork() // die "could not fork: $!";
-	if ($self->{pid} == 0)
-	{
-		open(STDOUT, '>&', $writer) or POSIX::_exit(127);
-		open(STDERR, '>', $self->{messages}) or POSIX::_exit(127);
-		exec('/usr/bin/python3', '-B', "$directory/server.py", '--users', $self->{users},
-			'--port', 0, @{ $options{arguments} // [] })
-		  or POSIX::_exit(127);
-	}
+	$self->{process} = YelpProcess->start(sub { exec @command },
+		stdout => $writer, stderr => $self->{messages});
 	close $writer;
-	$running{ $self->{pid} } = $self;
 	$self->{url} = readline($reader) // die "the page did not start: see $self->{messages}\n";
 	chomp $self->{url};
 	return $self;
@@ -151,26 +143,8 @@ Ends the server.
 sub stop
 {
 	my ($self, $signal) = @_;
-
-	my $pid = $self->{owner} == $$ ? delete $self->{pid} : undef;
-	return unless $pid;
-	delete $running{$pid};
-	local $?;
-	kill $signal // 'TERM', $pid;
-	waitpid($pid, 0);
+	$self->{process}->stop($signal);
 	return;
-}
-
-sub DESTROY
-{
-	my ($self) = @_;
-	$self->stop;
-	return;
-}
-
-END
-{
-	$_->stop for values %running;
 }
 
 =pod

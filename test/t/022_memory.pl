@@ -19,7 +19,7 @@ use YelpApi;
 use YelpSession;
 use YelpTest;
 
-my $programs = 0 + ($ENV{YELP_SYNC_TEST_PROGRAMS} // 200_000);
+my $programs = 0 + ($ENV{YELP_SYNC_TEST_PROGRAMS} // 50_000);
 my $most_kb = 64 * 1024 * $YelpApi::slack;
 
 my ($node, $api) = YelpTest::start(

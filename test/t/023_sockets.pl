@@ -11,6 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
+use YelpProcess;
 use YelpSession;
 use YelpTest;
 
@@ -182,10 +183,7 @@ sub answer
 {
 	my ($listener) = @_;
 	my $page = '{"payment_programs":[],"total":0,"offset":0,"limit":20}';
-	my $pid = fork() // die "fork: $!\n";
-	return $pid if $pid;
 
-	YelpTest::detach();
 	while (my $connection = $listener->accept)
 	{
 		my $request = '';
@@ -198,7 +196,7 @@ sub answer
 		  . 'Content-Length: ' . length($page) . "\r\n\r\n$page";
 		close($connection);
 	}
-	POSIX::_exit(0);
+	return;
 }
 
 my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "listen: $!\n";
@@ -215,10 +213,9 @@ $api->poll_until(
 	sub { $tried{$_} = 1 foreach grep { !$filling{$_} } connecting_from($port); keys %tried > 1 },
 	'a second attempt');
 close($_) foreach @fillers;
-my $server = answer($listener);
+my $server = YelpProcess->start(sub { answer($listener) });
 is($session->sync_result->{error}, undef, 'a connection that stands at the second attempt');
-kill 'KILL', $server;
-waitpid($server, 0);
+$server->stop;
 close($listener);
 
 # Sixteen sessions with as few each

@@ -31,22 +31,18 @@ use File::Basename ();
 use File::Spec;
 use HTTP::Tiny;
 use JSON::PP ();
-use POSIX ();
-use Time::HiRes ();
 
 use PostgreSQL::Test::Utils ();
+
+use YelpProcess;
 
 my $server = File::Spec->rel2abs(
 	File::Basename::dirname(__FILE__) . '/../api/server.py');
 my $json = JSON::PP->new->utf8->allow_nonref;
-my $poll_interval_s = 0.01;
 
 # How many times more time and memory than usual a server may take, and how many
 # times longer the API's latencies are: for a server that was made slow
 our $slack = $ENV{YELP_SYNC_TEST_SLACK} // 1;
-
-# Those that run, by process id, for END
-my %running;
 
 =pod
 
@@ -67,77 +63,35 @@ sub start
 
 	my $directory = PostgreSQL::Test::Utils::tempdir('yelp_api');
 	my $log_directory = $PostgreSQL::Test::Utils::log_path || $directory;
+	my $log = "$log_directory/" . File::Basename::basename($directory) . '.log';
+	my $ready_file = "$directory/ready";
+	my @command = ('/usr/bin/python3', $server, '--ready-file', $ready_file,
+		'--certs', "$PostgreSQL::Test::Utils::tmp_check/certs", @arguments);
 	my $self = bless {
-		owner => $$,
-		ready_file => "$directory/ready",
-		messages => "$log_directory/" . File::Basename::basename($directory) . '.log',
+		process => YelpProcess->start(sub { exec @command }, stdout => $log),
 		http => HTTP::Tiny->new(
 			keep_alive => 0,
 			timeout => $PostgreSQL::Test::Utils::timeout_default),
 	}, $class;
 
-	$self->{pid} = $self->_spawn('/usr/bin/python3', $server,
-		'--certs', "$PostgreSQL::Test::Utils::tmp_check/certs", '--ready-file', $self->{ready_file}, @arguments);
-	$running{ $self->{pid} } = $self;
-	$self->poll_until(
-		sub {
-			die "$server ended: see $self->{messages}\n"
-			  if waitpid($self->{pid}, POSIX::WNOHANG) != 0;
-			-e $self->{ready_file};
-		},
-		'the stand-in to listen');
-	$self->{ready} =
-	  $json->decode(PostgreSQL::Test::Utils::slurp_file($self->{ready_file}));
+	$self->poll_until(sub { $self->{process}->check($log); -e $ready_file }, 'the stand-in to listen');
+	$self->{ready} = $json->decode(PostgreSQL::Test::Utils::slurp_file($ready_file));
 	return $self;
-}
-
-# Runs a program in the background; returns its process id.
-sub _spawn
-{
-	my ($self, @command) = @_;
-
-	my $pid = fork();
-	die "could not fork: $!" unless defined $pid;
-	return $pid if $pid;
-
-	open(STDIN, '<', File::Spec->devnull) or POSIX::_exit(127);
-	open(STDOUT, '>', $self->{messages}) or POSIX::_exit(127);
-	open(STDERR, '>&', \*STDOUT) or POSIX::_exit(127);
-	exec { $command[0] } @command or POSIX::_exit(127);
 }
 
 =pod
 
 =item $api->stop
 
-Ends the server.  Done by itself at the end of the test, and when the object goes.
+Ends the server.  Done by itself at the end of the test.
 
 =cut
 
 sub stop
 {
 	my ($self) = @_;
-
-	# A forked child that holds a copy of the object is not to end the server
-	my $pid = $self->{owner} == $$ ? delete $self->{pid} : undef;
-	return unless $pid;
-	delete $running{$pid};
-	local $?;
-	kill 'TERM', $pid;
-	waitpid($pid, 0);
+	$self->{process}->stop;
 	return;
-}
-
-sub DESTROY
-{
-	my ($self) = @_;
-	$self->stop;
-	return;
-}
-
-END
-{
-	$_->stop for values %running;
 }
 
 =pod
@@ -196,7 +150,7 @@ sub ca_file
 sub pid
 {
 	my ($self) = @_;
-	return $self->{pid};
+	return $self->{process}->pid;
 }
 
 # One order to the control port, a GET where there is nothing to tell; returns
@@ -421,15 +375,7 @@ The same until a counter has this value or a greater one.
 sub poll_until
 {
 	my ($self, $condition, $what) = @_;
-
-	my $deadline = Time::HiRes::time() + $PostgreSQL::Test::Utils::timeout_default;
-	while (Time::HiRes::time() < $deadline)
-	{
-		my $result = $condition->($self);
-		return $result if $result;
-		Time::HiRes::sleep($poll_interval_s);
-	}
-	die 'timed out waiting for ' . ($what // 'a condition') . "\n";
+	return YelpProcess::poll_until(sub { $condition->($self) }, $what);
 }
 
 sub poll_counter

@@ -21,14 +21,11 @@ use warnings FATAL => 'all';
 
 use File::Basename ();
 use IO::Socket::INET;
-use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
+use YelpProcess;
 use YelpTest;
-
-# Those that run, by process id, for END
-my %running;
 
 =pod
 
@@ -43,7 +40,8 @@ Why there can be none, or undef: see C<YelpTest::lacks>.
 =item YelpNginx->start($api, http => $directives, location => $directives)
 
 Starts nginx before C<< $api->url >> and returns when it listens, without TLS and with it, where it
-speaks HTTP/2 as well.  It ends with the test.
+speaks HTTP/2 as well.  It ends with the test.  C<server>: directives in place of those that lead to
+the API, which may then be undef.
 
 =cut
 
@@ -57,38 +55,44 @@ sub start
 	my ($class, $api, %directives) = @_;
 	my $directory = PostgreSQL::Test::Utils::tempdir('nginx');
 	my $self = bless {
-		api => $api,
 		directory => $directory,
 		port => PostgreSQL::Test::Cluster::get_free_port(),
 		tls_port => PostgreSQL::Test::Cluster::get_free_port(),
 	}, $class;
+	my @command = ('nginx', '-p', $directory, '-c', "$directory/nginx.conf", '-e', "$directory/error.log");
 
+	$directives{server} //= $self->_server($api, location => '', %directives);
 	PostgreSQL::Test::Utils::append_to_file("$directory/nginx.conf",
-		$self->_configuration(http => '', location => '', %directives));
-	my $pid = fork() // die "could not fork: $!";
-	if (!$pid)
-	{
-		open(STDOUT, '>', "$directory/messages") or POSIX::_exit(127);
-		open(STDERR, '>&', \*STDOUT) or POSIX::_exit(127);
-		exec 'nginx', '-p', $directory, '-c', "$directory/nginx.conf", '-e', "$directory/error.log"
-		  or POSIX::_exit(127);
-	}
-	$running{$pid} = 1;
-	$api->poll_until(
+		$self->_configuration(http => '', %directives));
+	my $process = YelpProcess->start(sub { exec @command }, stdout => "$directory/messages");
+	YelpProcess::poll_until(
 		sub {
-			die 'nginx ended: ' . slurp_file("$directory/messages") . "\n"
-			  if waitpid($pid, POSIX::WNOHANG) != 0;
+			$process->check("$directory/messages");
 			-s "$directory/pid" && IO::Socket::INET->new("127.0.0.1:$self->{port}");
 		},
 		'nginx to listen');
 	return $self;
 }
 
+sub _server
+{
+	my ($self, $api, %directives) = @_;
+	my $certificate = File::Basename::dirname($api->ca_file) . '/server.pem';
+	return <<"END";
+		listen 127.0.0.1:$self->{tls_port} ssl http2;
+		ssl_certificate $certificate;
+		ssl_certificate_key $certificate;
+		location / {
+			$directives{location}
+			proxy_pass http://127.0.0.1:@{[ $api->port('http') ]};
+		}
+END
+}
+
 sub _configuration
 {
 	my ($self, %directives) = @_;
 	my $directory = $self->{directory};
-	my $certificate = File::Basename::dirname($self->{api}->ca_file) . '/server.pem';
 	my $temp = join ' ',
 	  map { "${_}_temp_path $directory/$_;" } qw(client_body proxy fastcgi uwsgi scgi);
 
@@ -106,27 +110,11 @@ http {
 	keepalive_requests 10000;
 	server {
 		listen 127.0.0.1:$self->{port};
-		listen 127.0.0.1:$self->{tls_port} ssl http2;
 		server_name api;
-		ssl_certificate $certificate;
-		ssl_certificate_key $certificate;
-		location / {
-			$directives{location}
-			proxy_pass http://127.0.0.1:@{[ $self->{api}->port('http') ]};
-		}
+		$directives{server}
 	}
 }
 END
-}
-
-END
-{
-	local $?;
-	foreach my $pid (keys %running)
-	{
-		kill 'TERM', $pid;
-		waitpid($pid, 0);
-	}
 }
 
 =pod
@@ -180,7 +168,7 @@ sub wait_for_answers
 {
 	my ($self, $count) = @_;
 	my @answers;
-	$self->{api}->poll_until(sub { @answers = $self->answers; @answers >= $count },
+	YelpProcess::poll_until(sub { @answers = $self->answers; @answers >= $count },
 		"$count answers of nginx's");
 	return @answers;
 }

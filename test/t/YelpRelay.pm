@@ -26,10 +26,7 @@ use IO::Socket::INET;
 use POSIX ();
 use PostgreSQL::Test::Utils;
 
-use YelpTest;
-
-# Those that run, by process id, for END
-my %running;
+use YelpProcess;
 
 =pod
 
@@ -66,23 +63,18 @@ sub start
 {
 	my ($class, $connect) = @_;
 	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 200) or die $!;
-	my $pid = fork() // die $!;
+	my $serve = sub {
+		$SIG{CHLD} = 'IGNORE';
+		while (my $client = $listener->accept)
+		{
+			next if fork();
+			close $listener;
+			eval { _relay($client, $connect->($client)) };
+			POSIX::_exit(0);
+		}
+	};
 
-	if ($pid)
-	{
-		$running{$pid} = 1;
-		return bless { pid => $pid, port => $listener->sockport }, $class;
-	}
-	YelpTest::detach();
-	$SIG{CHLD} = 'IGNORE';
-	while (my $client = $listener->accept)
-	{
-		next if fork();
-		close $listener;
-		eval { _relay($client, $connect->($client)) };
-		POSIX::_exit(0);
-	}
-	POSIX::_exit(0);
+	return bless { process => YelpProcess->start($serve), port => $listener->sockport }, $class;
 }
 
 sub connect_to
@@ -121,22 +113,16 @@ sub port
 sub connections
 {
 	my ($self) = @_;
-	return split / /, slurp_file("/proc/$self->{pid}/task/$self->{pid}/children");
+	my $pid = $self->{process}->pid;
+	return split / /, slurp_file("/proc/$pid/task/$pid/children");
 }
 
 sub stop
 {
 	my ($self) = @_;
-	kill 'KILL', $self->connections, $self->{pid};
-	waitpid($self->{pid}, 0);
-	delete $running{ $self->{pid} };
+	kill 'KILL', $self->connections;
+	$self->{process}->stop;
 	return;
-}
-
-END
-{
-	local $?;
-	kill 'KILL', keys %running;
 }
 
 1;

@@ -252,7 +252,7 @@ sub result
 		(map { lc . 's' => $self->_texts($_) } qw(NOTICE WARNING)),
 		error => $error->{message},
 		(map { $_ => $error->{$_} } qw(sqlstate detail hint context)),
-		lost => $self->{lost},
+		lost => !!$self->{lost},
 	};
 }
 

@@ -29,12 +29,12 @@ use Encode ();
 use Fcntl ();
 use File::Spec ();
 use JSON::PP ();
-use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils ();
 use Test::More;
 
 use YelpApi;
+use YelpProcess;
 use YelpSession;
 
 my $json = JSON::PP->new->allow_nonref;
@@ -140,22 +140,6 @@ sub need
 {
 	my $reason = lacks(@_);
 	plan(skip_all => $reason) if $reason;
-	return;
-}
-
-=pod
-
-=item YelpTest::detach
-
-In a child process: gives up the test's output, which must end when the test does, and the
-handlers that PostgreSQL's modules set.
-
-=cut
-
-sub detach
-{
-	open($_, '>', File::Spec->devnull) or POSIX::_exit(127) for \*STDOUT, \*STDERR;
-	delete @SIG{qw(__DIE__ __WARN__)};
 	return;
 }
 
@@ -447,7 +431,7 @@ Kills it, and returns when it is gone; starts it when the last of its children i
 
 sub poll_until
 {
-	return YelpApi->poll_until(@_);
+	return YelpProcess::poll_until(@_);
 }
 
 sub connections_are
