@@ -139,7 +139,9 @@ indent:
 dist:
 	test/dist
 
-# Debian packages for this release's PostgreSQL, in the parent directory
+# Debian packages for the versions of PostgreSQL with development files, in the
+# parent directory
+deb: export PG_SUPPORTED_VERSIONS = installed
 deb:
 	pg_buildext updatecontrol
 	dpkg-buildpackage -us -uc -b

@@ -50,10 +50,10 @@ def set_field(name, *values):
     return alter
 
 
-def set_metric(name, *values):
+def set_metric(name, values):
     def alter(program, dice):
         found = dict(program.get("program_metrics") or {})
-        found[name] = other(dice, found.get(name), values or range(1, 3_000_000_000, 7_919_003))
+        found[name] = other(dice, found.get(name), values)
         program["program_metrics"] = found
     return alter
 
@@ -77,14 +77,14 @@ def drop_metrics(program, dice):
 
 
 ALTERATIONS = (
-    set_metric("budget"),
-    set_metric("max_bid"),
-    set_metric("ad_cost"),
-    set_metric("currency", "USD", "CHF", "JPY"),
-    set_metric("fee_period", "Calendar Month", "Quarter"),
-    set_metric("is_autobid", True, False),
-    set_metric("billed_impressions"),
-    set_metric("billed_clicks"),
+    set_metric("budget", range(5_000, 300_000, 2_500)),
+    set_metric("max_bid", range(50, 2_500, 25)),
+    set_metric("ad_cost", range(1, 200_000, 997)),
+    set_metric("currency", ("USD", "CHF", "JPY")),
+    set_metric("fee_period", ("Calendar Month", "Quarter")),
+    set_metric("is_autobid", (True, False)),
+    set_metric("billed_impressions", range(1, 3_000_000_000, 7_919_003)),
+    set_metric("billed_clicks", range(1, 9_000, 7)),
     set_field("start_date", "2020-02-29", "2024-02-29", None),
     set_field("end_date", "2027-01-31", "9999-12-31", None),
     set_field("program_status", "ACTIVE", "INACTIVE"),

@@ -121,6 +121,18 @@ missing_extras() {
 	END
 }
 
+# Prints from apt-get's output how much of it is done: each package is downloaded,
+# unpacked and set up
+show_percent() {
+	awk '
+		/ newly installed, / { steps = 3 * ($1 + $3) }
+		/^(Get:|Unpacking |Setting up )/ && steps && 100 * ++done / steps >= shown + 10 {
+			shown = int(10 * done / steps) * 10
+			print "   " shown " %"
+			fflush()
+		}'
+}
+
 # Installs packages without letting them start services, now or at boot, create
 # a database cluster, or restart running services.
 apt_install() (
@@ -140,7 +152,7 @@ apt_install() (
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 	say "installing $*"
 	apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 \
-		--no-install-recommends install "$@" >"$log" 2>&1 </dev/null ||
+		--no-install-recommends install "$@" 2>&1 </dev/null | tee "$log" | show_percent ||
 		{ cat "$log" >&2; exit 1; }
 	if [[ " $* " == *" nginx-light "* ]]; then
 		update-rc.d nginx disable
