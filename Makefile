@@ -37,10 +37,10 @@ UNIT_LIBS = $(foreach lib,pgcommon pgport,$(firstword $(wildcard \
 unit_flags = $(CPPFLAGS) '-DExceptionalCondition(...)=abort()' -Isrc -Itest/unit
 
 # A unit test is linked with the module that it tests and its dependencies
-page_modules = $(addprefix src/,program_page.c program_guess.c json.c json_scan.c fingerprint.c text.c)
-test/unit/program_page_test test/unit/known_program_test: $(page_modules)
+page_modules = $(addprefix src/,program_page.c json.c text.c)
+test/unit/program_page_test: $(page_modules)
 test/unit/throttle_test: src/throttle.c
-test/unit/fetch_error_test: src/fetch_error.c src/json.c src/json_scan.c src/text.c
+test/unit/fetch_error_test: src/fetch_error.c src/json.c src/text.c
 test/unit/text_test: src/text.c
 test/unit/echo_test: src/echo.c
 test/unit/listing_test: src/listing.c
@@ -50,11 +50,10 @@ test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
 
 # A fuzz target is linked with the module that it tests and its dependencies.
 # Server targets run in a server.
-FUZZ_TARGETS = program_page known retry_after text
+FUZZ_TARGETS = program_page retry_after text
 FUZZ_SERVER_TARGETS = option columns
 
 fuzz_program_page = $(page_modules) src/fetch_error.c test/fuzz/json_oracle.c
-fuzz_known = $(page_modules)
 fuzz_retry_after = src/throttle.c
 fuzz_text = src/text.c
 fuzz_option = src/option.c src/text.c

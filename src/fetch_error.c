@@ -58,9 +58,6 @@
 #define MAX_EXCERPT_BYTES 80
 #define MAX_HEADER_BYTES 200
 
-/* A larger body is not an error message, and parsing it would use memory */
-#define MAX_API_ERROR_BODY (64 * 1024)
-
 static const char *const stage_names[] = {
 	[HTTP_RESOLVE] = "resolve",
 	[HTTP_CONNECT] = "connect",
@@ -77,56 +74,64 @@ StaticAssertDecl(lengthof(stage_names) == HTTP_RECEIVE + 1, "each stage has a na
 static const JsonToken *
 find_error(const JsonToken *answer)
 {
-	const JsonToken *error = json_member(answer, "error");
-	const JsonToken *errors = json_member(answer, "errors");
+	static const char *const names[] = {"error", "errors"};
 
-	if (error && error->type == JSON_OBJECT)
-		return error;
-	if (errors && errors->type == JSON_ARRAY && errors->size > 1 &&
-		errors[1].type == JSON_OBJECT)
-		return &errors[1];
+	for (int i = 0; i < (int) lengthof(names); i++)
+	{
+		const JsonToken *error = json_member(answer, names[i]);
+		bool		is_list = error && error->type == JSON_ARRAY && error->size > 1;
+
+		error += is_list;
+		if (error && (error->type == JSON_OBJECT || (is_list && error->type == JSON_STRING)))
+			return error;
+	}
 	return answer;
 }
 
-/* The text of the first of these members with a string or number, or NULL. */
+/* The text of a string or number, or NULL. */
+static char *
+value_text(const JsonToken *value)
+{
+	char	   *decoded;
+	char	   *shown;
+
+	if (value == NULL || (value->type != JSON_STRING && value->type != JSON_NUMBER))
+		return NULL;
+	decoded = palloc(value->length + 1);
+	shown = text_shown(decoded, json_decode(value, decoded), API_ERROR_MAX_BYTES);
+	return shown[0] != '\0' ? shown : NULL;
+}
+
+/* The text of the first of these members that has one, or NULL. */
 static char *
 first_text(const JsonToken *object, const char *const *names, int nnames)
 {
-	for (int i = 0; i < nnames; i++)
-	{
-		const JsonToken *value = json_member(object, names[i]);
-		char	   *decoded;
-		char	   *shown;
+	char	   *text = NULL;
 
-		if (value == NULL || (value->type != JSON_STRING && value->type != JSON_NUMBER))
-			continue;
-		decoded = palloc(value->length + 1);
-		shown = text_shown(decoded, json_decode(value, decoded), API_ERROR_MAX_BYTES);
-		if (shown[0] != '\0')
-			return shown;
-	}
-	return NULL;
+	for (int i = 0; text == NULL && i < nnames; i++)
+		text = value_text(json_member(object, names[i]));
+	return text;
 }
 
 bool
 fetch_error_read_api(ApiError *error, const char *text, size_t length)
 {
-	static const char *const ids[] = {"id", "code", "error"};
+	static const char *const ids[] = {"id", "code", "error", "errors"};
 	static const char *const descriptions[] = {
 		"description", "message", "error_description", "detail"
 	};
 	JsonTokens	tokens = {0};
 	JsonError	fault;
 	const JsonToken *json;
+	const JsonToken *found;
 
 	memset(error, 0, sizeof(ApiError));
-	if (length > MAX_API_ERROR_BODY)
-		return false;
 	json = json_read(&tokens, text, length, &fault);
-	if (json && !json->bad_utf8)
+	found = json ? find_error(json) : NULL;
+	if (found && found->type == JSON_STRING)
+		error->description = value_text(found);
+	else if (found)
 	{
-		const JsonToken *found = find_error(json);
-
 		error->id = first_text(found, ids, lengthof(ids));
 		error->description = first_text(found, descriptions, lengthof(descriptions));
 	}
@@ -415,7 +420,7 @@ fetch_error_of_response(FetchError *error, const HttpResponse *response,
 
 /* The API may have reported an error with status 200. */
 void
-fetch_error_of_page(FetchError *error, const PageError *problem,
+fetch_error_of_page(FetchError *error, const JsonError *problem,
 					const HttpResponse *response)
 {
 	ApiError	words;
@@ -427,15 +432,11 @@ fetch_error_of_page(FetchError *error, const PageError *problem,
 	error->kind = FETCH_ERROR_RETRY;
 	error->hint = HINT_ENDPOINT;
 	error->sqlstate = ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION;
-	if (problem->kind == PAGE_NOT_A_PAGE && reported)
-		error->message = "API reported an error";
-	else if (problem->program_id)
-		error->message = psprintf("program \"%s\": %s", problem->program_id, problem->message);
-	else
-		error->message = problem->message;
-	if (problem->kind == PAGE_NOT_JSON)
+	error->message = problem->kind == JSON_UNFIT && reported ?
+		"API reported an error" : problem->message;
+	if (problem->kind == JSON_BROKEN)
 		error->sqlstate = ERRCODE_INVALID_JSON_TEXT;
-	else if (problem->kind == PAGE_IMPLAUSIBLE)
+	else if (problem->kind == JSON_TOO_LARGE)
 	{
 		error->kind = FETCH_ERROR_FINAL;
 		error->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;

@@ -66,7 +66,7 @@ extern bool fetch_error_of_response(FetchError *error, const HttpResponse *respo
 									bool accepted_before);
 
 /* Describes why the text of a response is not a page. */
-extern void fetch_error_of_page(FetchError *error, const PageError *problem,
+extern void fetch_error_of_page(FetchError *error, const JsonError *problem,
 								const HttpResponse *response);
 
 /* The API asked for a longer wait than allowed; both are in milliseconds. */

@@ -1,15 +1,24 @@
 /*
  * json.c
- *	  Parse and validate JSON, producing tokens.
+ *	  Scan and tokenize JSON.
  *
- * A text is parsed in two passes: json_scan.c checks the grammar and counts
- * the tokens; then jsmn tokenizes it, and its tokens are converted to ours.
+ * The scan checks a text against RFC 8259, because jsmn only tokenizes: even in
+ * strict mode it accepts {"a"}, [1 2] and {}{}.  It also counts the tokens, so
+ * that all the memory for jsmn can be allocated at once, and limits the depth,
+ * which jsmn climbs at every closing bracket.  The text is terminated by a NUL
+ * byte and contains no others, and the grammar accepts none, so there is no
+ * need to check for the end.
+ *
+ * Then jsmn tokenizes what is wanted of it, and its tokens are converted to
+ * ours.
  */
 #include "postgres.h"
 
 #include "json.h"
 
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
 
 #define JSMN_STATIC
 #define JSMN_STRICT
@@ -18,20 +27,281 @@
 
 #define MIN_CAPACITY 256
 
-/* An exponent with this many digits fits a numeric */
-#define MAX_EXPONENT_DIGITS 4
+/* Encodings are verified in pieces, checking for interrupts in between. */
+#define VERIFIED_BYTES (1024 * 1024)
+
+/* ---- scanning ---- */
 
 /*
- * Tokens.
+ * The number of bytes at the start of the text that are valid UTF-8.  A piece
+ * may end within a character, which has up to four bytes; the next one then
+ * begins with it.
  */
+static int
+count_utf8(const char *text, int length)
+{
+	int			valid = 0;
+	int			piece;
+	int			verified;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		piece = Min(length - valid, VERIFIED_BYTES);
+		verified = pg_encoding_verifymbstr(PG_UTF8, text + valid, piece);
+		valid += verified;
+	} while (valid < length && verified > 0 && verified > piece - 4);
+	return valid;
+}
+
+bool
+json_is_utf8(const char *text, int length)
+{
+	return count_utf8(text, length) == length;
+}
+
+/* Takes ownership of the message; returns NULL for the caller to return. */
+static void *
+fail(JsonError *error, JsonErrorKind kind, char *message)
+{
+	error->kind = kind;
+	error->message = message;
+	return NULL;
+}
+
+/*
+ * The text is not JSON, because something else was expected at this position,
+ * or because it is not even text.
+ */
+static const char *
+broken(JsonScan *scan, const char *at, const char *what)
+{
+	int			valid = count_utf8(scan->text, scan->end - scan->text);
+
+	if (scan->text + valid <= at && at < scan->end)
+	{
+		at = scan->text + valid;
+		what = *at == '\0' ? "NUL" : "invalid UTF-8";
+	}
+	return fail(scan->error, JSON_BROKEN, at == scan->end ?
+				psprintf("body is not JSON: truncated after %zu bytes",
+						 (size_t) (at - scan->text)) :
+				psprintf("body is not JSON: %s at byte %zu", what,
+						 (size_t) (at - scan->text) + 1));
+}
+
+static inline const char *
+skip_space(const char *at)
+{
+	while (*at == ' ' || *at == '\n' || *at == '\t' || *at == '\r')
+		at++;
+	return at;
+}
+
+/* The value of a hexadecimal digit, or -1. */
+static int
+hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static const char *
+scan_string(JsonScan *scan, const char *at)
+{
+	if (*at != '"')
+		return broken(scan, at, "expected a string");
+	at++;
+	for (;;)
+	{
+		while ((unsigned char) *at >= ' ' && *at != '"' && *at != '\\')
+			at++;
+		if (*at == '"')
+			return at + 1;
+		if (*at != '\\')
+			return broken(scan, at, "raw control character");
+		if (at[1] == '\0' || strchr("\"\\/bfnrtu", at[1]) == NULL)
+			return broken(scan, at, "invalid escape");
+		for (int i = 2; at[1] == 'u' && i < 6; i++)
+		{
+			if (hex_value(at[i]) < 0)
+				return broken(scan, at, "invalid escape");
+		}
+		at += at[1] == 'u' ? 6 : 2;
+	}
+}
+
+static const char *
+scan_digits(JsonScan *scan, const char *at)
+{
+	if (*at < '0' || *at > '9')
+		return broken(scan, at, "expected a digit");
+	while (*at >= '0' && *at <= '9')
+		at++;
+	return at;
+}
+
+static const char *
+scan_number(JsonScan *scan, const char *at)
+{
+	if (*at == '-')
+		at++;
+	at = *at == '0' ? at + 1 : scan_digits(scan, at);
+	if (at && *at == '.')
+		at = scan_digits(scan, at + 1);
+	if (at && (*at == 'e' || *at == 'E'))
+	{
+		at++;
+		if (*at == '+' || *at == '-')
+			at++;
+		at = scan_digits(scan, at);
+	}
+	return at;
+}
+
+static const char *
+scan_word(JsonScan *scan, const char *at, const char *word)
+{
+	for (; *word != '\0'; word++, at++)
+	{
+		if (*at != *word)
+			return broken(scan, at, "expected a value");
+	}
+	return at;
+}
+
+/*
+ * Finds the end of an array or object that nobody is going to read, without
+ * recursion: inside of it, only the strings are checked.
+ */
+static const char *
+skip_list(JsonScan *scan, const char *at)
+{
+	int64		depth = 0;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (*at == '\0')
+			return broken(scan, at, "expected a value");
+		depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
+		at = *at == '"' ? scan_string(scan, at) : at + 1;
+		if (at == NULL)
+			return NULL;
+	} while (depth > 0);
+	scan->too_deep = true;
+	return at;
+}
+
+const char *
+json_scan_list(JsonScan *scan, const char *at, JsonReader read, void *arg)
+{
+	bool		named = *at == '{';
+	char		close = named ? '}' : ']';
+	JsonToken	name = {.type = JSON_STRING,.size = 1};
+
+	if (scan->depth == JSON_MAX_DEPTH)
+		return skip_list(scan, at);
+	at = skip_space(at + 1);
+	if (*at == close)
+		return at + 1;
+	scan->depth++;
+	for (;; at = skip_space(at + 1))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (named)
+		{
+			scan->ntokens++;
+			name.text = at + 1;
+			at = scan_string(scan, at);
+			if (at == NULL)
+				return NULL;
+			name.length = at - 1 - name.text;
+			at = skip_space(at);
+			if (*at != ':')
+				return broken(scan, at, "expected \":\"");
+			at = skip_space(at + 1);
+		}
+		at = read ? read(arg, &name, at) : json_scan_value(scan, at);
+		if (at == NULL)
+			return NULL;
+		at = skip_space(at);
+		if (*at == ',')
+			continue;
+		if (*at != close)
+			return broken(scan, at, named ? "expected \",\" or \"}\"" :
+						  "expected \",\" or \"]\"");
+		scan->depth--;
+		return at + 1;
+	}
+}
+
+const char *
+json_scan_value(JsonScan *scan, const char *at)
+{
+	scan->ntokens++;
+	switch (*at)
+	{
+		case '"':
+			return scan_string(scan, at);
+		case '{':
+		case '[':
+			return json_scan_list(scan, at, NULL, NULL);
+		case 't':
+			return scan_word(scan, at, "true");
+		case 'f':
+			return scan_word(scan, at, "false");
+		case 'n':
+			return scan_word(scan, at, "null");
+		default:
+			if (*at != '-' && (*at < '0' || *at > '9'))
+				return broken(scan, at, "expected a value");
+			return scan_number(scan, at);
+	}
+}
+
+bool
+json_scan(JsonScan *scan, const char *text, size_t length, JsonReader read, void *arg,
+		  JsonError *error)
+{
+	const char *start = skip_space(text);
+	const char *at;
+
+	memset(scan, 0, sizeof(JsonScan));
+	scan->text = text;
+	scan->end = text + length;
+	scan->error = error;
+	if (length > MaxAllocSize)
+		return fail(error, JSON_TOO_LARGE, psprintf("body of %zu bytes is too long", length));
+	if (length == 0)
+		return fail(error, JSON_BROKEN, pstrdup("body is not JSON: it is empty"));
+	if (*start == '{')
+	{
+		scan->ntokens++;
+		at = json_scan_list(scan, start, read, arg);
+	}
+	else
+		at = json_scan_value(scan, start);
+	if (at && *(at = skip_space(at)) != '\0')
+		at = broken(scan, at, "more than one value");
+	else if (at && at != scan->end)
+		at = broken(scan, at, "NUL");
+	else if (at && *start != '{')
+		at = fail(error, JSON_UNFIT, pstrdup("body is JSON, but not an object"));
+	return at != NULL;
+}
+
+/* ---- tokens ---- */
 
 static JsonType
-type_of(const jsmntok_t *token, const char *text)
+type_of(char first)
 {
-	if (token->type == JSMN_STRING)
-		return JSON_STRING;
-	switch (*text)
+	switch (first)
 	{
+		case '"':
+			return JSON_STRING;
 		case '{':
 			return JSON_OBJECT;
 		case '[':
@@ -46,45 +316,18 @@ type_of(const jsmntok_t *token, const char *text)
 	}
 }
 
-/* Is it a number that may not fit a numeric? */
-static bool
-is_odd_number(const JsonToken *token)
+JsonToken
+json_token(const char *text, const char *end)
 {
-	const char *end = token->text + token->length;
-	const char *exponent = token->text + strspn(token->text, "-.0123456789");
+	bool		quoted = *text == '"';
+	JsonToken	token = {
+		.text = text + quoted,
+		.length = end - text - 2 * quoted,
+		.size = 1,
+		.type = type_of(*text)
+	};
 
-	exponent += strspn(exponent, "eE+-");
-	return token->type == JSON_NUMBER &&
-		(token->length > JSON_MAX_NUMBER_BYTES ||
-		 end - exponent > MAX_EXPONENT_DIGITS);
-}
-
-/* The parent of a member's value is its name. */
-static void
-copy_tokens(JsonToken *tokens, const jsmntok_t *parsed, const JsonText *value)
-{
-	bool		bad_utf8 = !json_is_utf8(value->text, (int) value->length);
-
-	for (int i = 0; i < value->ntokens; i++)
-	{
-		JsonToken  *token = &tokens[i];
-
-		token->text = value->text + parsed[i].start;
-		token->length = parsed[i].end - parsed[i].start;
-		token->type = type_of(&parsed[i], token->text);
-		token->size = 1;
-		token->odd = value->odd_numbers && is_odd_number(token);
-		token->bad_utf8 = bad_utf8 && token->type == JSON_STRING &&
-			!json_is_utf8(token->text, token->length);
-	}
-	for (int i = value->ntokens - 1; i > 0; i--)
-	{
-		JsonToken  *parent = &tokens[parsed[i].parent];
-
-		parent->size += tokens[i].size;
-		parent->odd |= tokens[i].odd;
-		parent->bad_utf8 |= tokens[i].bad_utf8;
-	}
+	return token;
 }
 
 void
@@ -98,70 +341,62 @@ json_free(JsonTokens *tokens)
 	memset(tokens, 0, sizeof(JsonTokens));
 }
 
-static void
-make_room(JsonTokens *tokens, int ntokens)
-{
-	int			capacity = Max(tokens->capacity, MIN_CAPACITY);
-
-	if (ntokens <= tokens->capacity)
-		return;
-	while (capacity < ntokens)
-		capacity *= 2;
-	json_free(tokens);
-	tokens->tokens = palloc(capacity * sizeof(JsonToken));
-	tokens->parsed = palloc(capacity * sizeof(jsmntok_t));
-	tokens->capacity = capacity;
-}
-
 const JsonToken *
-json_tokenize(JsonTokens *tokens, const JsonText *value)
+json_tokenize(JsonTokens *tokens, const char *text, size_t length, int ntokens)
 {
 	jsmn_parser parser;
+	const jsmntok_t *parsed;
 
-	Assert(value->ntokens <= JSON_MAX_TOKENS);
-	make_room(tokens, value->ntokens);
+	Assert(ntokens <= JSON_MAX_TOKENS);
+	if (ntokens > tokens->capacity)
+	{
+		int			capacity = Max(MIN_CAPACITY, tokens->capacity);
+
+		while (capacity < ntokens)
+			capacity *= 2;
+		json_free(tokens);
+		tokens->tokens = palloc(capacity * sizeof(JsonToken));
+		tokens->parsed = palloc(capacity * sizeof(jsmntok_t));
+		tokens->capacity = capacity;
+	}
+	parsed = tokens->parsed;
 	jsmn_init(&parser);
-	if (jsmn_parse(&parser, value->text, value->length, tokens->parsed,
-				   value->ntokens) != value->ntokens)
+	if (jsmn_parse(&parser, text, length, tokens->parsed, ntokens) != ntokens)
 		return NULL;
-	copy_tokens(tokens->tokens, tokens->parsed, value);
+	for (int i = 0; i < ntokens; i++)
+	{
+		JsonToken  *token = &tokens->tokens[i];
+
+		token->text = text + parsed[i].start;
+		token->length = parsed[i].end - parsed[i].start;
+		token->type = parsed[i].type == JSMN_STRING ? JSON_STRING : type_of(*token->text);
+		token->size = 1;
+	}
+	/* The parent of a member's value is its name */
+	for (int i = ntokens - 1; i > 0; i--)
+		tokens->tokens[parsed[i].parent].size += tokens->tokens[i].size;
 	return tokens->tokens;
 }
 
-static const JsonToken *
-reject(JsonError *fault, JsonErrorKind kind, char *message)
-{
-	fault->kind = kind;
-	fault->message = message;
-	return NULL;
-}
-
 const JsonToken *
-json_read(JsonTokens *tokens, const char *text, size_t length,
-		  JsonError *fault)
+json_read(JsonTokens *tokens, const char *text, size_t length, JsonError *error)
 {
-	JsonText	value = {.text = text,.length = length};
 	JsonScan	scan;
 	const JsonToken *json;
 
-	if (!json_scan_begin(&scan, text, length, fault) ||
-		!json_scan_end(&scan, json_scan_value(&scan, text)))
+	if (!json_scan(&scan, text, length, NULL, NULL, error))
 		return NULL;
+	if (scan.too_deep)
+		return fail(error, JSON_UNFIT, psprintf("body is nested more than %d levels deep",
+												JSON_MAX_DEPTH));
 	if (scan.ntokens > JSON_MAX_TOKENS)
-		return reject(fault, JSON_TOO_LONG,
-					  psprintf("body contains more than %d values",
-							   JSON_MAX_TOKENS));
-	value.ntokens = scan.ntokens;
-	value.odd_numbers = scan.odd_numbers;
-	json = json_tokenize(tokens, &value);
-	return json ? json :
-		reject(fault, JSON_BROKEN,
-			   pstrdup("body is not JSON: jsmn could not tokenize it"));
+		return fail(error, JSON_TOO_LARGE, psprintf("body contains more than %d values",
+													JSON_MAX_TOKENS));
+	json = json_is_utf8(text, length) ? json_tokenize(tokens, text, length, scan.ntokens) : NULL;
+	return json ? json : fail(error, JSON_BROKEN, pstrdup("body is not JSON: invalid UTF-8"));
 }
 
-/*
- * Strings.
- */
+/* ---- strings ---- */
 
 /* The UTF-16 code unit of a \u escape. */
 static pg_wchar
@@ -170,7 +405,7 @@ read_unit(const char *escape)
 	pg_wchar	unit = 0;
 
 	for (int i = 2; i < 6; i++)
-		unit = unit << 4 | json_hex_value(escape[i]);
+		unit = unit << 4 | hex_value(escape[i]);
 	return unit;
 }
 
@@ -198,19 +433,10 @@ read_unicode_escape(const char **at)
 	return surrogate_pair_to_codepoint(first, second);
 }
 
-/* The character of a short escape such as \n. */
-static char
-read_short_escape(char letter)
-{
-	static const char letters[] = "bfnrt";
-	const char *found = strchr(letters, letter);
-
-	return found ? "\b\f\n\r\t"[found - letters] : letter;
-}
-
 int
 json_decode(const JsonToken *string, char *to)
 {
+	static const char letters[] = "bfnrt";
 	const char *at = string->text;
 	const char *end = at + string->length;
 	char	   *start = to;
@@ -221,7 +447,9 @@ json_decode(const JsonToken *string, char *to)
 			*to++ = *at++;
 		else if (at[1] != 'u')
 		{
-			*to++ = read_short_escape(at[1]);
+			const char *letter = strchr(letters, at[1]);
+
+			*to++ = letter ? "\b\f\n\r\t"[letter - letters] : at[1];
 			at += 2;
 		}
 		else
@@ -236,17 +464,15 @@ json_decode(const JsonToken *string, char *to)
 }
 
 bool
-json_string_is(const JsonToken *string, const char *text, size_t length)
+json_decodes_to(const JsonToken *string, const char *text)
 {
 	char		decoded[JSON_MAX_COMPARED * JSON_SPELLED_BYTES];
+	int			length = strlen(text);
 
 	Assert(length <= JSON_MAX_COMPARED);
-	if (string->length == (int) length)
-		return memcmp(string->text, text, length) == 0;
-	return string->length > (int) length &&
-		string->length <= (int) length * JSON_SPELLED_BYTES &&
+	return string->length <= length * JSON_SPELLED_BYTES &&
 		memchr(string->text, '\\', string->length) != NULL &&
-		json_decode(string, decoded) == (int) length &&
+		json_decode(string, decoded) == length &&
 		memcmp(decoded, text, length) == 0;
 }
 
@@ -258,15 +484,17 @@ json_member(const JsonToken *object, const char *name)
 
 	for (const JsonToken *at = object + 1; at < end; at += at->size)
 	{
-		if (json_string_is(at, name, strlen(name)))
+		if (json_string_is(at, name))
 			value = at + 1;
 	}
 	return value;
 }
 
+/* ---- what jsonb can store ---- */
+
 /* Is there an escape for a character that text cannot contain? */
 static bool
-holds_bad_escape(const char *at, const char *end)
+has_bad_escape(const char *at, const char *end)
 {
 	while ((at = memchr(at, '\\', end - at)) != NULL)
 	{
@@ -278,16 +506,47 @@ holds_bad_escape(const char *at, const char *end)
 	return false;
 }
 
+/*
+ * The number of digits that a number's exponent adds to its plain spelling,
+ * which is how numeric shows it; counted up to JSON_MAX_DIGITS + 1.
+ */
+static int
+exponent_digits(const JsonToken *number)
+{
+	const char *at = number->text;
+	const char *end = at + number->length;
+	int			digits = 0;
+
+	while (at < end && (*at | 0x20) != 'e')
+		at++;
+	for (at++; at < end && digits <= JSON_MAX_DIGITS; at++)
+	{
+		if (*at != '+' && *at != '-')
+			digits = digits * 10 + *at - '0';
+	}
+	return Min(digits, JSON_MAX_DIGITS + 1);
+}
+
 const char *
 json_unstorable(const JsonToken *token)
 {
 	const JsonToken *last = token + token->size - 1;
+	const char *end = last->text + last->length;
+	int64		growth = 0;
 
-	if (holds_bad_escape(token->text, last->text + last->length))
+	if (has_bad_escape(token->text, end))
 		return "contains \\u0000 or an unpaired surrogate, which text cannot contain";
-	if (token->bad_utf8)
+	if (!json_is_utf8(token->text, end - token->text))
 		return "contains invalid UTF-8";
-	if (token->odd)
-		return "contains a number that is out of range";
+	for (const JsonToken *at = token; at <= last; at++)
+	{
+		int			digits = at->type == JSON_NUMBER ? exponent_digits(at) : 0;
+
+		if (at->type == JSON_NUMBER && at->length + digits > JSON_MAX_DIGITS)
+			return "contains a number of more than " CppAsString2(JSON_MAX_DIGITS) " digits";
+		growth += digits;
+	}
+	if (growth > JSON_MAX_DIGITS + JSON_MAX_GROWTH * (end - token->text))
+		return "contains too many exponents";
 	return NULL;
 }

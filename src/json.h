@@ -1,6 +1,6 @@
 /*
  * json.h
- *	  Parse and validate JSON, producing tokens.
+ *	  Scan and tokenize JSON.
  *
  * Needs no server except for CHECK_FOR_INTERRUPTS: memory is palloc'd in the
  * current context, and errors are returned instead of raised.
@@ -8,7 +8,8 @@
 #ifndef YELP_SYNC_JSON_H
 #define YELP_SYNC_JSON_H
 
-#include "json_scan.h"
+/* Maximum nesting depth; Yelp's pages have six levels. */
+#define JSON_MAX_DEPTH		100
 
 /*
  * Maximum number of tokens of a text, which limits the memory that they use
@@ -17,12 +18,34 @@
 #define JSON_MAX_TOKENS		65536
 
 /*
+ * Maximum number of digits of a number as numeric spells it, without an
+ * exponent; also what the exponents of a value may add to its text, beyond
+ * JSON_MAX_GROWTH times its length.
+ */
+#define JSON_MAX_DIGITS		1000
+#define JSON_MAX_GROWTH		4
+
+/*
  * Maximum number of bytes that a string uses to represent one byte, as \uXXXX
  */
 #define JSON_SPELLED_BYTES 6
 
 /* Maximum length of the text that a string is compared with, in bytes */
 #define JSON_MAX_COMPARED 32
+
+typedef enum JsonErrorKind
+{
+	JSON_BROKEN,				/* not JSON according to RFC 8259: perhaps
+								 * damaged in transit */
+	JSON_UNFIT,					/* JSON, but not what was expected */
+	JSON_TOO_LARGE				/* more than allowed */
+} JsonErrorKind;
+
+typedef struct JsonError
+{
+	JsonErrorKind kind;
+	char	   *message;		/* what is wrong, without a period */
+} JsonError;
 
 typedef enum JsonType
 {
@@ -47,9 +70,6 @@ typedef struct JsonToken
 	int			length;			/* length of the text in bytes */
 	int			size;			/* number of tokens, including children */
 	JsonType	type;
-	bool		odd;			/* contains a number that may not fit
-								 * numeric */
-	bool		bad_utf8;		/* contains a string that is not UTF-8 */
 } JsonToken;
 
 /* Reusable memory for the tokens of a text; initially all zero. */
@@ -60,31 +80,61 @@ typedef struct JsonTokens
 	int			capacity;
 } JsonTokens;
 
-/* The text of a value that has been scanned. */
-typedef struct JsonText
+/*
+ * A scan of NUL-terminated text.  Who scans only a part of it may reset
+ * ntokens and too_deep before.
+ */
+typedef struct JsonScan
 {
 	const char *text;
-	size_t		length;
-	int			ntokens;		/* at most JSON_MAX_TOKENS */
-	bool		odd_numbers;
-} JsonText;
+	const char *end;
+	int			depth;			/* current nesting depth */
+	int			ntokens;		/* values, and names of members */
+	bool		too_deep;		/* exceeds JSON_MAX_DEPTH */
+	JsonError  *error;
+} JsonScan;
 
 /*
- * The tokens of a value; the first one is the parent of all others.  They
- * point into the text, and are valid until the next call.  NULL if jsmn and
- * json_scan.c disagree.
+ * Scans an element, or the value of the member with this name, which begins at
+ * a position.  Returns its end, or NULL after an error.
  */
-extern const JsonToken *json_tokenize(JsonTokens *tokens, const JsonText *value);
+typedef const char *(*JsonReader) (void *arg, const JsonToken *name, const char *at);
+
+/*
+ * Checks that NUL-terminated text of the given length in bytes is a JSON
+ * object, calling the reader for each of its members.  False after an error,
+ * which is described.
+ */
+extern bool json_scan(JsonScan *scan, const char *text, size_t length,
+					  JsonReader read, void *arg, JsonError *error);
+
+/*
+ * These scan the value, or the array or object, that begins at a position, and
+ * return its end, or NULL after an error.  The reader is called for each
+ * element or member.
+ */
+extern const char *json_scan_value(JsonScan *scan, const char *at);
+extern const char *json_scan_list(JsonScan *scan, const char *at, JsonReader read, void *arg);
+
+/* A value that has been scanned as a single token, without its children. */
+extern JsonToken json_token(const char *text, const char *end);
+
+/*
+ * The tokens of a value that has been scanned, and has at most JSON_MAX_TOKENS
+ * of them; the first one is the parent of all others.  They point into the
+ * text, and are valid until the next call.  NULL if jsmn disagrees with the
+ * scan.
+ */
+extern const JsonToken *json_tokenize(JsonTokens *tokens, const char *text, size_t length,
+									  int ntokens);
+
+/* The same for a whole text, which must be an object; NULL after an error. */
+extern const JsonToken *json_read(JsonTokens *tokens, const char *text,
+								  size_t length, JsonError *error);
 
 extern void json_free(JsonTokens *tokens);
 
-/*
- * The tokens of NUL-terminated text of the given length in bytes; the first
- * one is an object and the parent of all others.  NULL if the text is
- * something else, with the reason in the fault.
- */
-extern const JsonToken *json_read(JsonTokens *tokens, const char *text,
-								  size_t length, JsonError *fault);
+extern bool json_is_utf8(const char *text, int length);
 
 /*
  * Writes the decoded string, in UTF-8 and without a terminating NUL, and
@@ -94,8 +144,16 @@ extern const JsonToken *json_read(JsonTokens *tokens, const char *text,
 extern int	json_decode(const JsonToken *string, char *to);
 
 /* Does the string, or the name of a member, decode to this text? */
-extern bool json_string_is(const JsonToken *string, const char *text,
-						   size_t length);
+extern bool json_decodes_to(const JsonToken *string, const char *text);
+
+static inline bool
+json_string_is(const JsonToken *string, const char *text)
+{
+	int			length = strlen(text);
+
+	return string->length == length ? memcmp(string->text, text, length) == 0 :
+		string->length > length && json_decodes_to(string, text);
+}
 
 /*
  * The value of the object's member with this name, the last one if there are

@@ -395,7 +395,7 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResp
 
 static bool
 read_body(const Paginator *paginator, const HttpResponse *response, ProgramPage *page,
-		  PageError *problem)
+		  JsonError *problem)
 {
 	KnownPrograms known = {known_fingerprint, known_prefetch, paginator->known};
 
@@ -410,7 +410,7 @@ take_response(Paginator *paginator, const HttpResponse *response)
 	Slot	   *slot = &paginator->slots.slots[response->slot];
 	MemoryContext caller = MemoryContextSwitchTo(paginator->page_context);
 	ProgramPage page;
-	PageError	problem;
+	JsonError	problem;
 	FetchError	error;
 
 	slots_return(&paginator->slots, slot);

@@ -3,31 +3,59 @@
  *	  Read the programs from the text of a page.
  *
  * Needs no server except for CHECK_FOR_INTERRUPTS: memory is palloc'd in the
- * current context, and problems are returned instead of raised.
+ * current context, and errors are returned instead of raised.
  */
 #ifndef YELP_SYNC_PROGRAM_PAGE_H
 #define YELP_SYNC_PROGRAM_PAGE_H
 
+#include "common/hashfn.h"
+
+#include "json.h"
+
 /* Maximum length of a program_id, in bytes; Yelp's have 22. */
 #define PAGE_MAX_ID_BYTES	256
+
+/* Maximum length of a program, in bytes; Yelp's have 600. */
+#define PAGE_MAX_PROGRAM_BYTES	(16 * 1024 * 1024)
 
 /* Maximum total, and maximum number of programs on a page. */
 #define PAGE_MAX_TOTAL		10000000
 
-typedef enum PageErrorKind
-{
-	PAGE_FINE = 0,
-	PAGE_NOT_JSON,				/* not JSON: perhaps damaged in transit */
-	PAGE_NOT_A_PAGE,			/* JSON, but not a page of programs */
-	PAGE_IMPLAUSIBLE			/* an impossible total or size */
-} PageErrorKind;
+/*
+ * Version of the columns that a program is mapped to.  Incrementing it makes
+ * the next sync map all programs again.
+ */
+#define MAPPING_VERSION 3
 
-typedef struct PageError
+/* 64-bit hash of a program's ID, of the given length in bytes; never 0. */
+static inline uint64
+fingerprint_of_id(const char *id, size_t length)
 {
-	PageErrorKind kind;
-	char	   *message;		/* what is wrong, without a period */
-	char	   *program_id;		/* the program with the problem, or NULL */
-} PageError;
+	uint64		hash = hash_bytes_extended((const unsigned char *) id, (int) length, 0);
+
+	return hash ? hash : 1;
+}
+
+/*
+ * 64-bit hash of a program's text and its ID; never 0.  It is the same in
+ * every cluster, so that what was dumped and restored need not be stored
+ * again.
+ */
+static inline uint64
+fingerprint_of_text(const char *text, size_t length, uint64 id_hash)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) text, (int) length,
+										   id_hash + MAPPING_VERSION);
+
+	return hash ? hash : 1;
+}
+
+/* Hash of a program: its ID and its fingerprint. */
+static inline uint64
+fingerprint_of_program(uint64 id_hash, uint64 fingerprint)
+{
+	return hash_combine64(id_hash, fingerprint);
+}
 
 /* The stored programs. */
 typedef struct KnownPrograms
@@ -69,13 +97,13 @@ typedef struct ProgramPage
 
 /*
  * Reads a page from NUL-terminated text of the given length in bytes.  If it
- * is not a page, returns false and sets the problem, and the page is empty.
- * The page points into the text and must not outlive it.
+ * is not a page, returns false and describes the error, and the page is
+ * empty.  The page points into the text and must not outlive it.
  *
- * A program whose text is already stored is not read again, and has no
- * document.  If known is NULL, none are stored.
+ * A program whose text is already stored has no document.  If known is NULL,
+ * none are stored.
  */
 extern bool program_page_read(ProgramPage *page, const char *text, size_t length,
-							  const KnownPrograms *known, PageError *problem);
+							  const KnownPrograms *known, JsonError *error);
 
 #endif							/* YELP_SYNC_PROGRAM_PAGE_H */

@@ -5,7 +5,7 @@
 #ifndef YELP_SYNC_PROGRAM_SET_H
 #define YELP_SYNC_PROGRAM_SET_H
 
-#include "fingerprint.h"
+#include "program_page.h"
 
 typedef struct ProgramSet
 {

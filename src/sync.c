@@ -21,7 +21,6 @@
 #include "commit_log.h"
 #include "compat.h"
 #include "fetch.h"
-#include "fingerprint.h"
 #include "http.h"
 #include "known.h"
 #include "row_security.h"
@@ -396,7 +395,6 @@ read_known(Sync *sync)
 {
 	Merge	   *merge = &sync->merge;
 
-	fingerprint_set_seed(GetSystemIdentifier());
 	sync->last = history_last_run(merge->tables.schema, sync->username,
 								  sync->account->server);
 	sync->read_at = snapshot_mark();

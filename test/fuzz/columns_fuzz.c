@@ -75,7 +75,7 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 {
 	char	   *text = fuzz_text(data, size);
 	ProgramPage page;
-	PageError	problem;
+	JsonError	problem;
 
 	if (program_page_read(&page, text, size, NULL, &problem))
 		store_page(&page);

@@ -7,6 +7,8 @@
  */
 #include "postgres_fe.h"
 
+#include <math.h>
+
 #include "common/jsonapi.h"
 #include "mb/pg_wchar.h"
 
@@ -29,10 +31,6 @@
 	makeJsonLexContextCstringLen((char *) (text), length, PG_UTF8, escapes)
 #endif
 
-/* What numeric surely holds: longer ones json.c calls odd */
-#define MAX_NUMBER_BYTES	1000
-#define MAX_EXPONENT_DIGITS 4
-
 typedef struct Walk
 {
 	JsonLexContext *lexer;
@@ -42,6 +40,7 @@ typedef struct Walk
 	bool		in_list;		/* within the member payment_programs */
 	bool		at_total;
 	bool		at_id;
+	bool		at_error;
 	int			max_count;
 } Walk;
 
@@ -93,6 +92,7 @@ enter_member(void *state, char *name, bool isnull pg_attribute_unused())
 	{
 		walk->in_list = strcmp(name, "payment_programs") == 0;
 		walk->at_total = strcmp(name, "total") == 0;
+		walk->at_error = strcmp(name, "error") == 0 || strcmp(name, "errors") == 0;
 		if (walk->in_list)
 		{
 			walk->page->has_list = false;
@@ -101,6 +101,8 @@ enter_member(void *state, char *name, bool isnull pg_attribute_unused())
 		if (walk->at_total)
 			walk->page->total = NULL;
 	}
+	else if (walk->depth == 2 && walk->at_error)
+		walk->page->reports_error = true;
 	else if (walk->depth == 3 && current_program(walk))
 	{
 		walk->at_id = current_program(walk)->is_object &&
@@ -118,7 +120,7 @@ leave_member(void *state, char *name pg_attribute_unused(),
 	Walk	   *walk = state;
 
 	if (walk->depth == 1)
-		walk->in_list = walk->at_total = false;
+		walk->in_list = walk->at_total = walk->at_error = false;
 	else if (walk->depth == 3)
 		walk->at_id = false;
 	ACTION_DONE;
@@ -130,6 +132,8 @@ enter_element(void *state, bool isnull pg_attribute_unused())
 	Walk	   *walk = state;
 	OraclePage *page = walk->page;
 
+	if (walk->depth == 2 && walk->at_error)
+		page->reports_error = true;
 	if (walk->depth != 2 || !walk->in_list || !page->has_list)
 		ACTION_DONE;
 	if (page->count == walk->max_count)
@@ -143,15 +147,34 @@ enter_element(void *state, bool isnull pg_attribute_unused())
 	ACTION_DONE;
 }
 
-static bool
-is_odd_number(const char *number)
+ACTION
+leave_element(void *state, bool isnull pg_attribute_unused())
+{
+	Walk	   *walk = state;
+	OracleProgram *program = current_program(walk);
+
+	if (walk->depth == 2 && program)
+		program->length = walk->lexer->prev_token_terminator - program->text;
+	ACTION_DONE;
+}
+
+/* Huge ones are clipped, so that sums of them do not overflow. */
+static void
+measure_number(OracleProgram *program, const char *number)
 {
 	const char *exponent = strpbrk(number, "eE");
+	double		digits = exponent ? Min(fabs(strtod(exponent + 1, NULL)), 1e9) : 0;
 
-	if (strlen(number) > MAX_NUMBER_BYTES)
-		return true;
-	return exponent &&
-		strlen(exponent + strspn(exponent, "eE+-")) > MAX_EXPONENT_DIGITS;
+	program->exponents += (int64) digits;
+	program->longest_number = Max(program->longest_number, (int64) digits + (int64) strlen(number));
+}
+
+/* Does a scalar member error say something? */
+static bool
+says_something(const char *token, JsonTokenType type)
+{
+	return type == JSON_TOKEN_TRUE || (type == JSON_TOKEN_STRING && token[0] != '\0') ||
+		(type == JSON_TOKEN_NUMBER && strcmp(token, "0") != 0);
 }
 
 ACTION
@@ -164,8 +187,10 @@ take_scalar(void *state, char *token, JsonTokenType type)
 		walk->page->total = token;
 	if (program && walk->depth == 3 && walk->at_id && type == JSON_TOKEN_STRING)
 		program->id = token;
-	if (program && type == JSON_TOKEN_NUMBER && is_odd_number(token))
-		program->odd_number = true;
+	if (walk->depth == 1 && walk->at_error && says_something(token, type))
+		walk->page->reports_error = true;
+	if (program && type == JSON_TOKEN_NUMBER)
+		measure_number(program, token);
 	ACTION_DONE;
 }
 
@@ -201,6 +226,7 @@ oracle_read_page(const char *text, size_t length, OraclePage *page)
 		.object_field_start = enter_member,
 		.object_field_end = leave_member,
 		.array_element_start = enter_element,
+		.array_element_end = leave_element,
 		.scalar = take_scalar
 	};
 

@@ -9,16 +9,19 @@
 typedef struct OracleProgram
 {
 	const char *text;			/* where it begins */
+	int			length;
 	bool		is_object;
 	char	   *id;				/* of the last member program_id, where that
 								 * is a string; else NULL */
-	bool		odd_number;		/* holds a number that may not fit numeric */
+	int64		longest_number; /* most digits without an exponent */
+	int64		exponents;		/* digits that exponents add */
 } OracleProgram;
 
 typedef struct OraclePage
 {
 	char	   *total;			/* the last member total, as it is spelled;
 								 * NULL: none, or no number */
+	bool		reports_error;	/* a member error or errors says something */
 	bool		has_list;		/* the last member payment_programs is a list */
 	OracleProgram *programs;	/* its elements */
 	int			count;
