@@ -13,7 +13,6 @@ import signal
 import sys
 
 import chart
-import connections
 import machine
 import promises
 import report
@@ -178,12 +177,10 @@ async def run(bench, plan):
     contests = PLANS.get(plan, ())
     scale = SCALE if plan in ("full", "scale") else ()
     with_promises = plan in ("default", "full")
-    with_connections = plan in ("full", "connections")
 
     print("== preparing the pages", flush=True)
     bench.web.prepare(listings(contests + scale,
-                               promises.LISTINGS if with_promises else {},
-                               connections.LISTINGS if with_connections else {}))
+                               promises.LISTINGS if with_promises else {}))
     bench.web.start()
     bench.cluster.start()
     await bench.cluster.make_template()
@@ -195,14 +192,11 @@ async def run(bench, plan):
         findings.limiter = await promises.sync_through_limiter(bench)
         findings.cancels = await promises.cancel_often(bench)
         findings.accounts = await promises.sync_accounts(bench)
-    if with_connections:
-        print("== connections", flush=True)
-        findings.connections = await connections.experiment(bench)
     return findings
 
 
 # Seconds after which a run is given up: several times what it takes
-TIME_LIMITS = {"quick": 600, "default": 1800, "full": 7200, "scale": 3600, "connections": 600}
+TIME_LIMITS = {"quick": 600, "default": 1800, "full": 7200, "scale": 3600}
 
 
 def main():

@@ -1,17 +1,7 @@
 """The chart of the README: the same findings always give the same file."""
 import statistics
 
-import matplotlib
-
 import report
-
-matplotlib.use("svg")
-matplotlib.rcParams.update({
-    "svg.hashsalt": "yelp_sync", "svg.fonttype": "none", "font.family": "sans-serif",
-    "font.size": 9, "axes.titlesize": 9.5, "axes.titleweight": "bold",
-    "axes.titlelocation": "left"})
-
-import matplotlib.pyplot as plt         # reads the settings above
 
 LABELS = {"yelp_sync": "yelp_sync", "original": "original's method", "threads": "50 threads",
           "curl": "curl, page by page", "download": "bare libcurl (limit)",
@@ -25,36 +15,34 @@ PANELS = (      # title, (programs, latency, page size, sync), what is drawn
     ("100,000 programs, unchanged, no latency: time", (100_000, 0, 40, "repeat"), report.wall),
     ("100,000 programs, first sync: time", (100_000, 0, 40, "first"), report.wall),
 )
+WIDTH, HEIGHT, LABEL, BAR, STEP = 460, 150, 130, 230, 24     # of a panel, and in it
 
 
 def bars(results, programs, latency, page_size, sync, of):
     """(method, seconds) of each method that was measured there."""
-    found = []
     for name in LABELS:
         result = report.find(results, programs, latency, name, page_size, sync)
         if result:
-            found.append((name, statistics.median(of(result))))
-    return found
+            yield name, statistics.median(of(result))
 
 
-def draw_panel(axes, title, found):
-    names = [name for name, _ in found]
-    values = [value for _, value in found]
-    drawn = axes.barh([LABELS[name] for name in names], values, height=0.65,
-                      color=[COLOURS.get(name, OTHERS) for name in names])
-    axes.bar_label(drawn, [report.seconds(value) for value in values], padding=3)
-    axes.set_title(title)
-    axes.set_xlim(0, max(values) * 1.2)
-    axes.invert_yaxis()
-    axes.xaxis.set_visible(False)
-    axes.tick_params(left=False)
-    for side in ("top", "right", "bottom"):
-        axes.spines[side].set_visible(False)
+def panel(number, title, found):
+    x, y = number % 2 * WIDTH, number // 2 * HEIGHT
+    longest = max((value for _, value in found), default=1)
+    yield f'<text x="{x}" y="{y + 20}" font-weight="bold">{title}</text>'
+    for row, (name, value) in enumerate(found):
+        top, width = y + 30 + row * STEP, round(BAR * value / longest, 1)
+        yield (f'<text x="{x + LABEL - 8}" y="{top + 13}" text-anchor="end">{LABELS[name]}</text>'
+               f'<rect x="{x + LABEL}" y="{top}" width="{width}" height="17"'
+               f' fill="{COLOURS.get(name, OTHERS)}"/>'
+               f'<text x="{x + LABEL + width + 6}" y="{top + 13}">{report.seconds(value)}</text>')
 
 
 def draw(results, path):
-    figure, panels = plt.subplots(2, 2, figsize=(10, 4.8), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.12)
-    for axes, (title, where, of) in zip(panels.flat, PANELS):
-        draw_panel(axes, title, bars(results, *where, of))
-    figure.savefig(path, metadata={"Date": None})
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-8 0 {2 * WIDTH} {2 * HEIGHT}"'
+             ' font-family="sans-serif" font-size="12">',
+             '<rect x="-8" width="100%" height="100%" fill="white"/>']
+    for number, (title, where, of) in enumerate(PANELS):
+        lines += panel(number, title, list(bars(results, *where, of)))
+    with open(path, "w") as file:
+        file.write("\n".join([*lines, "</svg>"]) + "\n")

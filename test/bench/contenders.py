@@ -123,10 +123,6 @@ class YelpSync(Storing):
         self.processes = {"client": os.getpid()}
         self.add_backend(self.session.get_server_pid())
 
-    async def reconnect(self):
-        await self.session.close()
-        await self.connect()
-
     async def prepare(self, sync):
         if sync == "edited":
             await self.observer.execute("UPDATE yelp_programs SET budget = coalesce(budget, 0) + 1")

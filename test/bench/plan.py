@@ -65,20 +65,7 @@ SCALE = tuple(
             ("first", "repeat", "edited"), rounds)
     for programs, rounds in zip(SCALE_SIZES, (7, 5, 3, 1)))
 
-FULL = tuple(
-    contest._replace(rounds=contest.rounds + 4) for contest in DEFAULT[:-1]
-) + (
-    Contest(Cell(1913, 500, "https 1.1"),
-            STORING + both_sizes("download") + with_pages_of_40("curl"),
-            ("first", "repeat"), 3, {"curl": 1}),
-    Contest(Cell(10_000, 100, "http"), STORING + with_pages_of_40("download"), WHOLE, 5),
-    Contest(Cell(10_000, 500, "http"), BEST + with_pages_of_40("download"), WHOLE, 3),
-    Contest(Cell(100_000, 0, "https 1.1"), with_pages_of_40("yelp_sync", "original", "download"),
-            ("repeat",), 5, {"original": 1}),
-    Contest(Cell(100_000, 0, "https 2"), with_pages_of_40("yelp_sync", "download"),
-            ("repeat",), 5),
-    Contest(Cell(100_000, 0, "http"), STORING + LIMITS, LARGE, 7, {"original": 2, "threads": 2}),
-)
+FULL = tuple(contest._replace(rounds=contest.rounds + 4) for contest in DEFAULT)
 
 PLANS = {"quick": QUICK, "default": DEFAULT, "full": FULL}
 

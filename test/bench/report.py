@@ -21,7 +21,6 @@ class Findings:
     limiter: tuple = None
     cancels: tuple = None
     accounts: list = None
-    connections: list = ()
 
 
 # Numbers
@@ -225,12 +224,6 @@ def scale_table(scale):
          for r in scale])
 
 
-def connection_table(rows):
-    return "### Connections: 1,913 programs, 96 pages, unchanged, HTTPS\n\n" + table(
-        ("API", "http_version", "first sync of a session", "later ones"),
-        [(api, version, seconds(new), seconds(warm)) for api, version, new, warm in rows])
-
-
 INTRODUCTION = """\
 # Benchmark
 
@@ -265,6 +258,4 @@ def render(findings):
         parts.append(NOTES.lstrip())
     if findings.scale:
         parts.append(scale_table(findings.scale))
-    if findings.connections:
-        parts.append(connection_table(findings.connections))
     return "\n".join(parts)

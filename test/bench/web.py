@@ -64,15 +64,6 @@ http {{
         root {root};
     }}
     server {{
-        listen 127.0.0.1:{narrow} ssl http2;
-        http2_max_concurrent_streams {narrow_streams};
-        ssl_certificate tls/server.pem;
-        ssl_certificate_key tls/server.pem;
-        {sleeping}
-        location /pages/ {{ internal; }}
-        root {root};
-    }}
-    server {{
         listen 127.0.0.1:{status};
         access_log off;
         location / {{ return 204; }}
@@ -87,7 +78,6 @@ SLEEPING = """
         }}"""
 
 RATE, BURST = 20, 20            # of the rate limiter at /limited/
-NARROW_STREAMS = 8              # at the same time on a connection to the port `narrow`
 
 
 def free_ports(names):
@@ -127,7 +117,7 @@ class Web:
         self.directory = directory
         self.pages = os.path.join(directory, "pages")
         self.ca_file = os.path.join(directory, "tls", "ca.pem")
-        self.ports = free_ports(("http", "https", "narrow", "status"))
+        self.ports = free_ports(("http", "https", "status"))
         self.process = None
         self.logged = 0             # where the part of the access log begins that is not read yet
         self.shown = {}             # programs -> state
@@ -160,7 +150,7 @@ class Web:
         with open(os.path.join(self.directory, "nginx.conf"), "w") as file:
             file.write(CONFIGURATION.format(
                 module=ECHO_MODULE, sleeping=sleeping, root=self.directory, rate=RATE,
-                burst=BURST, narrow_streams=NARROW_STREAMS, **self.ports))
+                burst=BURST, **self.ports))
         self.process = subprocess.Popen(
             ("nginx", "-p", self.directory, "-e", "error.log", "-c", "nginx.conf"),
             stdin=subprocess.DEVNULL)
