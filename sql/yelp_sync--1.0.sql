@@ -411,3 +411,11 @@ AS 'MODULE_PATHNAME';
 
 COMMENT ON PROCEDURE @extschema@.yelp_sync_all(text[]) IS
 'syncs the named accounts, or all accounts, each in its own transaction';
+
+-- Also CALL yelp_sync_all('acme', 'globex')
+CREATE PROCEDURE @extschema@.yelp_sync_all(username text, VARIADIC more text[] DEFAULT '{}')
+LANGUAGE C
+AS 'MODULE_PATHNAME';
+
+COMMENT ON PROCEDURE @extschema@.yelp_sync_all(text, text[]) IS
+'syncs the named accounts, each in its own transaction';

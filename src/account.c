@@ -388,7 +388,7 @@ missing_hint(const char *username)
 {
 	ForeignDataWrapper *wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, false);
 	Relation	catalog = table_open(ForeignServerRelationId, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	SysScanDesc scan = systable_beginscan(catalog, ForeignServerNameIndexId, true, NULL, 0, NULL);
 	const char *role = quote_identifier(current_role());
 	const char *server = NULL;
 	const char *closed = NULL;
@@ -572,4 +572,41 @@ account_add(const char *username, const char *password, const char *server)
 		require_usable(existing, username);
 	create_mapping(server, username, password);
 	error_context_stack = caller;
+}
+
+List	   *
+account_usernames(void)
+{
+	List	   *accounts = account_list();
+	List	   *usernames = NIL;
+	ListCell   *cell;
+
+	/* PUBLIC's account on a server that is closed to the user is not its own */
+	foreach(cell, find_accounts(NULL, false))
+	{
+		Oid			server = get_foreign_server_oid(((Account *) lfirst(cell))->server, false);
+
+		if (compat_server_usage(server, GetUserId()) ||
+			SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(GetUserId()),
+								  ObjectIdGetDatum(server)))
+			accounts = lappend(accounts, lfirst(cell));
+	}
+	foreach(cell, accounts)
+		usernames = lappend(usernames, ((Account *) lfirst(cell))->username);
+	return usernames;
+}
+
+List	   *
+account_require_usernames(void)
+{
+	List	   *usernames = account_usernames();
+
+	if (usernames == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("no accounts for user \"%s\"", current_role()),
+				 errdetail("No server of foreign-data wrapper \"%s\" that this user may use has a user mapping for it.",
+						   WRAPPER_NAME),
+				 errhint("%s", missing_hint("..."))));
+	return usernames;
 }

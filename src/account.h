@@ -39,4 +39,13 @@ extern List *account_list(void);
 extern void account_add(const char *username, const char *password,
 						const char *server);
 
+/*
+ * The usernames, as char *, of all accounts that are mapped for the current
+ * user, whether it may use their servers or not; there may be duplicates.
+ */
+extern List *account_usernames(void);
+
+/* The same; raises 42704 if there are none. */
+extern List *account_require_usernames(void);
+
 #endif							/* YELP_SYNC_ACCOUNT_H */

@@ -13,11 +13,8 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
-#include "storage/latch.h"
-#include "storage/lock.h"
 #include "storage/proc.h"
-#include "storage/procarray.h"
-#include "storage/sinvaladt.h"
+#include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
@@ -81,17 +78,35 @@ compat_function_execute(Oid function, Oid roleid)
 #endif
 }
 
-/* Does the role have CREATE on the schema? */
+/* Does the role have the privilege (CREATE or USAGE) on the schema? */
 static inline bool
-compat_schema_create(Oid schema, Oid roleid)
+compat_schema_privilege(Oid schema, Oid roleid, AclMode privilege)
 {
 #if PG_VERSION_NUM >= 160000
 	return object_aclcheck(NamespaceRelationId, schema, roleid,
-						   ACL_CREATE) == ACLCHECK_OK;
+						   privilege) == ACLCHECK_OK;
 #else
-	return pg_namespace_aclcheck(schema, roleid, ACL_CREATE) == ACLCHECK_OK;
+	return pg_namespace_aclcheck(schema, roleid, privilege) == ACLCHECK_OK;
 #endif
 }
+
+/* Could the member SET ROLE to the role?  Superusers can. */
+static inline bool
+compat_can_set_role(Oid member, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return member_can_set_role(member, role);
+#else
+	return is_member_of_role(member, role);
+#endif
+}
+
+/*
+ * Do AFTER triggers run as the role that queued them?  Before PostgreSQL 18,
+ * those of a table that references ours with ON DELETE CASCADE, for example,
+ * run as the role that deletes our rows.
+ */
+#define COMPAT_TRIGGERS_KEEP_ROLE (PG_VERSION_NUM >= 180000)
 
 /* The sequence of an identity column; InvalidOid if it is not one. */
 static inline Oid
@@ -195,24 +210,6 @@ compat_backend_number(void)
 #else
 #define COMPAT_ENDING_TIMEOUTS {STATEMENT_TIMEOUT}
 #endif
-
-/* The process that holds a conflicting lock, or 0. */
-static inline int
-compat_lock_holder(const LOCKTAG *tag, LOCKMODE mode)
-{
-	int			count;
-	VirtualTransactionId *holders = GetLockConflicts(tag, mode, &count);
-	PGPROC	   *proc;
-
-	if (count == 0)
-		return 0;
-#if PG_VERSION_NUM >= 170000
-	proc = ProcNumberGetProc(holders[0].procNumber);
-#else
-	proc = BackendIdGetProc(holders[0].backendId);
-#endif
-	return proc ? proc->pid : 0;
-}
 
 /* PostgreSQL 19 requires that completed tuple descriptors be finalized. */
 static inline TupleDesc

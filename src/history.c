@@ -9,7 +9,6 @@
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -135,7 +134,7 @@ begin_row(RunRow *row, const SyncRun *run, const char *status)
 	if (run->run_id > 0)
 		set_number(row, "run_id", run->run_id);
 	set_text(row, "username", run->username);
-	set_text(row, "synced_by", GetUserNameFromId(GetUserId(), false));
+	set_text(row, "synced_by", run->synced_by);
 	set_time(row, "started_at", run->started_at);
 	set_time(row, "finished_at", run->finished_at);
 	set_text(row, "status", status);

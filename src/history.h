@@ -16,6 +16,7 @@ typedef struct SyncRun
 {
 	int64		run_id;			/* 0: assigned by the table */
 	const char *username;
+	const char *synced_by;		/* role */
 	const char *server;			/* NULL: not found */
 	const char *program_status; /* the filter; NULL: not found */
 	TimestampTz started_at;

@@ -271,13 +271,6 @@ are_few(const Merge *merge, const Fetched *fetched)
 		merge->stored.count / FEW_SHARE;
 }
 
-/* May row-level security or triggers prevent rows from being written? */
-static bool
-is_filtered(const Merge *merge)
-{
-	return merge->tables.row_security || merge->tables.triggers;
-}
-
 static void
 execute_merge(Merge *merge, const Fetched *fetched)
 {
@@ -292,7 +285,7 @@ execute_merge(Merge *merge, const Fetched *fetched)
 	ParamListInfo params = makeParamList(lengthof(types));
 	bool		few = are_few(merge, fetched);
 	char	   *sql = merge_statement(&merge->tables, source_of(fetched),
-									  merge->record, few, is_filtered(merge));
+									  merge->record, few, merge->tables.triggers);
 	Datum		values[] = {
 		CStringGetTextDatum(merge->username),
 		BoolGetDatum(merge->delete_gone),
@@ -406,7 +399,7 @@ merge_changed(Merge *merge, const Fetched *fetched)
 	added = merge->programs - merge->unchanged;
 	merge_rows(merge, fetched);
 	merge->unchanged -= merge->updated;
-	if (is_filtered(merge))
+	if (merge->tables.triggers)
 		merge->kept += Max(added - merge->added, 0);
 }
 

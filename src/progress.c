@@ -271,6 +271,14 @@ progress_start(Progress *progress, const char *username, const char *server)
 }
 
 void
+progress_created(const char *tables)
+{
+	MemoryContext caller = begin_message();
+
+	notify(caller, "info", "", psprintf("created %s", tables));
+}
+
+void
 progress_total(Progress *progress, int64 total, int64 pages, int page_size)
 {
 	MemoryContext caller = begin_message();

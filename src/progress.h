@@ -80,6 +80,10 @@ extern void progress_leave(const Progress *progress);
 
 extern void progress_start(Progress *progress, const char *username,
 						   const char *server);
+
+/* Tables were created; their names. */
+extern void progress_created(const char *tables);
+
 extern void progress_total(Progress *progress, int64 total, int64 pages,
 						   int page_size);
 

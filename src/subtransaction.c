@@ -9,28 +9,6 @@
 #include "access/xact.h"
 #include "utils/resowner.h"
 
-/*
- * Takes the error being handled and resets the error state; if out of memory,
- * returns NULL and leaves the state unchanged.
- */
-static ErrorData *
-take_error(void)
-{
-	ErrorData  *volatile error = NULL;
-
-	PG_TRY();
-	{
-		error = CopyErrorData();
-		FlushErrorState();
-	}
-	PG_CATCH();
-	{
-		error = NULL;
-	}
-	PG_END_TRY();
-	return error;
-}
-
 ErrorData  *
 subtransaction_try(void (*step) (void *arg), void *arg)
 {
@@ -47,11 +25,11 @@ subtransaction_try(void (*step) (void *arg), void *arg)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
-		error = take_error();
+		/* First, since there may be no memory for the copy */
 		RollbackAndReleaseCurrentSubTransaction();
-		if (error == NULL)
-			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

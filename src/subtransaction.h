@@ -7,8 +7,8 @@
 
 /*
  * Runs a step in a subtransaction, which is rolled back on error, and returns
- * the error, in the current memory context, or NULL.  Raises the error if
- * there is no memory to copy it; in any case, the subtransaction has ended.
+ * the error, in the current memory context, or NULL.  If there is no memory
+ * for that, raises 53200, after the rollback.
  */
 extern ErrorData *subtransaction_try(void (*step) (void *arg), void *arg);
 

@@ -10,6 +10,8 @@
 
 #include "access/xlog.h"
 #include "common/hashfn.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
@@ -18,25 +20,14 @@
 
 #include "account.h"
 #include "clock.h"
-#include "commit_log.h"
 #include "compat.h"
 #include "fetch.h"
 #include "http.h"
 #include "known.h"
-#include "row_security.h"
 #include "tables.h"
-
-/*
- * Distinguishes our locks from those of pg_advisory_lock(), which uses 1 and
- * 2
- */
-#define LOCK_CLASS 3
 
 /* Number of programs that may always be deleted, whatever max_deleted is */
 #define ALWAYS_DELETABLE 20
-
-/* The factor by which more programs may be stored than estimated */
-#define ESTIMATE_SLACK 2
 
 bool		sync_log = true;
 
@@ -45,17 +36,10 @@ static Sync *active_sync;
 
 /* ---- account lock ---- */
 
-static void
-reject_concurrent(const char *username, int pid)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("account \"%s\" is already being synced", username),
-			 pid ? errdetail("Process %d is syncing it.", pid) : 0,
-			 errhint("pg_locks shows the lock with locktype \"advisory\" and objsubid %d.",
-					 LOCK_CLASS)));
-}
-
+/*
+ * Not an advisory lock, which pg_advisory_unlock_all() would release: a
+ * trigger of the user's may call that.
+ */
 static LOCKTAG
 lock_tag(const char *username)
 {
@@ -63,9 +47,41 @@ lock_tag(const char *username)
 										   strlen(username), 0);
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash,
-						 LOCK_CLASS);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, 0);
+	tag.locktag_type = LOCKTAG_USERLOCK;
+	tag.locktag_lockmethodid = DEFAULT_LOCKMETHOD;
 	return tag;
+}
+
+/* Names who syncs the account, as far as the current user may see it. */
+static void
+report_concurrent(const LOCKTAG *tag, const char *username)
+{
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(tag->locktag_field2), Int64GetDatum(tag->locktag_field3)};
+	char	   *pid = NULL;
+	char	   *who = NULL;
+	bool		held;
+
+	held = tables_query("SELECT pid, format('Process %s of role \"%s\" is syncing it%s.',"
+						"  pid, usename, ', since ' || xact_start)"
+						" FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)"
+						" WHERE locktype = 'userlock' AND granted AND classid::int8 = $1 AND objid::int8 = $2"
+						"  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+						lengthof(types), types, values) > 0;
+	if (held)
+	{
+		pid = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		who = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("account \"%s\" is already being synced", username),
+			 pid ? errdetail_internal("%s", who) :
+			 held ? errdetail("A prepared transaction synced it, and is neither committed nor rolled back.") : 0,
+			 pid ? errhint("Wait for its transaction to end; see it in pg_stat_activity: SELECT * FROM pg_stat_activity WHERE pid = %s;", pid) :
+			 held ? errhint("Find it in pg_prepared_xacts, and run COMMIT PREPARED or ROLLBACK PREPARED.") :
+			 errhint("Sync again.")));
 }
 
 /* Only one sync per account runs at a time in a database. */
@@ -77,10 +93,10 @@ lock_account(Sync *sync)
 	for (Sync *outer = sync->outer; outer; outer = outer->outer)
 	{
 		if (strcmp(outer->username, sync->username) == 0)
-			reject_concurrent(sync->username, MyProcPid);
+			report_concurrent(&tag, sync->username);
 	}
 	if (LockAcquire(&tag, ExclusiveLock, sync->session, true) == LOCKACQUIRE_NOT_AVAIL)
-		reject_concurrent(sync->username, compat_lock_holder(&tag, ExclusiveLock));
+		report_concurrent(&tag, sync->username);
 	sync->locked = true;
 }
 
@@ -222,7 +238,7 @@ warn_problems(const Account *account, const Merge *merge)
 						 "Their columns are NULL; the column problems lists the fields.");
 }
 
-/* Policies and triggers can prevent rows from being written. */
+/* Triggers can prevent rows from being written. */
 static void
 warn_kept(Merge *merge)
 {
@@ -232,8 +248,7 @@ warn_kept(Merge *merge)
 	progress_warning(ERRCODE_WARNING,
 					 psprintf("could not write " INT64_FORMAT " program%s of account \"%s\"",
 							  merge->kept, merge->kept == 1 ? "" : "s", merge->username),
-					 "Row-level security policies or triggers on yelp_programs prevented programs from being added, updated or deleted.",
-					 merge->tables.row_security ? row_security_hint() :
+					 "Triggers on yelp_programs prevented programs from being added, updated or deleted.",
 					 "Check the triggers on yelp_programs.");
 }
 
@@ -300,21 +315,12 @@ log_run(const Sync *sync)
 	ProgressResult result = result_of(sync);
 
 	if (sync_log)
-		commit_log(psprintf("yelp_sync: account \"%s\" on server \"%s\": %s",
-							sync->username, sync->account->server,
-							progress_summary(&result)));
-}
-
-/*
- * The number of programs that are probably stored: those listed last time,
- * but whoever may sync may also write any number to the history.
- */
-static int64
-expected_rows(const Tables *tables, LastRun last)
-{
-	double		most = ESTIMATE_SLACK * tables_estimate_programs(tables);
-
-	return Min(Max(last.listed, 0), Min(most, PAGE_MAX_TOTAL));
+		ereport(LOG_SERVER_ONLY,
+				(errmsg_internal("yelp_sync: account \"%s\" on server \"%s\": %s",
+								 sync->username, sync->account->server,
+								 progress_summary(&result)),
+				 errhidestmt(true),
+				 errhidecontext(true)));
 }
 
 /*
@@ -364,6 +370,7 @@ sync_begin(Sync *sync, const char *username, Oid schema, bool session)
 	sync->schema = schema;
 	sync->session = session;
 	sync->started = clock_us();
+	sync->run.synced_by = GetUserNameFromId(GetUserId(), false);
 	sync->run.started_at = GetCurrentTimestamp();
 	sync->outer = active_sync;
 	active_sync = sync;
@@ -384,25 +391,46 @@ sync_end(Sync *sync)
 }
 
 static void
-prepare_tables(Sync *sync, bool changes)
+prepare_tables(Sync *sync, bool changes, LOCKMODE mode)
 {
-	sync->merge.tables = tables_prepare(sync->schema, changes);
+	sync->merge.tables = tables_prepare(sync->schema, changes, mode);
 	sync->merge.record = changes;
 }
 
+/* A step that runs as the tables' user. */
 static void
-read_known(Sync *sync)
+read_known(void *arg)
 {
+	Sync	   *sync = arg;
 	Merge	   *merge = &sync->merge;
 
 	sync->last = history_last_run(merge->tables.schema, sync->username,
 								  sync->account->server);
 	sync->read_at = snapshot_mark();
-	merge->known = known_read(merge->tables.schema, merge->tables.partitioned, sync->username,
-							  expected_rows(&merge->tables, sync->last));
+	merge->known = known_read(merge->tables.schema, merge->tables.partitioned, sync->username, 0);
 	merge->stored = known_set(merge->known);
-	if (merge->tables.row_security)
-		row_security_check_seen(merge->tables.programs, sync->username, merge->stored.count);
+}
+
+/* What the user may not expect of the tables. */
+static void
+report_tables(Sync *sync)
+{
+	const Tables *tables = &sync->merge.tables;
+
+	if (tables->created)
+		progress_created(tables->created);
+	if (tables->created_programs && sync->last.listed > 0)
+		progress_warning(ERRCODE_WARNING,
+						 psprintf("table %s.yelp_programs was created anew, although account \"%s\" was synced before",
+								  tables->schema, sync->username),
+						 "It may have been renamed, dropped, or moved to another schema.",
+						 "To use the former table, drop the new one, and rename or move that back.");
+	if (!tables->heals)
+		progress_warning(ERRCODE_WARNING,
+						 psprintf("trigger yelp_programs_edited on table %s.yelp_programs is missing or disabled",
+								  tables->schema),
+						 "Rows that are edited by hand are not restored by the next sync.",
+						 "Create or enable the trigger.");
 }
 
 void
@@ -412,9 +440,10 @@ sync_prepare(Sync *sync)
 	sync->run.server = sync->account->server;
 	sync->run.program_status = program_status_names[sync->account->program_status];
 	lock_account(sync);
-	prepare_tables(sync, sync->account->record_changes);
+	prepare_tables(sync, sync->account->record_changes, AccessShareLock);
 	progress_start(&sync->progress, sync->username, sync->account->server);
-	read_known(sync);
+	tables_run_as(&sync->merge.tables, read_known, sync);
+	report_tables(sync);
 }
 
 void
@@ -453,19 +482,16 @@ check_stored(Sync *sync)
 	known_free(now);
 }
 
-void
-sync_store(Sync *sync, Tuplestorestate *result)
+/* A step that runs as the tables' user. */
+static void
+store(void *arg)
 {
-	int64		started = clock_us();
+	Sync	   *sync = arg;
 	Merge	   *merge = &sync->merge;
+	int64		started = clock_us();
 
 	if (sync->session)
-	{
-		AcceptInvalidationMessages();
-		prepare_tables(sync, sync->account->record_changes);
 		check_stored(sync);
-	}
-	merge->result = result;
 	decide_deletion(sync->account, sync->fetched, merge);
 	merge->at = GetCurrentTimestamp();
 	if (merge->record)
@@ -480,17 +506,39 @@ sync_store(Sync *sync, Tuplestorestate *result)
 	sync->run.merge_us = clock_us() - started;
 	sync->run.warnings = sync->progress.warnings;
 	history_add(merge->tables.schema, &sync->run, sync->fetched, merge);
+}
+
+/*
+ * The tables are looked at again: while the API was waited for, others may
+ * have altered them, or their owner planted code.
+ */
+void
+sync_store(Sync *sync, Tuplestorestate *result)
+{
+	AcceptInvalidationMessages();
+	prepare_tables(sync, sync->account->record_changes, RowExclusiveLock);
+	sync->merge.result = result;
+	tables_run_as(&sync->merge.tables, store, sync);
 	log_run(sync);
 	staging_free(&sync->fetched->staging);
+}
+
+/* A step that runs as the tables' user. */
+static void
+add_failure(void *arg)
+{
+	Sync	   *sync = arg;
+
+	sync->run.finished_at = GetCurrentTimestamp();
+	sync->run.warnings = sync->progress.warnings;
+	history_add_failure(sync->merge.tables.schema, &sync->run, sync->error);
 }
 
 void
 sync_record_failure(Sync *sync)
 {
-	prepare_tables(sync, false);
-	sync->run.finished_at = GetCurrentTimestamp();
-	sync->run.warnings = sync->progress.warnings;
-	history_add_failure(sync->merge.tables.schema, &sync->run, sync->error);
+	prepare_tables(sync, false, RowExclusiveLock);
+	tables_run_as(&sync->merge.tables, add_failure, sync);
 }
 
 void

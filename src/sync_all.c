@@ -39,10 +39,10 @@ typedef struct Failures
 
 /*
  * Commits and starts a new transaction; returns the error if that fails, or
- * NULL.
+ * NULL.  A transaction that is rolled back takes the account lock along.
  */
 static ErrorData *
-try_commit(void)
+try_commit(Sync *sync)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
@@ -53,6 +53,7 @@ try_commit(void)
 	}
 	PG_CATCH();
 	{
+		sync->locked = false;
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -116,11 +117,11 @@ try_sync(Sync *sync)
 	ErrorData  *error = subtransaction_try(prepare, sync);
 
 	if (error == NULL)
-		error = try_commit();
+		error = try_commit(sync);
 	require_same_user(user);
 	if (error == NULL)
 		error = subtransaction_try(fetch_and_store, sync);
-	return error ? error : try_commit();
+	return error ? error : try_commit(sync);
 }
 
 /* Interruptions are not about the account, so they end the whole call. */
@@ -160,7 +161,7 @@ take_failure(Sync *sync, ErrorData *error, Failures *failures)
 	http_release();
 	sync->error = error;
 	warn_unrecorded(sync, subtransaction_try(record_failure, sync));
-	warn_unrecorded(sync, try_commit());
+	warn_unrecorded(sync, try_commit(sync));
 	note_failure(failures, sync, error);
 	progress_failure(sync->username, error);
 }

@@ -1,49 +1,77 @@
 /*
  * tables.c
- *	  Create the tables that a sync writes to, find them, and check that they
- *	  can be used.
+ *	  Create the tables that a sync writes to, find them, and decide who may
+ *	  use them and as whom.
  *
  * The tables are not members of the extension.  They belong to the role that
  * created them, so that pg_dump dumps them with everything that users added,
  * and DROP EXTENSION keeps them.  The install script defines how they are
  * created; this file decides when.
  *
- * The owner of a table can have code run with the privileges of the role that
- * syncs (triggers, rules, policies, defaults), and anybody with CREATE on the
- * extension's schema can create a table of that name first.  Therefore the
- * owner must be trusted with servers (account.c), or be the owner of the
- * schema, who could replace the function that was called.  Superusers, who
- * have more to lose, do not trust the latter.
+ * Writing to a table runs code: triggers, rules, constraints, defaults, index
+ * expressions.  Whoever put it there must not gain privileges by a sync:
+ *
+ * - If the current user could become the table's owner (a superuser, a
+ *   member), statements run as the owner, as those of PostgreSQL's logical
+ *   replication do: the lesser of the two.  Unless the owner could become the
+ *   current user, too, they run in a security-restricted operation.
+ * - Otherwise, they run as the current user, who must then trust the owner.
+ * - The tables, partitions and the function of our trigger have one owner.
+ * - Nobody who is not trusted has code in the tables: no function that they
+ *   call, no table that pulls its own triggers in by cascading, no TRIGGER
+ *   privilege.  This is looked at again under a lock that keeps out new
+ *   triggers.
+ *
+ * Trusted is who could become the role that the statements run as, and who
+ * could replace the functions that the user called: the owners of the
+ * extension and of its schema.  Superusers, who have more to lose, do not
+ * trust the latter.
+ *
+ * Nothing here keeps a pointer into a cache over another look-up.
  */
 #include "postgres.h"
 
 #include "tables.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
+#include "catalog/partition.h"
+#include "catalog/pg_attrdef.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_rewrite.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
-#include "optimizer/plancat.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "account.h"
 #include "compat.h"
-#include "row_security.h"
+#include "local_setting.h"
 
 typedef enum TableName
 {
@@ -58,19 +86,47 @@ typedef struct TableRule
 {
 	const char *name;
 	AclMode		rights;			/* needed by a sync */
+	const char *grant;			/* the same, in SQL */
 } TableRule;
 
 static const TableRule rules[] =
 {
-	[PROGRAMS] = {"yelp_programs", ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE},
-	[RUNS] = {"yelp_sync_runs", ACL_SELECT | ACL_INSERT},
-	[CHANGES] = {"yelp_program_changes", ACL_INSERT},
+	[PROGRAMS] = {
+		"yelp_programs",
+		ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE, "SELECT, INSERT, UPDATE, DELETE"
+	},
+	[RUNS] = {"yelp_sync_runs", ACL_SELECT | ACL_INSERT, "SELECT, INSERT"},
+	[CHANGES] = {"yelp_program_changes", ACL_INSERT, "INSERT"},
 };
 
 StaticAssertDecl(lengthof(rules) == TABLE_COUNT, "each table has a rule");
 
 /* Our trigger on yelp_programs */
 #define EDIT_TRIGGER "yelp_programs_edited"
+
+/* Functions that a sync calls */
+static const char *const functions[] = {
+	"yelp_sync_columns", "yelp_sync_changed", "yelp_sync_picked"
+};
+
+/* ---- looking at catalogs ---- */
+
+uint64
+tables_query(const char *sql, int count, Oid *types, Datum *values)
+{
+	int			level = NewGUCNestLevel();
+	SPIPlanPtr	plan;
+
+	local_setting("search_path", "pg_catalog, pg_temp");
+	plan = SPI_prepare(sql, count, types);
+	if (plan == NULL ||
+		SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot,
+							 true, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
+	SPI_freeplan(plan);
+	AtEOXact_GUC(true, level);
+	return SPI_processed;
+}
 
 /* The schema's name; it may have been dropped since our last transaction. */
 static char *
@@ -85,7 +141,26 @@ schema_name(Oid schema)
 	return name;
 }
 
-/* ---- ownership ---- */
+/* The schema-qualified, quoted name. */
+static char *
+qualified(Oid schema, const char *name)
+{
+	return quote_qualified_identifier(schema_name(schema), name);
+}
+
+static char *
+role_name(Oid role)
+{
+	return OidIsValid(role) ? GetUserNameFromId(role, true) : "public";
+}
+
+/* The schema-qualified, quoted name of a table. */
+static char *
+table_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
 
 static Oid
 owner_of(int cache, Oid object, AttrNumber column)
@@ -102,121 +177,128 @@ owner_of(int cache, Oid object, AttrNumber column)
 }
 
 static bool
-is_trusted(Oid owner, Oid schema)
-{
-	if (account_trusts(owner))
-		return true;
-	return !superuser() &&
-		has_privs_of_role(owner, owner_of(NAMESPACEOID, schema, Anum_pg_namespace_nspowner));
-}
-
-static void
-reject_untrusted(const char *table, Oid owner)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("table %s belongs to role \"%s\"", table,
-					GetUserNameFromId(owner, false)),
-			 errdetail("Only tables owned by the current user, a superuser, the extension's owner or, unless the current user is a superuser, the schema's owner are used, because a table's triggers, rules and defaults run with the privileges of the role that syncs."),
-			 errhint("Check its triggers, rules and defaults, then have a superuser change its owner: ALTER TABLE %s OWNER TO ...; or rename it, and a new one is created.",
-					 table)));
-}
-
-static void
-reject_untrusted_trigger(const Trigger *trigger, const char *table, Oid owner)
-{
-	char	   *function = format_procedure_qualified(trigger->tgfoid);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("trigger \"%s\" on table %s executes a function that belongs to role \"%s\"",
-					trigger->tgname, table, GetUserNameFromId(owner, false)),
-			 errdetail("The owner could change the function, which runs with the privileges of the role that syncs."),
-			 errhint("Check the function, then have a superuser change its owner: ALTER FUNCTION %s OWNER TO ...; or drop the trigger.",
-					 function)));
-}
-
-/* ---- finding tables ---- */
-
-/* The schema-qualified, quoted name of the table. */
-static char *
-qualified(Oid schema, const char *name)
-{
-	return quote_qualified_identifier(schema_name(schema), name);
-}
-
-static bool
 is_missing(Oid schema, TableName table)
 {
 	return !OidIsValid(get_relname_relid(rules[table].name, schema));
 }
 
-/* The table, if it may be used; locks it so that it cannot be dropped. */
-static Oid
-find_table(Oid schema, TableName table)
-{
-	char	   *name = qualified(schema, rules[table].name);
-	RangeVar   *reference = makeRangeVar(schema_name(schema), pstrdup(rules[table].name), -1);
-	Oid			relid = RangeVarGetRelid(reference, AccessShareLock, false);
-	char		relkind = get_rel_relkind(relid);
-	Oid			owner = owner_of(RELOID, relid, Anum_pg_class_relowner);
+/* ---- as whom ---- */
 
-	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("%s is not a table", name),
-				 errhint("Rename it, and a table will be created in its place.")));
-	if (!is_trusted(owner, schema))
-		reject_untrusted(name, owner);
-	return relid;
+static void
+choose_user(Tables *tables, Oid owner)
+{
+	Oid			user = GetUserId();
+
+	tables->run_as = compat_can_set_role(user, owner) ? owner : user;
+	tables->restricted = !compat_can_set_role(tables->run_as, user);
+}
+
+void
+tables_run_as(const Tables *tables, void (*step) (void *arg), void *arg)
+{
+	Oid			user;
+	int			context;
+	int			level;
+
+	GetUserIdAndSecContext(&user, &context);
+	if (tables->run_as == user)
+	{
+		step(arg);
+		return;
+	}
+	level = NewGUCNestLevel();
+	local_setting("search_path", "pg_catalog, pg_temp");
+	SetUserIdAndSecContext(tables->run_as,
+						   context | SECURITY_LOCAL_USERID_CHANGE |
+						   (tables->restricted ? SECURITY_RESTRICTED_OPERATION : 0));
+	step(arg);
+	SetUserIdAndSecContext(user, context);
+	AtEOXact_GUC(false, level);
 }
 
 /* ---- creating tables ---- */
 
-static void
-require_create_right(Oid schema, const char *name)
+typedef struct CreateTables
 {
-	if (compat_schema_create(schema, GetUserId()))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("table %s does not exist, and role \"%s\" may not create it",
-					qualified(schema, name), GetUserNameFromId(GetUserId(), false)),
-			 errdetail("The role lacks the CREATE privilege on schema \"%s\".",
-					   schema_name(schema)),
-			 errhint("Have a superuser or the schema's owner run SELECT %s(); and grant the role privileges on the tables.",
-					 qualified(schema, "yelp_sync_create_tables"))));
-}
+	Oid			schema;
+	int			partitions;
+} CreateTables;
 
 static void
-call_make_tables(Oid schema, int partitions)
+call_make_tables(void *arg)
 {
+	CreateTables *create = arg;
 	Oid			types[] = {NAMEOID, INT4OID};
 	Datum		values[] = {
-		CStringGetDatum(schema_name(schema)),
-		Int32GetDatum(partitions)
+		CStringGetDatum(schema_name(create->schema)),
+		Int32GetDatum(create->partitions)
 	};
-	char		nulls[] = {' ', partitions > 0 ? ' ' : 'n'};
+	char		nulls[] = {' ', create->partitions > 0 ? ' ' : 'n'};
 	char	   *sql = psprintf("SELECT %s($1, $2)",
-							   qualified(schema, "yelp_sync_make_tables"));
+							   qualified(create->schema, "yelp_sync_make_tables"));
 
 	if (SPI_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not create the tables: %s", SPI_result_code_string(SPI_result));
 }
 
+/* The names of the missing tables, or NULL. */
+static char *
+missing_tables(Oid schema)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (TableName table = 0; table < TABLE_COUNT; table++)
+	{
+		if (is_missing(schema, table))
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+							 qualified(schema, rules[table].name));
+	}
+	return names.len > 0 ? names.data : NULL;
+}
+
 /*
- * While an extension's script is running, the tables would become members of
- * that extension; prevent this, because they are the user's.
+ * Creates the missing tables, as the owner of the others if the current user
+ * could become it.  While an extension's script is running, they would become
+ * members of that extension; prevent this, because they are the user's.
  */
 static void
-make_tables(Oid schema, int partitions)
+create_missing(Tables *tables, Oid schema, int partitions)
 {
+	CreateTables create = {schema, partitions};
 	bool		creating = creating_extension;
 
+	tables->run_as = GetUserId();
+	tables->created = missing_tables(schema);
+	if (tables->created == NULL)
+		return;
+	for (TableName table = 0; table < TABLE_COUNT && tables->run_as == GetUserId(); table++)
+	{
+		Oid			relid = get_relname_relid(rules[table].name, schema);
+
+		if (OidIsValid(relid))
+			choose_user(tables, owner_of(RELOID, relid, Anum_pg_class_relowner));
+	}
+	if (!compat_schema_privilege(schema, tables->run_as, ACL_CREATE))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" may not create %s", role_name(tables->run_as),
+						tables->created),
+				 errdetail("The role lacks the CREATE privilege on schema \"%s\".",
+						   schema_name(schema)),
+				 errhint("Have a superuser or the schema's owner run SELECT %s(); and grant the role privileges on the tables.",
+						 qualified(schema, "yelp_sync_create_tables"))));
+
+	/* Others who create them wait until this transaction has ended */
+	LockDatabaseObject(NamespaceRelationId, schema, 0, ShareUpdateExclusiveLock);
+	tables->created = missing_tables(schema);
+	tables->created_programs = is_missing(schema, PROGRAMS);
+	if (tables->created == NULL)
+		return;
 	creating_extension = false;
 	PG_TRY();
 	{
-		call_make_tables(schema, partitions);
+		tables_run_as(tables, call_make_tables, &create);
 	}
 	PG_FINALLY();
 	{
@@ -225,150 +307,487 @@ make_tables(Oid schema, int partitions)
 	PG_END_TRY();
 }
 
-/*
- * Only one session creates tables at a time: others wait until its
- * transaction has ended, and check again.
- */
 void
 tables_create(Oid schema, int partitions)
 {
-	bool		complete = true;
+	Tables		tables = {0};
+	bool		exists = !is_missing(schema, PROGRAMS);
 
-	LockDatabaseObject(NamespaceRelationId, schema, 0, ShareUpdateExclusiveLock);
-	for (TableName table = 0; table < TABLE_COUNT; table++)
-	{
-		if (!is_missing(schema, table))
-			find_table(schema, table);
-		else
-		{
-			require_create_right(schema, rules[table].name);
-			complete = false;
-		}
-	}
-	if (partitions > 0 && !is_missing(schema, PROGRAMS))
+	create_missing(&tables, schema, partitions);
+	if (partitions > 0 && exists)
 		ereport(NOTICE,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("table %s already exists, skipping",
 						qualified(schema, rules[PROGRAMS].name))));
-	if (!complete)
-		make_tables(schema, partitions);
 }
 
-/* ---- requirements of a sync ---- */
+/* ---- privileges ---- */
 
-/* Equal keys must be the same text, or programs would be mistaken for others. */
-static void
-check_collation(Oid relid, const char *column, const char *table)
+static bool
+may_execute(Oid schema, const char *name, Oid role)
 {
-	AttrNumber	number = get_attnum(relid, column);
+	CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+	List	   *oids = NIL;
+	ListCell   *cell;
+
+	for (int i = 0; i < list->n_members; i++)
+	{
+		Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
+
+		if (function->pronamespace == schema)
+			oids = lappend_oid(oids, function->oid);
+	}
+	ReleaseSysCacheList(list);
+	foreach(cell, oids)
+	{
+		if (!compat_function_execute(lfirst_oid(cell), role))
+			return false;
+	}
+	return true;
+}
+
+/* Raises an error that lists all privileges that the role lacks. */
+static void
+require_rights(Oid schema, TableName last, Oid role)
+{
+	const char *name = quote_identifier(role_name(role));
+	StringInfoData grants;
+
+	initStringInfo(&grants);
+	if (!compat_schema_privilege(schema, role, ACL_USAGE))
+		appendStringInfo(&grants, " GRANT USAGE ON SCHEMA %s TO %s;",
+						 quote_identifier(schema_name(schema)), name);
+	for (TableName table = 0; table <= last; table++)
+	{
+		Oid			relid = get_relname_relid(rules[table].name, schema);
+
+		if (OidIsValid(relid) &&
+			pg_class_aclmask(relid, role, rules[table].rights, ACLMASK_ALL) != rules[table].rights)
+			appendStringInfo(&grants, " GRANT %s ON %s TO %s;", rules[table].grant,
+							 qualified(schema, rules[table].name), name);
+	}
+	for (int i = 0; i < (int) lengthof(functions); i++)
+	{
+		if (!may_execute(schema, functions[i], role))
+			appendStringInfo(&grants, " GRANT EXECUTE ON FUNCTION %s TO %s;",
+							 qualified(schema, functions[i]), name);
+	}
+	if (grants.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" lacks privileges that a sync needs", role_name(role)),
+				 errhint("Run:%s", grants.data)));
+}
+
+/* Policies filter silently, so a sync could leave outdated rows. */
+static void
+reject_row_security(const Tables *tables, Oid relid)
+{
+	Oid			role = check_enable_rls(relid, GetUserId(), true) == RLS_ENABLED ?
+		GetUserId() : tables->run_as;
+
+	if (check_enable_rls(relid, role, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row-level security on table %s applies to role \"%s\"",
+						table_name(relid), role_name(role)),
+				 errdetail("A sync must see and write all rows of its account."),
+				 errhint("Let the table's owner sync, for example through a SECURITY DEFINER function, or a role with BYPASSRLS.")));
+}
+
+/* ---- whose code ---- */
+
+/* What is looked at */
+typedef struct Code
+{
+	Tables	   *tables;
+	Oid			schema;
+	Oid			owner;			/* of yelp_programs */
+	List	   *relids;			/* the tables, partitions, and what is pulled in */
+	List	   *seen;			/* functions, operators and types */
+} Code;
+
+static bool
+is_trusted(const Code *code, Oid role)
+{
+	if (!OidIsValid(role))
+		return false;			/* PUBLIC */
+	if (compat_can_set_role(role, code->tables->run_as) || account_trusts(role))
+		return true;
+	return !superuser_arg(code->tables->run_as) &&
+		has_privs_of_role(role, owner_of(NAMESPACEOID, code->schema, Anum_pg_namespace_nspowner));
+}
+
+/* A function or domain that something uses, for example a trigger. */
+static void
+check_code_owner(const Code *code, const ObjectAddress *object, const ObjectAddress *user)
+{
+	bool		function = object->classId == ProcedureRelationId;
+	Oid			role = function ?
+		owner_of(PROCOID, object->objectId, Anum_pg_proc_proowner) :
+		owner_of(TYPEOID, object->objectId, Anum_pg_type_typowner);
+	char	   *name = function ? format_procedure_qualified(object->objectId) :
+		format_type_be_qualified(object->objectId);
+
+	if (!is_trusted(code, role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("%s %s belongs to role \"%s\"", function ? "function" : "domain",
+						name, role_name(role)),
+				 errdetail("It is used by %s, and would run with the privileges of role \"%s\".",
+						   getObjectDescription(user, false), role_name(code->tables->run_as)),
+				 errhint("Check it, then run: ALTER %s %s OWNER TO %s; or drop what uses it.",
+						 function ? "FUNCTION" : "DOMAIN", name,
+						 quote_identifier(role_name(code->owner)))));
+}
+
+/*
+ * What belongs to a table or domain (constraints, defaults, rules, indexes),
+ * or else what an object calls, as a list of ObjectAddress *.  Built-in
+ * functions, operators and types are not in pg_depend.
+ */
+static List *
+find_dependencies(Code *code, const ObjectAddress *object, bool belongs)
+{
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	List	   *found = NIL;
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key[0], belongs ? Anum_pg_depend_refclassid : Anum_pg_depend_classid,
+				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object->classId));
+	ScanKeyInit(&key[1], belongs ? Anum_pg_depend_refobjid : Anum_pg_depend_objid,
+				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object->objectId));
+	scan = systable_beginscan(depend, belongs ? DependReferenceIndexId : DependDependerIndexId,
+							  true, NULL, lengthof(key), key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend row = (Form_pg_depend) GETSTRUCT(tuple);
+		Oid			class = belongs ? row->classid : row->refclassid;
+		Oid			id = belongs ? row->objid : row->refobjid;
+		ObjectAddress *address = palloc(sizeof(ObjectAddress));
+
+		if (belongs ? (row->deptype != DEPENDENCY_AUTO && row->deptype != DEPENDENCY_INTERNAL) ||
+			(class != ConstraintRelationId && class != AttrDefaultRelationId &&
+			 class != RewriteRelationId && class != RelationRelationId) ||
+			list_member_oid(code->relids, id) :
+			class != ProcedureRelationId && class != OperatorRelationId && class != TypeRelationId)
+			continue;
+		ObjectAddressSet(*address, class, id);
+		found = lappend(found, address);
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	return found;
+}
+
+/*
+ * Checks whose functions an object calls, whatever it calls them through.
+ * "user" is what shall be named in the error; NULL for a table.
+ */
+static void
+check_code(Code *code, const ObjectAddress *object, const ObjectAddress *user)
+{
+	List	   *found = NIL;
+	ListCell   *cell;
+
+	check_stack_depth();
+	if (object->classId == ProcedureRelationId ||
+		(object->classId == TypeRelationId && get_typtype(object->objectId) == TYPTYPE_DOMAIN))
+		check_code_owner(code, object, user);
+	if (object->classId == RelationRelationId || object->classId == TypeRelationId)
+		found = find_dependencies(code, object, true);
+	found = list_concat(found, find_dependencies(code, object, false));
+	foreach(cell, found)
+	{
+		const ObjectAddress *next = lfirst(cell);
+
+		if (list_member_oid(code->seen, next->objectId))
+			continue;
+		if (next->classId != ConstraintRelationId && next->classId != RelationRelationId)
+			code->seen = lappend_oid(code->seen, next->objectId);
+		check_code(code, next, user ? user : next);
+	}
+}
+
+/* A trigger on one of the tables. */
+static void
+check_trigger(Code *code, Form_pg_trigger trigger)
+{
+	Tables	   *tables = code->tables;
+	char	   *name = pstrdup(NameStr(trigger->tgname));
+	bool		ours = strcmp(name, EDIT_TRIGGER) == 0;
+	ObjectAddress address;
+
+	tables->triggers |= !trigger->tgisinternal && !ours;
+	tables->heals |= ours && trigger->tgrelid == tables->programs &&
+		trigger->tgenabled != TRIGGER_DISABLED;
+	if (tables->restricted && trigger->tginitdeferred && trigger->tgenabled != TRIGGER_DISABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("trigger \"%s\" on table %s is deferred", name,
+						table_name(trigger->tgrelid)),
+				 errdetail("It would run with the privileges of role \"%s\" when the transaction ends.",
+						   role_name(GetUserId())),
+				 errhint("Sync as role \"%s\".", role_name(code->owner))));
+
+	/*
+	 * Before PostgreSQL 18, a table that references ours and cascades runs its
+	 * own triggers as the role that deletes our rows.
+	 */
+	if (!COMPAT_TRIGGERS_KEEP_ROLE && trigger->tgisinternal &&
+		RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK &&
+		trigger->tgfoid != F_RI_FKEY_NOACTION_DEL && trigger->tgfoid != F_RI_FKEY_NOACTION_UPD &&
+		trigger->tgfoid != F_RI_FKEY_RESTRICT_DEL && trigger->tgfoid != F_RI_FKEY_RESTRICT_UPD)
+		code->relids = list_append_unique_oid(code->relids, trigger->tgconstrrelid);
+	ObjectAddressSet(address, TriggerRelationId, trigger->oid);
+	check_code(code, &address, &address);
+}
+
+/* The triggers on a table, as a list of HeapTuple. */
+static List *
+find_triggers(Oid relid)
+{
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	List	   *triggers = NIL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		triggers = lappend(triggers, heap_copytuple(tuple));
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return triggers;
+}
+
+/*
+ * Who may create triggers on the table?  Their conditions and arguments have
+ * no owner, so those that exist are not told apart.
+ */
+static void
+check_trigger_right(const Code *code, Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner = owner_of(RELOID, relid, Anum_pg_class_relowner);
+	const char *table = table_name(relid);
+	bool		isnull;
+	Datum		datum = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
+	Acl		   *acl = isnull ? NULL : DatumGetAclPCopy(datum);
+
+	ReleaseSysCache(tuple);
+	for (int i = -1; i < (acl ? ACL_NUM(acl) : 0); i++)
+	{
+		Oid			role = i < 0 ? owner : ACL_DAT(acl)[i].ai_grantee;
+
+		if ((i < 0 || ACL_DAT(acl)[i].ai_privs & ACL_TRIGGER) && !is_trusted(code, role))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("role \"%s\" may create triggers on table %s", role_name(role), table),
+					 errdetail("They would run with the privileges of role \"%s\".",
+							   role_name(code->tables->run_as)),
+					 i < 0 ? errhint("Check its triggers, then run: ALTER TABLE %s OWNER TO %s;",
+									 table, quote_identifier(role_name(code->owner))) :
+					 errhint("Check its triggers, then run: REVOKE TRIGGER ON %s FROM %s;",
+							 table, OidIsValid(role) ? quote_identifier(role_name(role)) : "PUBLIC")));
+	}
+}
+
+/*
+ * The tables, their partitions and the function of our trigger must have the
+ * same owner; all that have another are named.
+ */
+static void
+require_one_owner(const Code *code, const List *triggers)
+{
+	const char *owner = quote_identifier(role_name(code->owner));
+	StringInfoData alters;
+	ListCell   *cell;
+
+	initStringInfo(&alters);
+	foreach(cell, code->relids)
+	{
+		if (owner_of(RELOID, lfirst_oid(cell), Anum_pg_class_relowner) != code->owner)
+			appendStringInfo(&alters, " ALTER TABLE %s OWNER TO %s;",
+							 table_name(lfirst_oid(cell)), owner);
+	}
+	foreach(cell, triggers)
+	{
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT((HeapTuple) lfirst(cell));
+
+		if (trigger->tgrelid == code->tables->programs &&
+			strcmp(NameStr(trigger->tgname), EDIT_TRIGGER) == 0 &&
+			owner_of(PROCOID, trigger->tgfoid, Anum_pg_proc_proowner) != code->owner)
+			appendStringInfo(&alters, " ALTER FUNCTION %s OWNER TO %s;",
+							 format_procedure_qualified(trigger->tgfoid), owner);
+	}
+	if (alters.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("not all tables of yelp_sync belong to role \"%s\", the owner of yelp_programs",
+						role_name(code->owner)),
+				 errdetail("Other owners could have code run with the privileges of role \"%s\".",
+						   role_name(code->tables->run_as)),
+				 errhint("Check what they are, then run:%s", alters.data)));
+}
+
+/*
+ * Looks at all code that writing to the tables may run.  "relids" are those
+ * tables and their partitions.
+ */
+static void
+check_tables(Tables *tables, Oid schema, Oid owner, List *relids)
+{
+	Code		code = {tables, schema, owner, relids, NIL};
+	List	   *triggers = NIL;
+	ListCell   *cell;
+
+	if (tables->run_as != owner && !is_trusted(&code, owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("table %s belongs to role \"%s\"", table_name(tables->programs),
+						role_name(owner)),
+				 errdetail("Its triggers, rules and defaults would run with the privileges of role \"%s\".",
+						   role_name(tables->run_as)),
+				 errhint("Sync as its owner or a member of that role, or have a superuser check it and run: ALTER TABLE %s OWNER TO ...;",
+						 table_name(tables->programs))));
+	foreach(cell, relids)
+		triggers = list_concat(triggers, find_triggers(lfirst_oid(cell)));
+	require_one_owner(&code, triggers);
+	foreach(cell, triggers)
+		check_trigger(&code, (Form_pg_trigger) GETSTRUCT((HeapTuple) lfirst(cell)));
+
+	/* Tables that reference ours may have been appended, and append others */
+	for (int i = list_length(relids); i < list_length(code.relids); i++)
+	{
+		foreach(cell, find_triggers(list_nth_oid(code.relids, i)))
+			check_trigger(&code, (Form_pg_trigger) GETSTRUCT((HeapTuple) lfirst(cell)));
+	}
+	foreach(cell, code.relids)
+	{
+		ObjectAddress address;
+
+		ObjectAddressSet(address, RelationRelationId, lfirst_oid(cell));
+		check_trigger_right(&code, lfirst_oid(cell));
+		check_code(&code, &address, NULL);
+	}
+	/* A trigger on a parent becomes one on each partition */
+	if (get_rel_relispartition(tables->programs))
+	{
+		foreach(cell, get_partition_ancestors(tables->programs))
+			check_trigger_right(&code, lfirst_oid(cell));
+	}
+}
+
+/* ---- columns ---- */
+
+typedef struct Column
+{
+	const char *name;
 	Oid			type;
+} Column;
+
+/* Those that a sync uses, in addition to yelp_sync_values */
+static const Column columns[TABLE_COUNT][32] = {
+	[PROGRAMS] = {
+		{"username", TEXTOID}, {"program_id", TEXTOID}, {"data", JSONBOID},
+		{"fingerprint", INT8OID}, {"created_at", TIMESTAMPTZOID}, {"updated_at", TIMESTAMPTZOID}
+	},
+	[RUNS] = {
+		{"run_id", INT8OID}, {"username", TEXTOID}, {"server", TEXTOID}, {"synced_by", TEXTOID},
+		{"started_at", TIMESTAMPTZOID}, {"finished_at", TIMESTAMPTZOID}, {"status", TEXTOID},
+		{"program_status", TEXTOID}, {"programs", INT8OID}, {"listed", INT8OID},
+		{"pages", INT8OID}, {"requests", INT8OID}, {"retries", INT8OID},
+		{"received_bytes", INT8OID}, {"added", INT8OID}, {"updated", INT8OID},
+		{"unchanged", INT8OID}, {"deleted", INT8OID}, {"missing", INT8OID},
+		{"problems", INT8OID}, {"failed_pages", INT8OID}, {"fetch_time", INTERVALOID},
+		{"merge_time", INTERVALOID}, {"warnings", TEXTARRAYOID}, {"sqlstate", TEXTOID},
+		{"error", TEXTOID}
+	},
+	[CHANGES] = {
+		{"run_id", INT8OID}, {"changed_at", TIMESTAMPTZOID}, {"username", TEXTOID},
+		{"program_id", TEXTOID}, {"action", TEXTOID}, {"changed", TEXTARRAYOID},
+		{"old", JSONBOID}, {"new", JSONBOID}
+	},
+};
+
+/*
+ * A column that was renamed, dropped or retyped is found before anything is
+ * fetched.  Equal keys must be the same text, or programs would be mistaken
+ * for others.
+ */
+static void
+check_column(Oid relid, const char *name, Oid type)
+{
+	const char *table = table_name(relid);
+	const char *quoted = quote_identifier(name);
+	AttrNumber	number = get_attnum(relid, name);
+	Oid			found;
 	int32		typmod;
 	Oid			collation;
 
 	if (number == InvalidAttrNumber)
-		return;
-	get_atttypetypmodcoll(relid, number, &type, &typmod, &collation);
-	if (OidIsValid(collation) && !get_collation_isdeterministic(collation))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of table %s does not exist", name, table),
+				 errhint("If it was renamed, run: ALTER TABLE %s RENAME ... TO %s;",
+						 table, quoted)));
+	get_atttypetypmodcoll(relid, number, &found, &typmod, &collation);
+	if (found != type)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of table %s has type %s instead of %s", name, table,
+						format_type_be(found), format_type_be(type)),
+				 errhint("Run: ALTER TABLE %s ALTER %s TYPE %s;", table, quoted,
+						 format_type_be(type))));
+	if ((strcmp(name, "username") == 0 || strcmp(name, "program_id") == 0) &&
+		!get_collation_isdeterministic(collation))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("column \"%s\" of table %s has a nondeterministic collation",
-						column, table),
-				 errhint("Change it: ALTER TABLE %s ALTER %s TYPE text COLLATE \"C\";",
-						 table, column)));
+				 errmsg("column \"%s\" of table %s has a nondeterministic collation", name, table),
+				 errhint("Run: ALTER TABLE %s ALTER %s TYPE text COLLATE \"C\";", table, quoted)));
 }
+
+/* ---- the tables of a sync ---- */
 
 /*
- * Checks who owns the functions of the table's triggers; returns whether
- * there are any but ours.
- */
-static bool
-check_triggers(Oid relid, Oid schema)
-{
-	Relation	table = table_open(relid, AccessShareLock);
-	const TriggerDesc *triggers = table->trigdesc;
-	bool		found = false;
-
-	for (int i = 0; triggers && i < triggers->numtriggers; i++)
-	{
-		const Trigger *trigger = &triggers->triggers[i];
-		Oid			owner = owner_of(PROCOID, trigger->tgfoid, Anum_pg_proc_proowner);
-
-		if (!is_trusted(owner, schema))
-			reject_untrusted_trigger(trigger,
-									 qualified(RelationGetNamespace(table),
-											   RelationGetRelationName(table)),
-									 owner);
-		found |= !trigger->tgisinternal && strcmp(trigger->tgname, EDIT_TRIGGER) != 0;
-	}
-	table_close(table, NoLock);
-	return found;
-}
-
-/* The table and its partitions, locked; not other tables that inherit from it. */
-static List *
-with_partitions(Oid relid)
-{
-	return get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ?
-		find_all_inheritors(relid, AccessShareLock, NULL) : list_make1_oid(relid);
-}
-
-/* The same for the table with its partitions. */
-static bool
-check_all_triggers(Oid relid, Oid schema)
-{
-	List	   *relids = with_partitions(relid);
-	bool		found = false;
-	ListCell   *cell;
-
-	foreach(cell, relids)
-		found |= check_triggers(lfirst_oid(cell), schema);
-	return found;
-}
-
-/*
- * The table, if the current user has the necessary privileges; also returns
- * whether row-level security applies.
+ * Locks the table with its partitions, and adds them to the list.  Other
+ * tables that inherit from it are not used.
  */
 static Oid
-prepare_table(Oid schema, TableName table, bool *row_security)
+lock_table(Oid schema, TableName table, LOCKMODE mode, List **relids)
 {
-	Oid			relid = find_table(schema, table);
-	AclMode		rights = rules[table].rights;
+	char	   *name = pstrdup(rules[table].name);
+	Oid			relid = RangeVarGetRelid(makeRangeVar(schema_name(schema), name, -1), mode, false);
+	char		relkind = get_rel_relkind(relid);
 
-	if (pg_class_aclmask(relid, GetUserId(), rights, ACLMASK_ALL) != rights)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, rules[table].name);
-	*row_security = row_security_applies(relid, rights);
-	check_collation(relid, "username", qualified(schema, rules[table].name));
-	check_collation(relid, "program_id", qualified(schema, rules[table].name));
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a table", qualified(schema, name)),
+				 errhint("Rename it, and a table will be created in its place.")));
+	*relids = relkind == RELKIND_RELATION ? lappend_oid(*relids, relid) :
+		list_concat(*relids, find_all_inheritors(relid, mode, NULL));
 	return relid;
 }
 
-/* Functions that the merge calls with the current user's privileges */
+/* On a worker, Citus refuses to create tables, and the account lock is local. */
 static void
-require_functions(Oid schema)
+reject_citus_worker(void)
 {
-	static const char *const names[] = {
-		"yelp_sync_columns", "yelp_sync_changed", "yelp_sync_picked"
-	};
-
-	for (int i = 0; i < (int) lengthof(names); i++)
-	{
-		CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP,
-											   CStringGetDatum(names[i]));
-
-		for (int j = 0; j < list->n_members; j++)
-		{
-			Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&list->members[j]->tuple);
-
-			if (function->pronamespace == schema &&
-				!compat_function_execute(function->oid, GetUserId()))
-				aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, names[i]);
-		}
-		ReleaseSysCacheList(list);
-	}
+	if (OidIsValid(get_relname_relid("pg_dist_local_group", PG_CATALOG_NAMESPACE)) &&
+		tables_query("SELECT FROM pg_dist_local_group WHERE groupid <> 0", 0, NULL, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a sync cannot run on a worker node of Citus"),
+				 errhint("Sync on the coordinator.")));
 }
 
-/* The install script defines these columns as a type. */
+/* The install script defines the other columns of yelp_programs as a type. */
 static TupleDesc
 filled_columns(Oid schema)
 {
@@ -385,43 +804,45 @@ filled_columns(Oid schema)
 }
 
 Tables
-tables_prepare(Oid schema, bool changes)
+tables_prepare(Oid schema, bool changes, LOCKMODE mode)
 {
 	Tables		tables = {.schema = quote_identifier(schema_name(schema))};
-	bool		row_security;
+	TableName	last = changes ? CHANGES : RUNS;
+	Oid			relids[TABLE_COUNT];
+	List	   *locked = NIL;
+	Oid			owner;
 
-	if (is_missing(schema, PROGRAMS) || is_missing(schema, RUNS) ||
-		(changes && is_missing(schema, CHANGES)))
-		tables_create(schema, 0);
-	tables.programs = prepare_table(schema, PROGRAMS, &tables.row_security);
+	reject_citus_worker();
+	for (TableName table = 0; table <= last; table++)
+	{
+		if (is_missing(schema, table))
+			create_missing(&tables, schema, 0);
+	}
+	/* Whoever has no privileges must not hold a lock, either */
+	require_rights(schema, last, GetUserId());
+	for (TableName table = 0; table <= last; table++)
+		relids[table] = lock_table(schema, table, mode, &locked);
+	tables.programs = relids[PROGRAMS];
+	tables.runs = relids[RUNS];
 	tables.partitioned = get_rel_relkind(tables.programs) == RELKIND_PARTITIONED_TABLE;
 	tables.filled = filled_columns(schema);
-	tables.triggers = check_all_triggers(tables.programs, schema);
-	tables.runs = prepare_table(schema, RUNS, &row_security);
-	check_all_triggers(tables.runs, schema);
-	if (changes)
-		check_all_triggers(prepare_table(schema, CHANGES, &row_security), schema);
-	require_functions(schema);
-	return tables;
-}
 
-double
-tables_estimate_programs(const Tables *tables)
-{
-	List	   *relids = with_partitions(tables->programs);
-	double		programs = 0;
-	ListCell   *cell;
-
-	foreach(cell, relids)
+	owner = owner_of(RELOID, tables.programs, Anum_pg_class_relowner);
+	choose_user(&tables, owner);
+	for (TableName table = 0; table <= last; table++)
 	{
-		Relation	table = table_open(lfirst_oid(cell), NoLock);
-		BlockNumber pages;
-		double		tuples;
-		double		all_visible;
-
-		estimate_rel_size(table, NULL, &pages, &tuples, &all_visible);
-		programs += Max(tuples, 0);	/* -1: unknown */
-		table_close(table, NoLock);
+		reject_row_security(&tables, relids[table]);
+		for (const Column *column = columns[table]; column->name; column++)
+			check_column(relids[table], column->name, column->type);
 	}
-	return programs;
+	for (int i = 0; i < tables.filled->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(tables.filled, i);
+
+		if (!column->attisdropped)
+			check_column(tables.programs, NameStr(column->attname), column->atttypid);
+	}
+	check_tables(&tables, schema, owner, locked);
+	require_rights(schema, last, tables.run_as);
+	return tables;
 }

@@ -1,12 +1,13 @@
 /*
  * tables.h
- *	  Create the tables that a sync writes to, find them, and check that they
- *	  can be used.
+ *	  Create the tables that a sync writes to, find them, and decide who may
+ *	  use them and as whom.
  */
 #ifndef YELP_SYNC_TABLES_H
 #define YELP_SYNC_TABLES_H
 
 #include "access/tupdesc.h"
+#include "storage/lockdefs.h"
 
 /* Maximum number of partitions of yelp_programs */
 #define TABLES_MAX_PARTITIONS 1000
@@ -16,38 +17,54 @@ typedef struct Tables
 {
 	const char *schema;			/* schema of the tables, quoted */
 	bool		partitioned;	/* is yelp_programs partitioned? */
-	bool		row_security;	/* does it apply to yelp_programs for the
-								 * current user? */
 	bool		triggers;		/* does yelp_programs have any of its users'? */
+	bool		heals;			/* is our trigger there? */
+	const char *created;		/* names of those just created; NULL: none */
+	bool		created_programs;	/* is yelp_programs one of them? */
 	TupleDesc	filled;			/* columns filled from a program's document */
 	Oid			programs;		/* yelp_programs */
 	Oid			runs;			/* yelp_sync_runs */
+
+	/* As whom statements run that use the tables */
+	Oid			run_as;
+	bool		restricted;		/* that role could not become the current user */
 } Tables;
 
 /*
- * Creates the missing tables in the extension's schema, owned by the current
- * user; yelp_programs with the given number of partitions, or as a plain
- * table if that is 0.  Existing tables are left unchanged.  Needs an SPI
- * connection.
- *
- * Raises 42501 if the current user may not create them, or if the owner of an
- * existing one is not trusted, and 42809 if it is not a table.
+ * Creates the missing tables in the extension's schema: all three, owned by
+ * the current user; yelp_programs with the given number of partitions, or as
+ * a plain table if that is 0.  Existing tables are left unchanged.  Needs an
+ * SPI connection.  Raises 42501 if the current user may not create them.
  */
 extern void tables_create(Oid schema, int partitions);
 
 /*
- * The same for the tables that a sync needs, with yelp_program_changes only
- * if changes are recorded.  Also checks that the current user has all
- * privileges that a sync needs on the tables, including row-level security,
- * and on the functions it calls, that the owners of the tables' triggers are
- * trusted (42501), and that equal keys are the same text (0A000).
+ * The tables for a sync by the current user, locked in this mode; missing
+ * ones are created.  yelp_program_changes is needed only if changes are
+ * recorded.  Needs an SPI connection.
+ *
+ * Raises 42501 if the current user lacks privileges, if row-level security
+ * applies, or if another role's code would run with privileges that are not
+ * its own (see tables.c); 42809 if one of them is not a table; 42703 or 42804
+ * if a column is missing or has another type; 0A000 if equal keys may be
+ * different texts, or on a worker node of Citus.
+ *
+ * What is true stays true until the transaction ends only with a lock that
+ * conflicts with CREATE TRIGGER: RowExclusiveLock.
  */
-extern Tables tables_prepare(Oid schema, bool changes);
+extern Tables tables_prepare(Oid schema, bool changes, LOCKMODE mode);
 
 /*
- * The planner's estimate of the number of programs that are stored, of all
- * accounts together.
+ * Runs a step as the role that statements on the tables run as.  After an
+ * error, the end of the (sub)transaction restores the user.
  */
-extern double tables_estimate_programs(const Tables *tables);
+extern void tables_run_as(const Tables *tables, void (*step) (void *arg), void *arg);
+
+/*
+ * Runs a query that finds only objects of pg_catalog by unqualified names and
+ * sees the latest state, even in a REPEATABLE READ transaction; returns the
+ * number of rows, which are in SPI_tuptable.
+ */
+extern uint64 tables_query(const char *sql, int count, Oid *types, Datum *values);
 
 #endif							/* YELP_SYNC_TABLES_H */

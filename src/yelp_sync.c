@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "access/reloptions.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -61,7 +62,7 @@ _PG_init(void)
 							 PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomBoolVariable("yelp_sync.log_syncs",
-							 "Logs each committed sync.",
+							 "Logs each sync that reaches its end.",
 							 NULL,
 							 &sync_log,
 							 true,
@@ -139,35 +140,27 @@ yelp_sync(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* The usernames of all accounts that the current user can sync. */
+/* The username, then more of them; or the whole array. */
 static List *
-all_usernames(void)
+usernames_of(FunctionCallInfo fcinfo)
 {
 	List	   *usernames = NIL;
-	ListCell   *cell;
+	int			last = PG_NARGS() - 1;
+	Datum	   *elements = NULL;
+	bool	   *nulls = NULL;
+	int			count = 0;
 
-	foreach(cell, account_list())
-		usernames = lappend(usernames, pstrdup(((Account *) lfirst(cell))->username));
-	return usernames;
-}
-
-static List *
-usernames_of(ArrayType *array)
-{
-	List	   *usernames = NIL;
-	Datum	   *elements;
-	bool	   *nulls;
-	int			count;
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
+	if (last > 0)
+		usernames = list_make1(PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (!PG_ARGISNULL(last))
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(last), TEXTOID, -1, false, TYPALIGN_INT,
+						  &elements, &nulls, &count);
 	for (int i = 0; i < count; i++)
-	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("username must not be null")));
-		usernames = lappend(usernames, TextDatumGetCString(elements[i]));
-	}
+		usernames = lappend(usernames, nulls[i] ? NULL : TextDatumGetCString(elements[i]));
+	if (list_member_ptr(usernames, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("username must not be null")));
 	return usernames;
 }
 
@@ -175,23 +168,39 @@ usernames_of(ArrayType *array)
 static void
 require_no_transaction(FunctionCallInfo fcinfo)
 {
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		((CallContext *) fcinfo->context)->atomic)
+	if (IsSubTransaction())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("yelp_sync_all() cannot run inside a transaction block"),
-				 errhint("In a transaction, use SELECT yelp_sync() for each account.")));
+				 errmsg("yelp_sync_all() cannot run inside a subtransaction"),
+				 errhint("Call it outside of the EXCEPTION block or savepoint; it catches the errors of each account itself.")));
+	if (fcinfo->context && IsA(fcinfo->context, CallContext) &&
+		!((CallContext *) fcinfo->context)->atomic)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 InLocalUserIdChange() ?
+			 errmsg("yelp_sync_all() cannot run inside a SECURITY DEFINER procedure") :
+			 errmsg("yelp_sync_all() cannot run inside a transaction block"),
+			 InLocalUserIdChange() ?
+			 errhint("Call it as the role that has the accounts, or use SELECT yelp_sync() for each account.") :
+			 errhint("In a transaction, use SELECT yelp_sync() for each account.")));
 }
 
-/* yelp_sync_all(usernames text[]), a procedure */
+/*
+ * yelp_sync_all(usernames text[]) and yelp_sync_all(username text, VARIADIC
+ * more text[]), procedures
+ */
 Datum
 yelp_sync_all(PG_FUNCTION_ARGS)
 {
+	List	   *usernames;
+
 	require_no_transaction(fcinfo);
 	require_writable("yelp_sync_all()");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	sync_all(PG_ARGISNULL(0) ? all_usernames() : usernames_of(PG_GETARG_ARRAYTYPE_P(0)),
-			 schema_of(fcinfo));
+	usernames = PG_NARGS() == 1 && PG_ARGISNULL(0) ? account_require_usernames() :
+		usernames_of(fcinfo);
+	sync_all(usernames, schema_of(fcinfo));
 	SPI_finish();
 	return (Datum) 0;
 }

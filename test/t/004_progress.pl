@@ -270,25 +270,10 @@ is(scalar(grep { /on server "yelp": complete/ }
 		map { $_->{message} } @{ YelpTest::sync($node, 'acme', client_min_messages => 'log')->{messages} }),
 	0, 'is for the server only');
 
-# Only what is committed is logged
-foreach my $case (
-	[ 'a rollback', 0, q{BEGIN; SELECT yelp_sync('acme'); ROLLBACK} ],
-	[ 'a rollback to a savepoint', 0,
-		q{BEGIN; SAVEPOINT s; SELECT yelp_sync('acme'); ROLLBACK TO s; COMMIT} ],
-	[ 'a savepoint', 1, q{BEGIN; SAVEPOINT s; SELECT yelp_sync('acme'); RELEASE s; COMMIT} ],
-	[ 'two syncs', 2,
-		q{BEGIN; SELECT yelp_sync('acme'); SAVEPOINT s; SELECT yelp_sync('acme'); COMMIT} ],
-	[ 'a commit that fails', 0, q{
-		CREATE TABLE late (n int REFERENCES late_parent DEFERRABLE INITIALLY DEFERRED);
-		BEGIN; SELECT yelp_sync('acme'); INSERT INTO late VALUES (1); COMMIT} ])
-{
-	my ($name, $lines, $sql) = @$case;
-	YelpTest::must_run($node, 'CREATE TABLE IF NOT EXISTS late_parent (n int PRIMARY KEY)');
-	$offset = -s $node->logfile;
-	YelpTest::run($node, $sql);
-	@logged = slurp_file($node->logfile, $offset) =~ /$line/g;
-	is(scalar(@logged), $lines, "$name: $lines lines");
-}
+# One for each sync that reaches its end, whatever becomes of its transaction
+$offset = -s $node->logfile;
+YelpTest::run($node, q{BEGIN; SELECT yelp_sync('acme'); SAVEPOINT s; SELECT yelp_sync('acme'); ROLLBACK TO s; COMMIT});
+is(scalar(() = slurp_file($node->logfile, $offset) =~ /$line/g), 2, 'two syncs: two lines');
 
 note 'secrets';
 

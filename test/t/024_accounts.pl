@@ -22,7 +22,8 @@ sub busy_is
 	my ($result, $name) = @_;
 	is($result->{sqlstate}, '55P03', "$name: SQLSTATE");
 	is($result->{error}, 'account "acme" is already being synced', "$name: message");
-	like($result->{hint}, qr/^pg_locks shows the lock /, "$name: hint");
+	like($result->{detail}, qr/^Process @{[ $first->pid ]} of role "\w+" is syncing it, since 20\d\d-[^.]+\.\d+\+\d\d\.$/, "$name: who, since when");
+	like($result->{hint}, qr/SELECT \* FROM pg_stat_activity WHERE pid = @{[ $first->pid ]};$/, "$name: hint");
 	return;
 }
 
@@ -42,9 +43,6 @@ $api->poll_counter('held', 1);
 my $requests = $api->counters->{requests};
 busy_is($second->sync('acme'), 'while another session fetches');
 is($api->counters->{requests}, $requests, 'and nothing was asked for');
-is( $second->value(q{SELECT count(*) FROM pg_locks
-		WHERE locktype = 'advisory' AND objsubid = 3 AND granted}),
-	1, 'the lock is seen where the hint says');
 $api->faults;
 $api->release;
 is(@{ $first->sync_result->{rows} }, 1913, 'the first one is not disturbed');
@@ -77,6 +75,30 @@ is($second->sync('acme')->{sqlstate}, '28000', 'a sync that fails');
 $api->faults;
 $first = YelpSession->new($node);
 works($first, 'after that it is free');
+
+# A role that may not see since when
+$first->value('BEGIN');
+works($first, 'a sync in a transaction');
+$second->value(q{CREATE ROLE other; GRANT USAGE ON FOREIGN SERVER yelp TO other;
+	CREATE USER MAPPING FOR other SERVER yelp OPTIONS (username 'acme', password 's3cret'); SET ROLE other});
+like($second->sync('acme')->{detail}, qr/^Process \d+ of role "\w+" is syncing it\.$/, 'another role is told who');
+$second->value('RESET ROLE');
+$first->value('COMMIT');
+
+# No advisory lock, so nobody releases it
+$second->value(q{CREATE FUNCTION unlock() RETURNS trigger LANGUAGE plpgsql AS
+		'BEGIN PERFORM pg_advisory_unlock_all(); RETURN NULL; END';
+	CREATE TRIGGER unlock AFTER INSERT ON yelp_sync_runs EXECUTE FUNCTION unlock();
+	CREATE TRIGGER unlock AFTER UPDATE ON yelp_programs EXECUTE FUNCTION unlock()});
+$api->mutate(alter => 3);
+$first->value('BEGIN');
+works($first, 'pg_advisory_unlock_all() in a trigger');
+busy_is($second->sync('acme'), 'still');
+$first->value('COMMIT');
+$api->mutate(alter => 3);
+is($first->run('CALL yelp_sync_all()')->{error}, undef, 'the same in the procedure');
+is($first->value(q{SELECT count(*) FROM pg_locks WHERE locktype = 'userlock'}), 0, 'no lock is left');
+$second->value('DROP FUNCTION unlock CASCADE');
 
 # Locks of users' own are others
 $second->value('BEGIN; SELECT pg_advisory_xact_lock(n) FROM generate_series(-50, 50) AS n');

@@ -222,10 +222,13 @@ $session->value('BEGIN');
 is(rows(), 9, 'a sync that is prepared to be committed');
 $session->value(q{PREPARE TRANSACTION 'sync'});
 is(stored(), $before, 'nobody sees it');
-fails(q{SELECT yelp_sync('acme')}, '55P03', 'no other sync of the account');
+my $busy = fails(q{SELECT yelp_sync('acme')}, '55P03', 'no other sync of the account');
+is($busy->{detail}, 'A prepared transaction synced it, and is neither committed nor rolled back.', 'why');
+like($busy->{hint}, qr/pg_prepared_xacts/, 'what to do');
 $node->restart;
 $_ = YelpSession->new($node) foreach $session, $other;
-fails(q{SELECT yelp_sync('acme')}, '55P03', 'nor after a restart');
+$busy = fails(q{SELECT yelp_sync('acme')}, '55P03', 'nor after a restart');
+like($busy->{detail}, qr/^A prepared transaction /, 'why');
 $session->value(q{COMMIT PREPARED 'sync'});
 whole('COMMIT PREPARED');
 is(rows(), 0, 'and then nothing is new');
@@ -399,7 +402,7 @@ foreach my $killed ('backend', 'postmaster')
 			whole("$name, and the next sync");
 		}
 		is( $session->value(q{SELECT count(*) FROM pg_locks
-				WHERE locktype = 'advisory' AND objsubid = 3}), 0, "$name: no lock is left");
+				WHERE locktype = 'userlock'}), 0, "$name: no lock is left");
 		$_->end foreach $session, $other;
 	}
 }

@@ -46,7 +46,7 @@ sub stored
 
 sub locks
 {
-	return $other->value(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 3});
+	return $other->value(q{SELECT count(*) FROM pg_locks WHERE locktype = 'userlock'});
 }
 
 sub password
@@ -111,19 +111,30 @@ is_deeply([ map { [ @$_{qw(username status sqlstate server)} ] } @runs ],
 	[ [ 'account02', 'synced', undef, 'account02' ], [ 'nobody', 'failed', '42704', undef ] ],
 	'is on record as well');
 is($session->run("CALL yelp_sync_all(ARRAY['account01', NULL])")->{sqlstate}, '22004', 'NULL');
-is($session->run("CALL yelp_sync_all('{}')")->{error}, undef, 'none');
+is($session->run("CALL yelp_sync_all('{}'::text[])")->{error}, undef, 'none');
+$before = last_run();
+is($session->run("CALL yelp_sync_all('account04', 'account02')")->{error}, undef, 'names without an array');
+is($session->run("CALL yelp_sync_all('account05')")->{error}, undef, 'a single name');
+is(join(' ', map { $_->{username} } runs($before)), 'account02 account04 account05', 'those accounts');
+is($session->run("CALL yelp_sync_all('account01', NULL)")->{sqlstate}, '22004', 'NULL among them');
 
 # ---- where it cannot be ----
 
 foreach my $case (
-	[ 'a transaction block', "BEGIN; CALL yelp_sync_all()", '25001' ],
+	[ 'a transaction block', "BEGIN; CALL yelp_sync_all()", '25001', qr/^In a transaction, use SELECT yelp_sync\(\)/ ],
 	[ 'a function', q{CREATE FUNCTION call_it() RETURNS void LANGUAGE plpgsql AS 'BEGIN CALL yelp_sync_all(); END';
-		SELECT call_it()}, '25001' ],
+		SELECT call_it()}, '25001', qr/^In a transaction, use SELECT yelp_sync\(\)/ ],
+	[ 'an EXCEPTION block', q{DO $$ BEGIN CALL yelp_sync_all(); EXCEPTION WHEN OTHERS THEN RAISE; END $$}, '25001',
+		qr/^Call it outside of the EXCEPTION block/ ],
+	[ 'a SECURITY DEFINER procedure', q{CREATE PROCEDURE defined() LANGUAGE plpgsql SECURITY DEFINER AS
+		'BEGIN CALL yelp_sync_all(); END'; CALL defined()}, '25001', qr/^Call it as the role that has the accounts/ ],
 	[ 'a read-only session', 'SET default_transaction_read_only = on; CALL yelp_sync_all()', '25006' ])
 {
-	my ($name, $sql, $sqlstate) = @$case;
+	my ($name, $sql, $sqlstate, $hint) = @$case;
 	$api->reset('counters');
-	is($session->run($sql)->{sqlstate}, $sqlstate, "in $name");
+	my $refused = $session->run($sql);
+	is($refused->{sqlstate}, $sqlstate, "in $name");
+	like($refused->{hint}, $hint, "... what to do in $name") if $hint;
 	is($api->counters->{requests}, 0, '... before any request');
 	$session->run('ROLLBACK; RESET default_transaction_read_only');
 }
@@ -308,7 +319,22 @@ subtest 'a role syncs what it may' => sub {
 	is($session->run('SET ROLE partner; CALL yelp_sync_all()')->{error}, undef, 'no error');
 	is_deeply([ map { [ @$_{qw(username synced_by)} ] } runs($before) ], [ [ 'account05', 'partner' ] ],
 		'its own account only');
-	$session->run('RESET ROLE');
+	# Nothing to sync is no success
+	$session->value('RESET ROLE; CREATE ROLE nobody; CREATE SERVER closed FOREIGN DATA WRAPPER yelp_sync;
+		CREATE USER MAPPING FOR PUBLIC SERVER closed OPTIONS (username $$closed$$, password $$x$$)');
+	my $none = $session->run('SET ROLE nobody; CALL yelp_sync_all()');
+	is($none->{sqlstate}, '42704', 'a user without accounts');
+	is($none->{error}, 'no accounts for user "nobody"', '... is told so');
+	like($none->{hint}, qr/CREATE USER MAPPING|GRANT/, '... and what to do');
+	$session->value('RESET ROLE; DROP SERVER closed CASCADE; REVOKE USAGE ON FOREIGN SERVER account05 FROM partner');
+	$result = $session->run('SET ROLE partner; CALL yelp_sync_all()');
+	is($result->{error}, 'could not sync 1 of 1 account', 'an account on a server that it may no longer use');
+	like($result->{detail}, qr/permission denied for foreign server account05/, '... is one that failed');
+	$session->value('RESET ROLE; GRANT USAGE ON FOREIGN SERVER account05 TO partner; CREATE ROLE stranger;
+		GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO stranger; ALTER SERVER account05 OWNER TO stranger');
+	$result = $session->run('SET ROLE partner; CALL yelp_sync_all()');
+	like($result->{detail}, qr/server "account05", which belongs to role "stranger"/, 'nor where its owner is another');
+	$session->value('RESET ROLE; ALTER SERVER account05 OWNER TO CURRENT_USER');
 	$result = $session->run('DO $$ BEGIN SET LOCAL ROLE partner; CALL yelp_sync_all(); END $$');    # should fail
 	is($result->{sqlstate}, '25000', 'not under SET LOCAL ROLE, which a commit ends');
 	like($result->{hint}, qr/SET ROLE/, 'but under SET ROLE');

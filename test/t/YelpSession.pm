@@ -66,7 +66,7 @@ sub connect
 	my ($class, $node, %options) = @_;
 	my $path = $node->host . '/.s.PGSQL.' . $node->port;
 	my %startup = (
-		user => scalar getpwuid($<),
+		user => $options{user} // scalar getpwuid($<),
 		database => $options{database} // 'postgres',
 		client_encoding => 'UTF8',
 		application_name => $ENV{PGAPPNAME} // '');

@@ -275,7 +275,7 @@ Runs SQL in a session of its own until its first error, and returns a hash:
   notices, warnings   lists of the messages' texts
   sqlstate, error, detail, hint, context   of the error, undef where there is none
 
-C<database>: other than C<postgres>.  All other %options are settings for the session, such as
+C<database>: other than C<postgres>; C<user>: who logs in.  All other %options are settings for the session, such as
 C<< search_path => 'ads' >> or C<< role => 'regress_user' >>.
 
 =item my $result = YelpTest::must_run($node, $sql, %options)
@@ -302,8 +302,8 @@ sub prelude
 sub run
 {
 	my ($node, $sql, %options) = @_;
-	my $database = delete $options{database};
-	return YelpSession->connect($node, database => $database)->run_to_error(prelude(%options) . $sql);
+	my %connection = map { $_ => delete $options{$_} } qw(database user);
+	return YelpSession->connect($node, %connection)->run_to_error(prelude(%options) . $sql);
 }
 
 sub must_run
