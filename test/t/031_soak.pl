@@ -1,9 +1,9 @@
 # Everything at once, at random, for a while: accounts that change, an API that fails, memory and
-# sockets that run out, cancels, kills and restarts.  Accounts are synced by the function and by the
-# procedure.  After each sync the rows are compared with what the API lists, or, where the sync failed,
-# with what they were; the changes that are recorded, with the difference.
+# sockets that run out, cancels, time-outs, edits, kills and restarts.  Accounts are synced by the
+# function and by the procedure.  After each sync the rows are compared with the listing, or, if the
+# sync failed, with the rows before it; the recorded changes, with the difference.
 #
-# YELP_SYNC_TEST_SECONDS is for how long, YELP_SYNC_TEST_SEED another run of it.
+# YELP_SYNC_TEST_SECONDS is for how long; YELP_SYNC_TEST_SEED chooses another run.
 
 use strict;
 use warnings FATAL => 'all';
@@ -17,25 +17,21 @@ use Test::More;
 use Time::HiRes ();
 
 use YelpApi;
-use YelpSession;
 use YelpInject;
 use YelpOracle;
+use YelpSession;
 use YelpTest;
 use YelpWorld qw(pick chance shuffled);
 
-my $seconds = $ENV{YELP_SYNC_TEST_SECONDS} // 10;
+my $seconds = $ENV{YELP_SYNC_TEST_SECONDS} // 8;
 my $seed = $ENV{YELP_SYNC_TEST_SEED} // 30;
-my $report_every = 30;			# seconds
-my $most_differences = 10;
-my $kept_rounds = 4;			# of an account, to tell with a difference
-
+my $max_differences = 5;
 my @accounts = map { "soak$_" } 1 .. 6;
 my @sizes = (0, 1, 7, 20, 60, 150, 400);
-my $workers = 3;
+my $max_workers = 3;
 
-# However a sync may fail: by the API, by a lack of something, or ended by somebody; or as
-# the victim of a deadlock with an edit
-my $fitting = qr/^(?:08001|08006|22032|28000|53000|53100|53200|40P01|53400|54000|55P03|57014|57P01|HV000|HV021)$/;
+# By the API, by a lack of something, or ended by somebody; or the victim of a deadlock with an edit
+my $fitting = qr/^(?:08001|08006|22032|28000|53000|53100|53200|40001|40P01|53400|54000|57014|57P01|HV000|HV021)$/;
 
 note("seed $seed");
 srand($seed);
@@ -47,119 +43,90 @@ my ($node, $api) = $inject->preload(sub {
 		  . "max_files_per_process = 150\nwork_mem = 64kB\nlog_statement = none\n");
 });
 my $observer = YelpSession->new($node);
-my @counted = qw(syncs done partial failed unknown faults cancels kills restarts changes differences);
-my %count = map { $_ => 0 } @counted;
-my %ends;
+my %count;						# what happened, and how syncs ended
 my %options;					# of the accounts' servers
-my %history;					# by account, what was done in the last rounds
 my %habits;						# of the API
-
-sub say_of
-{
-	my ($account, @what) = @_;
-	push @{ $history{$account}[-1] }, @what;
-	return;
-}
 
 # ---- the server, which may be down ----
 
-# A new session, when the server is there
 sub connect_session
 {
-	my (%settings) = @_;
-	return YelpTest::poll_until(sub { eval { YelpSession->new($node, %settings) } }, 'the server');
+	return YelpTest::poll_until(
+		sub { eval { YelpSession->new($node, 'yelp_sync.progress' => 'off') } }, 'the server');
 }
 
-# Once more where the session has ended with its server
+# Runs it once more if the session was lost with its server
 sub ask
 {
 	my ($sql, $may_fail) = @_;
 	my $result;
 
-	while (($result = $observer->run($sql))->{lost})
-	{
-		$observer = connect_session();
-	}
+	$observer = connect_session() while ($result = $observer->run($sql))->{lost};
 	die "$sql: $result->{stderr}\n"
 	  if $result->{error} && $result->{sqlstate} ne ($may_fail // '');
 	return $result->{stdout} =~ s/\n\z//r;
 }
 
-sub start_again
+sub restart
 {
+	my ($stop) = @_;
+	$stop->();
 	$inject->preload(sub { YelpTest::start_again($node) });
 	return;
 }
 
-sub restart
+# Then the server ends all sessions and starts anew
+sub kill_backend
 {
-	my ($mode) = @_;
-	$count{restarts}++;
-	$node->stop($mode);
-	start_again();
+	my ($session) = @_;
+	return if $session->{lost};
+	kill 'KILL', $session->pid;
+	$session->wait_until_gone;
+	YelpTest::poll_until(sub { $observer->run('SELECT 1')->{lost} }, 'the end of all sessions');
 	return;
 }
 
-sub kill_postmaster
-{
-	$count{kills}++;
-	$count{restarts}++;
-	YelpTest::kill_postmaster($node);
-	start_again();
-	return;
-}
+# ---- accounts and the API ----
 
-# ---- accounts ----
-
-# An account's server, perhaps with other options than before
 sub set_server
 {
 	my ($account, %server) = @_;
 	my %tls = (endpoint => $api->https_url, ca_file => $api->ca_file);
-	my %its_options = (
+
+	$options{$account} = {
 		chance(25) ? %tls : (endpoint => $api->url),
 		attempts => pick(1, 3), retry_delay => '1ms', retry_max_delay => '5ms',
 		timeout => '1s', connect_timeout => '1s', max_retry_after => '1s', max_page_bytes => '1MB',
-		page_size => pick(1 + int(rand(40)), 20, 40), concurrency => pick(1, 5, 100),
+		page_size => pick(2 .. 40), concurrency => pick(1, 5, 100),
 		partial => pick('off', 'off', 'on'), trust_total => pick('on', 'on', 'off'),
-		max_deleted => pick('50%', '100%'), record_changes => pick('off', 'on'), %server);
-
-	$options{$account} = \%its_options;
-	say_of($account, 'server: ' . YelpTest::options(%its_options));
-	ask("DROP SERVER IF EXISTS $account CASCADE;" . YelpTest::create_server($account, %its_options));
+		max_deleted => pick('50%', '100%'), record_changes => pick('off', 'on'), %server };
+	ask("DROP SERVER IF EXISTS $account CASCADE;"
+		  . YelpTest::create_server($account, %{ $options{$account} }));
 	return;
 }
 
-# Another listing, or the same one with changes; respelled programs are the same
+# Another listing, or the same one with changes
 sub change
 {
 	my ($account) = @_;
 	my $listed = () = $api->programs_json($account) =~ /"program_id"/g;
-	my %how =
-	  chance(10)
-	  ? (count => pick(@sizes), seed => int(rand(1e6)))
-	  : (
-		seed => int(rand(1e6)),
-		remove => $listed > 60 ? pick(0, 1, 3, 30) : pick(0, $listed > 1 ? 1 : 0),
-		add => pick(0, 1, 3, 30),
-		$listed > 60 ? (alter => pick(0, 5, 20), respell => pick(0, 2)) : ());
+	my $many = $listed > 60;
 
-	$count{changes}++;
-	say_of($account, 'listing: ' . $json->encode(\%how));
-	defined $how{count}
-	  ? $api->config(accounts => { $account => \%how })
-	  : $api->mutate(account => $account, %how);
-	return;
+	return $api->config(accounts => { $account => { count => pick(@sizes), seed => int(rand(1e6)) } })
+	  if chance(10);
+	return $api->mutate(account => $account, seed => int(rand(1e6)), add => pick(0, 1, 3, 30),
+		remove => $many ? pick(0, 1, 3, 30) : pick(0, $listed > 1 ? 1 : 0),
+		$many ? (alter => pick(0, 5, 20), respell => pick(0, 2)) : ());
 }
 
-# ---- what goes wrong ----
-
-# What an API does; the last ones make another page of it
+# What the API does to single requests; the last ones make another page of it
 my @actions = (
 	'close', 'reset', 'stall',
 	{ close => { at => 100 } },
+	{ reset => { at => 100 } },
 	{ chunked_cut => { at => 300 } },
 	{ delay_ms => 30 },
+	{ delay_ms => 1200 },
 	{ drip => { at => 50, every_ms => 1 } },
 	{ pad => { bytes => 5_000_000, encoding => 'gzip' } },
 	{ endless_headers => { bytes => 2_000_000 } },
@@ -187,7 +154,7 @@ sub choose_faults
 	return @rules;
 }
 
-# How the API is otherwise than usual
+# What the API does to all of them
 sub choose_habits
 {
 	%habits = (
@@ -204,115 +171,47 @@ sub choose_habits
 	return;
 }
 
-# A call that fails in one of the sessions
+# A call that fails in a session
 sub choose_injection
 {
 	my ($worker) = @_;
 	my ($call, $code, $most) = @{ pick(
 		[ "libcurl's memory", 0, 300 ], [ "extension's memory", 0, 10 ], [ "server's memory", 0, 60 ],
 		[ 'socket', EMFILE, 5 ], [ 'write', ENOSPC, 20 ]) };
-	my %which = (first => 1 + int(rand($most)), count => pick(1, 1, 1000), code => $code);
-
-	$inject->arm($worker->{session}, $call, %which);
-	$worker->{injection} = "$call " . $json->encode(\%which);
+	$inject->arm($worker->{session}, $call, first => pick(1 .. $most), count => pick(1, 1, 1000), code => $code);
 	return;
 }
 
-# What somebody does while syncs are under way
-my @events = (
-	([ 'nothing', sub { } ]) x 6,
-	([ 'cancel', \&cancel ]) x 3,
-	([ 'disconnect', sub { $api->disconnect(pick('close', 'reset')) } ]) x 2,
-	([ 'move', \&move ]) x 2,
-	[ 'edit', \&edit ],
-	[ 'sync twice', \&sync_twice ],
-	[ 'terminate', \&terminate ],
-	[ 'kill a backend', sub { kill_backend($_[0]) if chance(30) } ],
-	[ 'restart', sub { restart(pick('fast', 'immediate')) if chance(30) } ],
-	[ 'kill the postmaster', sub { kill_postmaster() if chance(20) } ]);
+# What somebody does while the syncs run; each is given a worker and one of its syncs
+my %events = (
+	nothing => [ 6, sub { } ],
+	cancel => [ 3, sub { ask('SELECT pg_cancel_backend(' . $_[0]{session}->pid . ')') } ],
+	disconnect => [ 2, sub { $api->disconnect(pick('close', 'reset')) } ],
+	move => [ 2, sub {
+		change($_[1]{account});
+		push @{ $_[1]{listings} }, $api->programs_json($_[1]{account}) } ],
+	# It locks rows in another order than the merge: one of the two may be the victim
+	edit => [ 1, sub {
+		$_[1]{is_edited} = 1;
+		ask(YelpOracle::edit($_[1]{account}), '40P01') } ],
+	terminate => [ 1, sub { ask('SELECT pg_terminate_backend(' . $_[0]{session}->pid . ')') } ],
+	kill => [ 0.3, sub { kill_backend($_[0]{session}) } ],
+	stop => [ 0.3, sub { restart(sub { $node->stop(pick('fast', 'immediate')) }) } ],
+	'kill the postmaster' => [ 0.2, sub { restart(sub { YelpTest::kill_postmaster($node) }) } ]);
+my @events = map { my $event = $_; ($event) x (10 * $events{$event}[0]) } sort keys %events;
 
-sub cancel
-{
-	my ($worker) = @_;
-	$count{cancels}++;
-	ask('SELECT pg_cancel_backend(' . $worker->{session}->pid . ')');
-	return;
-}
+# ---- what must be true after a sync ----
 
-sub terminate
-{
-	my ($worker) = @_;
-	$count{kills}++;
-	ask('SELECT pg_terminate_backend(' . $worker->{session}->pid . ')');
-	return;
-}
-
-# After which the server ends all sessions and starts anew
-sub kill_backend
-{
-	my ($worker) = @_;
-	return if $worker->{session}{lost};
-	$count{kills}++;
-	$count{restarts}++;
-	kill 'KILL', $worker->{session}->pid;
-	$worker->{session}->wait_until_gone;
-	YelpTest::poll_until(sub { $observer->run('SELECT 1')->{lost} }, 'the end of all sessions');
-	$observer = connect_session();
-	return;
-}
-
-# The listing moves while it is read
-sub move
-{
-	my ($worker) = @_;
-	my $sync = pick(@{ $worker->{syncs} });
-
-	change($sync->{account});
-	push @{ $sync->{listings} }, $api->programs_json($sync->{account});
-	return;
-}
-
-# Rows are edited by hand while they are merged
-sub edit
-{
-	my ($worker) = @_;
-	my $sync = pick(@{ $worker->{syncs} });
-
-	$sync->{is_edited} = 1;
-	# It locks rows in another order than the merge; one of the two may be the victim
-	ask(YelpOracle::edit($sync->{account}), '40P01');
-	return;
-}
-
-# One more of the same account: the first to get there, one that is refused, or one that comes later
-sub sync_twice
-{
-	my ($worker) = @_;
-	my $sync = pick(@{ $worker->{syncs} });
-	my $session = connect_session('yelp_sync.progress' => 'off');
-
-	$sync->{second} = $session->run("SELECT FROM yelp_sync('$sync->{account}')");
-	$session->end;
-	return;
-}
-
-# ---- what has to be ----
-
-# What is listed between syncs
 sub complain
 {
 	my ($sync, @what) = @_;
-	my ($before, @rounds) = @{ $history{ $sync->{account} } };
-	my @lines = ("sync $count{syncs} of \"$sync->{account}\": " . shift(@what), @what, 'this round and those before:',
-		map { @$_ } reverse($before, @rounds));
-
 	$count{differences}++;
-	# A row may be long
-	diag(join "\n\t", map { Encode::encode('UTF-8', substr($_, 0, 3000)) } @lines);
+	diag(join "\n\t", map { Encode::encode('UTF-8', substr($_, 0, 3000)) }
+		  "$sync->{account}, $sync->{round}: " . shift(@what), @what);
 	return;
 }
 
-# How a sync ended: done, failed, or unknown where it may be either
+# done, failed, or unknown if it may be either
 sub end_of
 {
 	my ($sync, $worker, $result) = @_;
@@ -320,79 +219,19 @@ sub end_of
 	return 'unknown' if $result->{lost};
 	return 'done' unless $result->{error};
 	return 'failed' unless $worker->{is_procedure};
-	# It goes on after an account that failed, and says so at the end
+	# It goes on after an account that failed, and names it at the end
 	return 'unknown' unless $result->{error} =~ /^could not sync \d+ of \d+ account/;
 	return $result->{detail} =~ /^Account "\Q$sync->{account}\E": /m ? 'failed' : 'done';
 }
 
-# Of an account that the procedure could not sync; memory may be short once more
-sub check_record
-{
-	my ($sync, $worker, $result, @failures) = @_;
-	my %warned = map { $_->{sqlstate} => 1 }
-	  grep { $_->{message} =~ /^could not sync account "\Q$sync->{account}\E": / } @{ $result->{messages} };
-	my $state = $sync->{is_edited} ? qr/$fitting|^40001$|^40P01$/ : $fitting;
-
-	complain($sync, scalar(@failures) . ' failures are recorded')
-	  if @failures > 1 || !@failures && !$worker->{injection};
-	foreach my $failure (@failures)
-	{
-		$ends{"recorded $failure->{sqlstate}"}++;
-		complain($sync, "recorded with $failure->{sqlstate}")
-		  if $failure->{sqlstate} !~ $state || !$warned{ $failure->{sqlstate} };
-	}
-	return;
-}
-
-# How often it has to be done in all, at least and at most
-sub expected_runs
-{
-	my ($sync, $end) = @_;
-	my %least = (done => 1, failed => 0, unknown => 0);
-	my %most = (done => 1, failed => 0, unknown => 1);
-	my $second = $sync->{second};
-
-	return ($least{$end}, $most{$end}) unless $second;
-	return ($least{$end}, $most{$end} + 1) if $second->{lost};
-	complain($sync, "a second sync: $second->{stderr}")
-	  if $second->{error} && $second->{sqlstate} !~ $fitting;
-	$ends{ 'second ' . ($second->{sqlstate} // 'done') }++;
-	return ($least{$end} + !$second->{error}, $most{$end} + !$second->{error});
-}
-
-sub check_sync
-{
-	my ($sync, $worker, $result) = @_;
-	my $account = $sync->{account};
-	my $end = end_of($sync, $worker, $result);
-	my @runs = YelpOracle::runs(ask(YelpOracle::runs_query($account)));
-	my @done = grep { $_->{status} ne 'failed' } @runs;
-	my @failures = grep { $_->{status} eq 'failed' } @runs;
-	my ($least, $most) = expected_runs($sync, $end);
-
-	say_of($account, "it is $end; runs:", map { $_->{told} } @runs);
-	$count{syncs}++;
-	$count{unknown}++ if $end eq 'unknown';
-	$count{failed}++ if $end eq 'failed';
-	$count{ $_->{status} eq 'synced' ? 'done' : 'partial' }++ foreach @done;
-	complain($sync, scalar(@done) . ' runs are recorded') if @done < $least || @done > $most;
-	complain($sync, 'failed and recorded') if @failures && !$worker->{is_procedure};
-	check_record($sync, $worker, $result, @failures) if $worker->{is_procedure} && $end eq 'failed';
-
-	my @wrong = split /\n/, @done ? wrong_rows($sync, @done)
-	  : ask(YelpOracle::touched($account, $sync->{is_edited}));
-	complain($sync, @done ? $done[-1]{status} : 'failed, but rows changed', @wrong) if @wrong;
-	return;
-}
-
-# Did the API list programs as gone, so that nobody could tell?  A page that comes without its programs
-# is seen by the total; where that is too small, or not trusted, once more by the next reading.
+# Did the API list programs as gone, so that nobody could tell?  A page without its programs is seen by
+# the total; if that is too small, or not trusted, by the next reading.
 sub is_deceived
 {
-	my ($sync) = @_;
+	my ($sync, @faults) = @_;
 	my $empty = 0;
 
-	foreach my $fault (grep { $_->{match}{account} eq $sync->{account} } @{ $sync->{faults} })
+	foreach my $fault (grep { $_->{match}{account} eq $sync->{account} } @faults)
 	{
 		my $replace = ref $fault->{action} && $fault->{action}{replace};
 		$empty += $fault->{used} if $replace && $replace->{json} && $replace->{json}{payment_programs};
@@ -401,118 +240,93 @@ sub is_deceived
 	return $empty > 1 && $options{ $sync->{account} }{trust_total} eq 'off';
 }
 
-# The listing as it is now is the one that it was last
-sub wrong_rows
+sub check_sync
 {
-	my ($sync, @done) = @_;
+	my ($sync, $worker, $result, @faults) = @_;
+	my $account = $sync->{account};
+	my $end = end_of($sync, $worker, $result);
+	my @runs = YelpOracle::runs(ask(YelpOracle::runs_query($account)));
+	my @done = grep { $_->{status} ne 'failed' } @runs;
+	my @failures = grep { $_->{status} eq 'failed' } @runs;
 
-	ask(YelpOracle::load(@{ $sync->{listings} }));
-	return ask(YelpOracle::wrong($sync->{account},
-		is_synced => $done[-1]{status} eq 'synced',
-		is_partial => !(grep { $_->{status} eq 'synced' } @done),
-		is_edited => $sync->{is_edited},
-		is_recorded => $options{ $sync->{account} }{record_changes} eq 'on',
-		is_deceived => is_deceived($sync)));
-}
+	$count{ $end eq 'done' ? $done[-1]{status} // 'none' : $end }++;
+	$count{ $_->{sqlstate} }++ foreach @failures;
+	complain($sync, "$end, and recorded " . @done . ' times')
+	  if @done > 1 || $end ne 'unknown' && @done != ($end eq 'done');
+	complain($sync, 'failures that are recorded', map { $_->{told} } @failures)
+	  if @failures > $worker->{is_procedure} || grep { $_->{sqlstate} !~ $fitting } @failures;
 
-sub check
-{
-	my ($worker, $result) = @_;
-	my $end = $result->{lost} ? 'lost' : $result->{sqlstate} // 'done';
-
-	$ends{ ($worker->{is_procedure} ? 'procedure ' : '') . $end }++;
-	complain($worker->{syncs}[0], "failed with $result->{stderr}")
-	  if $result->{error} && !$result->{lost} && $end !~ $fitting;
-	check_sync($_, $worker, $result) foreach @{ $worker->{syncs} };
+	my $wrong;
+	if (@done)
+	{
+		ask(YelpOracle::load(@{ $sync->{listings} }));
+		$wrong = ask(YelpOracle::wrong($account,
+			is_synced => $done[0]{status} eq 'synced',
+			is_partial => $done[0]{status} ne 'synced',
+			is_edited => $sync->{is_edited},
+			is_recorded => $options{$account}{record_changes} eq 'on',
+			is_deceived => is_deceived($sync, @faults)));
+	}
+	else
+	{
+		$wrong = ask(YelpOracle::touched($account, $sync->{is_edited}));
+	}
+	complain($sync, @done ? $done[0]{status} : 'failed, but rows changed', $wrong,
+		'said: ' . $result->{stderr}, map { $json->encode($_) } $options{$account}, \%habits, @faults)
+	  if $wrong ne '';
 	return;
 }
 
 # ---- rounds ----
 
-sub begin_sync
-{
-	my ($account, $round) = @_;
-	my $history = $history{$account} //= [];
-
-	push @$history, ["round $round of seed $seed, API: " . $json->encode(\%habits)];
-	shift @$history if @$history > $kept_rounds;
-	set_server($account) if chance(20);
-	change($account) if chance(70);
-	ask(YelpOracle::remember($account));
-	return { account => $account, listings => [ $api->programs_json($account) ] };
-}
-
-# A session, perhaps one that was used before, and what it is to sync
 sub begin
 {
 	my ($worker, $round, @its_accounts) = @_;
+	my $list = join ', ', map { "'$_'" } @its_accounts;
 
-	$worker->{session} = connect_session('yelp_sync.progress' => 'off')
-	  if !$worker->{session} || $worker->{session}{lost};
-	$worker->{injection} = '';
-	$worker->{is_procedure} = @its_accounts > 1 || chance(20);
-	$worker->{syncs} = [ map { begin_sync($_, $round) } @its_accounts ];
-	$worker->{timeout} = pick(0, 0, 0, 0, 1 + int(rand(100)));
-	$worker->{session}->run("SET statement_timeout = $worker->{timeout}");
+	$worker->{session} = connect_session() if !$worker->{session} || $worker->{session}{lost};
+	$worker->{is_procedure} = @its_accounts > 1 || chance(20) ? 1 : 0;
+	$worker->{syncs} = [];
+	foreach my $account (@its_accounts)
+	{
+		set_server($account) if chance(20);
+		change($account) if chance(70);
+		ask(YelpOracle::remember($account));
+		push @{ $worker->{syncs} },
+		  { account => $account, round => "round $round", listings => [ $api->programs_json($account) ] };
+	}
+	$worker->{session}->run('SET statement_timeout = ' . pick(0, 0, 0, 0, 1 + int(rand(100))));
+	$worker->{sql} = $worker->{is_procedure} ? "CALL yelp_sync_all(ARRAY[$list])" : "SELECT FROM yelp_sync($list)";
 	return;
-}
-
-sub statement
-{
-	my ($worker) = @_;
-	my @names = map { $_->{account} } @{ $worker->{syncs} };
-
-	return "SELECT FROM yelp_sync('@names')" unless $worker->{is_procedure};
-	return 'CALL yelp_sync_all()' if @names == @accounts;
-	return 'CALL yelp_sync_all(ARRAY[' . join(', ', map { "'$_'" } @names) . '])';
 }
 
 # Some of the workers, with different accounts, or one of them with all
 sub begin_all
 {
-	my ($round) = @_;
-	my @all = map { [$_] } shuffled(@accounts);
-	my @parts = chance(5) ? [@accounts] : @all[ 0 .. int(rand($workers)) ];
-	my @left = @all[ $workers .. $#all ];
+	my ($round, @workers) = @_;
+	my @free = shuffled(@accounts);
 
-	# What the procedure is to sync beside the first one
-	push @{ $parts[0] }, map { $_->[0] } @left[ 0 .. int(rand(@left)) ] if @{ $parts[0] } == 1 && chance(20);
-	return map { my $part = $_; sub { begin($_[0], $round, @$part); return $_[0] } } @parts;
-}
-
-sub describe_round
-{
-	my ($worker, $result, $faults, $event, $its_worker) = @_;
-	foreach my $sync (@{ $worker->{syncs} })
-	{
-		$sync->{faults} = $faults;
-		my @listed = map { scalar(() = /"program_id"/g) } @{ $sync->{listings} };
-		say_of($sync->{account},
-			"process $worker->{session}{pid}: " . statement($worker) . ", time-out $worker->{timeout} ms, fails: $worker->{injection}",
-			"$event" . ($its_worker == $worker ? '' : ' in another session')
-			  . ($sync->{is_edited} ? ', rows edited' : '') . '; listed: ' . join(' then ', @listed),
-			(map { 'fault: ' . $json->encode($_) } grep { $_->{match}{account} eq $sync->{account} } @$faults),
-			($sync->{second} ? "second sync: $sync->{second}{stderr}" : ()),
-			($result->{lost} ? 'lost: ' : 'said: ') . $result->{stderr});
-	}
-	return;
+	@workers = $workers[0] if chance(5);
+	begin($_, $round, splice @free, 0, @workers == 1 ? @free : chance(20) ? 2 : 1) foreach @workers;
+	return @workers;
 }
 
 sub run_round
 {
-	my ($all, $round) = @_;
+	my ($round, @workers) = @_;
 
 	choose_habits() if chance(20);
 	my @faults = choose_faults();
-	my @begins = begin_all($round);
-	my @busy = map { $begins[$_]->($all->[$_]) } 0 .. $#begins;
-	choose_injection($busy[0]) if chance(30);
-	$_->{session}->begin(statement($_)) foreach @busy;
+	@workers = begin_all($round, @workers[ 0 .. int(rand(@workers)) ]);
+	choose_injection($workers[0]) if chance(30);
+	$_->{session}->begin($_->{sql}) foreach @workers;
 	Time::HiRes::sleep(rand(0.05));
-	my ($event, $action) = @{ pick(@events) };
-	my $meddled = pick(@busy);
-	$action->($meddled);
-	my @results = map { $_->{session}->result } @busy;
+	my ($event, $worker) = (pick(@events), pick(@workers));
+	my $sync = pick(@{ $worker->{syncs} });
+	$sync->{round} .= ", $event";
+	$count{$event}++;
+	$events{$event}[1]->($worker, $sync);
+	my @results = map { $_->{session}->result } @workers;
 
 	my @used = $api->faults_used;
 	$faults[$_]{used} = $used[$_] foreach 0 .. $#faults;
@@ -520,45 +334,38 @@ sub run_round
 	$inject->disarm;
 	$api->faults;
 	$api->release;
-	describe_round($busy[$_], $results[$_], \@faults, $event, $meddled) foreach 0 .. $#busy;
-	check($busy[$_], $results[$_]) foreach 0 .. $#busy;
+	foreach my $i (0 .. $#workers)
+	{
+		my ($state, $syncs) = ($results[$i]{sqlstate}, $workers[$i]{syncs});
+		$count{$state}++ if $state;
+		complain($syncs->[0], "failed with $results[$i]{stderr}")
+		  if $state && !$results[$i]{lost} && $state !~ $fitting;
+		check_sync($_, $workers[$i], $results[$i], @faults) foreach @$syncs;
+	}
 	return;
 }
 
-sub summary
-{
-	return join ', ', map { "$_ $count{$_}" } @counted;
-}
-
-my @workers = map { {} } 1 .. $workers;
 ask('DROP SERVER yelp CASCADE');
 ask(YelpOracle::install());
 $api->config(max_limit => 100, accounts => { map { $_ => { count => pick(@sizes) } } @accounts });
-foreach my $account (@accounts)
-{
-	$history{$account} = [ [] ];
-	set_server($account);
-}
+set_server($_) foreach @accounts;
 $inject->arm($observer, 'nothing', first => 1);
 
-# Until the time is over, and longer where the machine was too slow for all to happen
-my @needed = qw(done partial failed faults changes);
+# Until the time is over, and longer if the machine is too slow for all to happen
+my @needed = qw(synced partial failed faults);
+my @workers = map { {} } 1 .. $max_workers;
 my $end = Time::HiRes::time() + $seconds;
-my $next_report = Time::HiRes::time() + $report_every;
-for (my $round = 1; $count{differences} < $most_differences; $round++)
+for (my $round = 1; ($count{differences} // 0) < $max_differences; $round++)
 {
-	last if Time::HiRes::time() >= $end && !grep { $count{$_} == 0 } @needed;
-	run_round(\@workers, $round);
-	next if Time::HiRes::time() < $next_report;
-	note(summary());
-	$next_report += $report_every;
+	last if Time::HiRes::time() >= $end && !grep { !$count{$_} } @needed;
+	run_round($round, @workers);
 }
 
 # ---- the end ----
 
 $api->reset('config');
 $api->config(max_limit => 100);
-my $last = connect_session('yelp_sync.progress' => 'off');
+my $last = connect_session();
 foreach my $account (@accounts)
 {
 	set_server($account, attempts => 3, timeout => '30s', connect_timeout => '30s', partial => 'off',
@@ -566,14 +373,13 @@ foreach my $account (@accounts)
 	is($last->run("SELECT FROM yelp_sync('$account')")->{error}, undef, "$account: in the end a sync works");
 	YelpTest::table_is_listing($node, $api, $account, "$account: and the table is the listing");
 }
-is($count{differences}, 0, 'the table never differed from what it had to be');
-cmp_ok($count{$_}, '>', 0, "there were $_") foreach @needed;
-
+is($count{differences} // 0, 0, 'after each sync, rows and history were as they must be');
+cmp_ok($count{$_} // 0, '>', 0, "there were syncs or $_: $_") foreach @needed;
+is($last->threads, 1, 'no thread is left');
 $_->{session} && $_->{session}->end foreach @workers;
 $last->end;
 $observer->end;
 YelpTest::connections_are($api, 0, 'no connection outlives the sessions');
-note('ends: ' . join ', ', map { "$_ $ends{$_}" } sort keys %ends);
-note(summary());
+note(join ', ', map { "$_ $count{$_}" } sort keys %count);
 $node->stop;
 done_testing();
