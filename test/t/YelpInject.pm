@@ -16,8 +16,7 @@ YelpInject - calls that fail in a backend, for TAP tests
 
 What may fail is in F<inject.c>, which is preloaded into the server: the names of libcurl's
 functions and of the system's, where the extension calls them, and C<extension's memory>,
-C<libcurl's memory>, C<server's memory>, C<write> (of rows that spill to disk).  C<descriptors>
-lets the server open so many sockets at most instead.
+C<libcurl's memory>, C<server's memory>, C<write> (of rows that spill to disk).
 
 =cut
 

@@ -19,6 +19,7 @@
 #include <link.h>
 #include <netdb.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,6 +29,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A file in common with the test; its layout is known to YelpInject.pm */
@@ -55,7 +57,6 @@ static Orders *orders;
 static int32_t blocks;
 static Range extension;
 static Range server;
-static int	normal_files;		/* max_safe_fds as it was, 0 as long as it is */
 static __thread bool saving_session;	/* in libcurl's callback of OpenSSL's */
 
 extern void *__libc_malloc(size_t size);
@@ -63,7 +64,7 @@ extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *block, size_t size);
 extern void __libc_free(void *block);
 
-/* The limit to the server's open files, where the process is a server */
+/* Something of the server's, where the process is one */
 extern int	max_safe_fds __attribute__((weak));
 
 static void __attribute__((constructor))
@@ -333,29 +334,16 @@ curl_global_init(long flags)
 										   curl_strdup, curl_calloc);
 }
 
-CURL *
-curl_easy_init(void)
-{
-	if (BY_EXTENSION && fails("curl_easy_init"))
-		return NULL;
-	return ORIGINAL(curl_easy_init) ();
+#define INIT(type, function) \
+type * \
+function(void) \
+{ \
+	return BY_EXTENSION && fails(#function) ? NULL : ORIGINAL(function) (); \
 }
 
-CURLM *
-curl_multi_init(void)
-{
-	if (BY_EXTENSION && fails("curl_multi_init"))
-		return NULL;
-	return ORIGINAL(curl_multi_init) ();
-}
-
-CURLSH *
-curl_share_init(void)
-{
-	if (BY_EXTENSION && fails("curl_share_init"))
-		return NULL;
-	return ORIGINAL(curl_share_init) ();
-}
+INIT(CURL, curl_easy_init)
+INIT(CURLM, curl_multi_init)
+INIT(CURLSH, curl_share_init)
 
 /* The only argument of these is as large as a pointer. */
 #define PASS_ON(function, handle, option) \
@@ -389,18 +377,9 @@ curl_share_setopt(CURLSH *share, CURLSHoption option,...)
 	PASS_ON(curl_share_setopt, share, option);
 }
 
-/*
- * A sync begins with it, so that here, for one, the number of files is limited
- * that the server may open: a third of them may be sockets.
- */
 CURLMcode
 curl_multi_setopt(CURLM *multi, CURLMoption option,...)
 {
-	bool		limited = is_ours() && strcmp(orders->call, "descriptors") == 0;
-
-	if (normal_files == 0)
-		normal_files = max_safe_fds;
-	max_safe_fds = limited ? 3 * orders->first : normal_files;
 	PASS_ON(curl_multi_setopt, multi, option);
 }
 
@@ -495,6 +474,12 @@ int
 epoll_ctl(int set, int what, int fd, struct epoll_event *event)
 {
 	return system_fails("epoll_ctl") ? -1 : ORIGINAL(epoll_ctl) (set, what, fd, event);
+}
+
+int
+timer_create(clockid_t clock, struct sigevent *event, timer_t *timer)
+{
+	return system_fails("timer_create") ? -1 : ORIGINAL(timer_create) (clock, event, timer);
 }
 
 /* A name that leads to the stand-in, so that libcurl looks it up in a thread */
