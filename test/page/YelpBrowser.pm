@@ -1,18 +1,10 @@
-=pod
-
-=head1 NAME
-
-YelpBrowser - a tab of headless Chromium, for TAP tests
-
-=head1 SYNOPSIS
-
-  YelpTest::need(Chromium => YelpBrowser::program());
-  my $browser = YelpBrowser->start;
-  $browser->open($url, username => 'anna', password => 'correct horse');
-  $browser->evaluate(q{document.querySelector("#sync").click()});
-  $browser->poll(q{document.querySelector("#bar").value > 0}, 'the bar to move');
-
-=cut
+# YelpBrowser - a tab of headless Chromium, for TAP tests
+#
+#   YelpTest::need(Chromium => YelpBrowser::program());
+#   my $browser = YelpBrowser->start;
+#   $browser->open($url, username => 'anna', password => 'correct horse');
+#   $browser->evaluate(q{document.querySelector("#sync").click()});
+#   $browser->poll(q{document.querySelector("#bar").value > 0}, 'the bar to move');
 
 package YelpBrowser;
 
@@ -41,22 +33,11 @@ my @options = (
 	'--disable-background-networking', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
 	'--lang=en-US', '--window-size=1280,900');
 
-=pod
-
-=head1 METHODS
-
-=over
-
-=item YelpBrowser::program()
-
-Chromium's path, or undef.
-
-=item YelpBrowser->start
-
-Starts it, with one empty tab.  It ends with the test.
-
-=cut
-
+# YelpBrowser::program()
+# Chromium's path, or undef.
+#
+# YelpBrowser->start
+# Starts it, with one empty tab.  It ends with the test.
 sub program
 {
 	foreach my $name (qw(chromium-headless-shell chromium))
@@ -97,14 +78,8 @@ sub stop
 	return;
 }
 
-=pod
-
-=item $browser->call($method, %parameters)
-
-A command of the DevTools protocol; returns its result.
-
-=cut
-
+# $browser->call($method, %parameters)
+# A command of the DevTools protocol; returns its result.
 sub call
 {
 	my ($self, $method, %parameters) = @_;
@@ -184,42 +159,28 @@ sub send_only
 	return;
 }
 
-=pod
-
-=item $browser->new_tab, $browser->close_tab
-
-The methods below are about the tab that was made last.
-
-=item $browser->open($url, %login)
-
-Opens it, with C<username> and C<password> where the server asks for them.
-
-=item $browser->evaluate($expression)
-
-Its value; dies where it throws.
-
-=item $browser->poll($expression, $what)
-
-Until it is true; returns its value.
-
-=item $browser->text($selector), $browser->texts($selector)
-
-The text of the first element, and a list of those of all elements.
-
-=item $browser->click($selector), $browser->choose($selector, $value)
-
-Clicks; sets the value of a field as a user does, when it offers that.
-
-=item $browser->complaints
-
-What has been thrown or logged as an error or warning since the last call, as a list.
-
-=item $browser->screenshot($file)
-
-=back
-
-=cut
-
+# $browser->new_tab, $browser->close_tab
+# The methods below are about the tab that was made last.
+#
+# $browser->open($url, %login)
+# Opens it, with username and password where the server asks for them.
+#
+# $browser->evaluate($expression)
+# Its value; dies where it throws.
+#
+# $browser->poll($expression, $what)
+# Until it is true; returns its value.
+#
+# $browser->text($selector), $browser->texts($selector)
+# The text of the first element, and a list of those of all elements.
+#
+# $browser->click($selector), $browser->choose($selector, $value)
+# Clicks; sets the value of a field as a user does, when it offers that.
+#
+# $browser->complaints
+# What has been thrown or logged as an error or warning since the last call, as a list.
+#
+# $browser->screenshot($file)
 sub new_tab
 {
 	my ($self) = @_;
@@ -269,11 +230,7 @@ sub poll
 	return YelpProcess::poll_until(sub { $self->evaluate($expression) }, $what);
 }
 
-sub text
-{
-	my ($self, $selector) = @_;
-	return ($self->texts($selector))[0];
-}
+sub text { my ($self, $selector) = @_; return ($self->texts($selector))[0]; }
 
 sub texts
 {
@@ -301,11 +258,7 @@ sub choose
 }
 
 # A literal in JavaScript, which goes into JSON once more
-sub quote
-{
-	my ($text) = @_;
-	return JSON::PP->new->allow_nonref->encode($text);
-}
+sub quote { my ($text) = @_; return JSON::PP->new->allow_nonref->encode($text); }
 
 sub complaints
 {

@@ -1,18 +1,10 @@
-=pod
-
-=head1 NAME
-
-YelpPage - the page of examples/sync-page, for TAP tests
-
-=head1 SYNOPSIS
-
-  YelpPage::set_up($node);
-  my $page = YelpPage->start($node, arguments => [ '--max-syncs', 2 ]);
-  is($page->get('accounts')->{status}, 200);
-  my $stream = $page->sync('acme');
-  while (my $event = $stream->next_event) { ... }
-
-=cut
+# YelpPage - the page of examples/sync-page, for TAP tests
+#
+#   YelpPage::set_up($node);
+#   my $page = YelpPage->start($node, arguments => [ '--max-syncs', 2 ]);
+#   is($page->get('accounts')->{status}, 200);
+#   my $stream = $page->sync('acme');
+#   while (my $event = $stream->next_event) { ... }
 
 package YelpPage;
 
@@ -37,19 +29,9 @@ my $directory = File::Spec->rel2abs(
 	File::Basename::dirname(__FILE__) . '/../../examples/sync-page');
 my $json = JSON::PP->new->utf8->allow_nonref;
 
-=pod
-
-=head1 FUNCTIONS AND METHODS
-
-=over
-
-=item YelpPage::set_up($node, %accounts)
-
-Creates the role C<regress_ads>, which is no superuser, maps it to accounts (name to server),
-and has it run F<setup.sql>.
-
-=cut
-
+# YelpPage::set_up($node, %accounts)
+# Creates the role regress_ads, which is no superuser, maps it to accounts (name to server),
+# and has it run setup.sql.
 sub set_up
 {
 	my ($node, %accounts) = @_;
@@ -74,14 +56,8 @@ sub set_up
 	return;
 }
 
-=pod
-
-=item YelpPage::run_setup($node)
-
-Runs F<setup.sql> as C<regress_ads>.
-
-=cut
-
+# YelpPage::run_setup($node)
+# Runs setup.sql as regress_ads.
 sub run_setup
 {
 	my ($node) = @_;
@@ -91,15 +67,9 @@ sub run_setup
 	return;
 }
 
-=pod
-
-=item YelpPage->start($node, %options)
-
-Starts the server, with the user C<anna> and her password C<correct horse>, and returns when it
-listens.  It ends with the test.  C<arguments>: more for F<server.py>.  C<environment>: a hash.
-
-=cut
-
+# YelpPage->start($node, %options)
+# Starts the server, with the user anna and her password correct horse, and returns when it
+# listens.  It ends with the test.  arguments: more for server.py.  environment: a hash.
 sub start
 {
 	my ($class, $node, %options) = @_;
@@ -132,14 +102,8 @@ sub start
 	return $self;
 }
 
-=pod
-
-=item $page->stop, $page->stop($signal)
-
-Ends the server.
-
-=cut
-
+# $page->stop, $page->stop($signal)
+# Ends the server.
 sub stop
 {
 	my ($self, $signal) = @_;
@@ -147,19 +111,12 @@ sub stop
 	return;
 }
 
-=pod
-
-=item $page->set_password($name, $password)
-
-By F<users.py>.
-
-=item $page->url, $page->users, $page->messages
-
-The page's address with a slash at its end; the file of users; the file with what the server
-says.
-
-=cut
-
+# $page->set_password($name, $password)
+# By users.py.
+#
+# $page->url, $page->users, $page->messages
+# The page's address with a slash at its end; the file of users; the file with what the server
+# says.
 sub directory { return $directory; }
 
 sub set_password
@@ -175,30 +132,19 @@ sub url { return $_[0]{url}; }
 sub users { return $_[0]{users}; }
 sub messages { return $_[0]{messages}; }
 
-=pod
-
-=item $page->request($method, $path, %options)
-
-What HTTP::Tiny answers; C<json>, where it is JSON.  C<login>: other than anna's, undef for
-none.  C<headers>, C<content>.
-
-=item $page->get($path, %query)
-
-The same for C</api/reseller/$path>.
-
-=item $page->sync($account, %options)
-
-POSTs to C<sync-stream>; returns a L<YelpPage::Stream>.  C<headers>: more of them.  C<url>:
-other than the page's own.
-
-=item YelpPage::directory()
-
-That of the example.
-
-=back
-
-=cut
-
+# $page->request($method, $path, %options)
+# What HTTP::Tiny answers; json, where it is JSON.  login: other than anna's, undef for
+# none.  headers, content.
+#
+# $page->get($path, %query)
+# The same for /api/reseller/$path.
+#
+# $page->sync($account, %options)
+# POSTs to sync-stream; returns a YelpPage::Stream.  headers: more of them.  url:
+# other than the page's own.
+#
+# YelpPage::directory()
+# That of the example.
 sub headers
 {
 	my ($self, %options) = @_;

@@ -1,24 +1,16 @@
-=pod
-
-=head1 NAME
-
-YelpInject - calls that fail in a backend, for TAP tests
-
-=head1 SYNOPSIS
-
-  my $inject = YelpInject->new;
-  my ($node, $api) = $inject->preload(sub { YelpTest::start() });
-  my $session = YelpSession->new($node);
-  $inject->arm($session, "libcurl's memory", first => 17);
-  my $result = $session->sync('acme');
-  $inject->disarm;
-  is($inject->failed, 1, 'the seventeenth allocation has failed');
-
-What may fail is in F<inject.c>, which is preloaded into the server: the names of libcurl's
-functions and of the system's, where the extension calls them, and C<extension's memory>,
-C<libcurl's memory>, C<server's memory>, C<write> (of rows that spill to disk).
-
-=cut
+# YelpInject - calls that fail in a backend, for TAP tests
+#
+#   my $inject = YelpInject->new;
+#   my ($node, $api) = $inject->preload(sub { YelpTest::start() });
+#   my $session = YelpSession->new($node);
+#   $inject->arm($session, "libcurl's memory", first => 17);
+#   my $result = $session->sync('acme');
+#   $inject->disarm;
+#   is($inject->failed, 1, 'the seventeenth allocation has failed');
+#
+# What may fail is in inject.c, which is preloaded into the server: the names of libcurl's
+# functions and of the system's, where the extension calls them, and extension's memory,
+# libcurl's memory, server's memory, write (of rows that spill to disk).
 
 package YelpInject;
 
@@ -37,22 +29,11 @@ my $orders = 'l4Z32l2';
 my $answer = 'l3';
 my $answer_at = length(pack('l4Z32', 0, 0, 0, 0, ''));
 
-=pod
-
-=head1 METHODS
-
-=over
-
-=item YelpInject->new
-
-Builds the library.
-
-=item $inject->preload(sub { ... })
-
-Calls the sub, whatever it starts with the library, and returns what it does.
-
-=cut
-
+# YelpInject->new
+# Builds the library.
+#
+# $inject->preload(sub { ... })
+# Calls the sub, whatever it starts with the library, and returns what it does.
 sub new
 {
 	my ($class) = @_;
@@ -95,30 +76,19 @@ sub _answer
 	return unpack($answer, $bytes);
 }
 
-=pod
-
-=item $inject->arm($session, $call, %options)
-
-From now on calls of this name fail in the session's process: the one of number C<first> and
-those that follow, C<count> of them (1).  C<code>: with this errno or code of libcurl's.
-
-=item $inject->disarm
-
-They no longer do.
-
-=item $inject->calls, $inject->failed
-
-How many calls there have been since it was armed, and how many of them have failed.
-
-=item $inject->blocks
-
-How many blocks of memory from malloc() the extension and libcurl hold in that process, where
-there has been one more or one less since it was armed.
-
-=back
-
-=cut
-
+# $inject->arm($session, $call, %options)
+# From now on calls of this name fail in the session's process: the one of number first and
+# those that follow, count of them (1).  code: with this errno or code of libcurl's.
+#
+# $inject->disarm
+# They no longer do.
+#
+# $inject->calls, $inject->failed
+# How many calls there have been since it was armed, and how many of them have failed.
+#
+# $inject->blocks
+# How many blocks of memory from malloc() the extension and libcurl hold in that process, where
+# there has been one more or one less since it was armed.
 sub arm
 {
 	my ($self, $session, $call, %options) = @_;
@@ -135,22 +105,10 @@ sub disarm
 	return;
 }
 
-sub calls
-{
-	my ($self) = @_;
-	return ($self->_answer)[0];
-}
+sub calls { my ($self) = @_; return ($self->_answer)[0]; }
 
-sub failed
-{
-	my ($self) = @_;
-	return ($self->_answer)[1];
-}
+sub failed { my ($self) = @_; return ($self->_answer)[1]; }
 
-sub blocks
-{
-	my ($self) = @_;
-	return ($self->_answer)[2];
-}
+sub blocks { my ($self) = @_; return ($self->_answer)[2]; }
 
 1;

@@ -1,18 +1,10 @@
-=pod
-
-=head1 NAME
-
-YelpNginx - nginx in front of the stand-in, for TAP tests
-
-=head1 SYNOPSIS
-
-  my $nginx = YelpNginx->start($api,
-      http => 'limit_req_zone $server_name zone=api:1m rate=20r/s;',
-      location => 'limit_req zone=api;');
-  ... sync from $nginx->url ...
-  my @answers = $nginx->answers;
-
-=cut
+# YelpNginx - nginx in front of the stand-in, for TAP tests
+#
+#   my $nginx = YelpNginx->start($api,
+#       http => 'limit_req_zone $server_name zone=api:1m rate=20r/s;',
+#       location => 'limit_req zone=api;');
+#   ... sync from $nginx->url ...
+#   my @answers = $nginx->answers;
 
 package YelpNginx;
 
@@ -27,24 +19,13 @@ use PostgreSQL::Test::Utils;
 use YelpProcess;
 use YelpTest;
 
-=pod
-
-=head1 METHODS
-
-=over
-
-=item YelpNginx->is_lacking
-
-Why there can be none, or undef: see C<YelpTest::lacks>.
-
-=item YelpNginx->start($api, http => $directives, location => $directives)
-
-Starts nginx before C<< $api->url >> and returns when it listens, without TLS and with it, where it
-speaks HTTP/2 as well.  It ends with the test.  C<server>: directives in place of those that lead to
-the API, which may then be undef.
-
-=cut
-
+# YelpNginx->is_lacking
+# Why there can be none, or undef: see YelpTest::lacks.
+#
+# YelpNginx->start($api, http => $directives, location => $directives)
+# Starts nginx before $api->url and returns when it listens, without TLS and with it, where it
+# speaks HTTP/2 as well.  It ends with the test.  server: directives in place of those that lead to
+# the API, which may then be undef.
 sub is_lacking
 {
 	return YelpTest::lacks('nginx', scalar grep { -x "$_/nginx" } split /:/, $ENV{PATH});
@@ -117,42 +98,20 @@ http {
 END
 }
 
-=pod
+# $nginx->url, $nginx->https_url, $nginx->tls_port
+# The endpoint over HTTP, and over HTTPS at localhost, with the stand-in's certificate; and its port.
+#
+# $nginx->answers
+# What it answered, in order: each a hash with status, offset, protocol (HTTP/1.1,
+# HTTP/2.0) and connection, a number.
+#
+# $nginx->wait_for_answers($count)
+# The same when there are so many: it writes them down when they are sent, maybe after they arrive.
+sub url { my ($self) = @_; return "http://127.0.0.1:$self->{port}/programs/v1"; }
 
-=item $nginx->url, $nginx->https_url, $nginx->tls_port
+sub https_url { my ($self) = @_; return "https://localhost:$self->{tls_port}/programs/v1"; }
 
-The endpoint over HTTP, and over HTTPS at localhost, with the stand-in's certificate; and its port.
-
-=item $nginx->answers
-
-What it answered, in order: each a hash with C<status>, C<offset>, C<protocol> (C<HTTP/1.1>,
-C<HTTP/2.0>) and C<connection>, a number.
-
-=item $nginx->wait_for_answers($count)
-
-The same when there are so many: it writes them down when they are sent, maybe after they arrive.
-
-=back
-
-=cut
-
-sub url
-{
-	my ($self) = @_;
-	return "http://127.0.0.1:$self->{port}/programs/v1";
-}
-
-sub https_url
-{
-	my ($self) = @_;
-	return "https://localhost:$self->{tls_port}/programs/v1";
-}
-
-sub tls_port
-{
-	my ($self) = @_;
-	return $self->{tls_port};
-}
+sub tls_port { my ($self) = @_; return $self->{tls_port}; }
 
 sub answers
 {

@@ -1,22 +1,14 @@
-=pod
-
-=head1 NAME
-
-YelpOracle - what syncs must have left behind, for TAP tests
-
-=head1 SYNOPSIS
-
-  $observer->value(YelpOracle::install());
-  $observer->value(YelpOracle::remember('acme'));
-  ... a sync ...
-  my @runs = YelpOracle::runs($observer->value(YelpOracle::runs_query('acme')));
-  $observer->value(YelpOracle::load('acme', $api->programs_json('acme')));
-  is($observer->value(YelpOracle::wrong('acme', is_synced => 1)), '', 'all is as it must be');
-
-Each function returns SQL, which may run once more where a session was lost.  What is looked at is
-in tables alone: it is the same whoever synced, and whatever became of him.
-
-=cut
+# YelpOracle - what syncs must have left behind, for TAP tests
+#
+#   $observer->value(YelpOracle::install());
+#   $observer->value(YelpOracle::remember('acme'));
+#   ... a sync ...
+#   my @runs = YelpOracle::runs($observer->value(YelpOracle::runs_query('acme')));
+#   $observer->value(YelpOracle::load('acme', $api->programs_json('acme')));
+#   is($observer->value(YelpOracle::wrong('acme', is_synced => 1)), '', 'all is as it must be');
+#
+# Each function returns SQL, which may run once more where a session was lost.  What is looked at is
+# in tables alone: it is the same whoever synced, and whatever became of him.
 
 package YelpOracle;
 
@@ -25,20 +17,12 @@ use warnings FATAL => 'all';
 
 use YelpTest;
 
-=pod
-
-=over
-
-=item YelpOracle::install()
-
-Creates the schema C<oracle>.
-
-=item YelpOracle::edit($account)
-
-What somebody may do to an account's rows by hand: then they differ from what is listed, in a
-column and for some of the programs.
-
-=cut
+# YelpOracle::install()
+# Creates the schema oracle.
+#
+# YelpOracle::edit($account)
+# What somebody may do to an account's rows by hand: then they differ from what is listed, in a
+# column and for some of the programs.
 
 my $columns = YelpTest::listing_columns();
 
@@ -201,18 +185,11 @@ sub edit
 	return "UPDATE yelp_programs SET budget = 17 WHERE username = $account AND oracle.is_edited(program_id)";
 }
 
-=pod
-
-=item YelpOracle::remember($account)
-
-Keeps how things are before a sync.
-
-=item YelpOracle::runs_query($account), YelpOracle::runs($text)
-
-The runs since then, and these as a list of hashes: C<status>, C<sqlstate>, and C<told>, which is all of it.
-
-=cut
-
+# YelpOracle::remember($account)
+# Keeps how things are before a sync.
+#
+# YelpOracle::runs_query($account), YelpOracle::runs($text)
+# The runs since then, and these as a list of hashes: status, sqlstate, and told, which is all of it.
 sub remember
 {
 	my ($account) = map { YelpTest::literal($_) } @_;
@@ -242,26 +219,16 @@ sub runs
 	} split /\n/, $text;
 }
 
-=pod
-
-=item YelpOracle::load(@listings)
-
-The listing as the API had it, in JSON: at one moment, or at several where it moved meanwhile.
-
-=item YelpOracle::touched($account, $is_edited)
-
-Rows that were written since, as lines of text; but for an edit.
-
-=item YelpOracle::wrong($account, %syncs)
-
-What is wrong after one sync or several that were done.  C<is_synced>: the last one called itself so;
-C<is_partial>: none of them did; C<is_edited>: somebody edited rows meanwhile; C<is_recorded>: with
-C<record_changes>; C<is_deceived>: the API seemed to list fewer programs than it does.
-
-=back
-
-=cut
-
+# YelpOracle::load(@listings)
+# The listing as the API had it, in JSON: at one moment, or at several where it moved meanwhile.
+#
+# YelpOracle::touched($account, $is_edited)
+# Rows that were written since, as lines of text; but for an edit.
+#
+# YelpOracle::wrong($account, %syncs)
+# What is wrong after one sync or several that were done.  is_synced: the last one called itself so;
+# is_partial: none of them did; is_edited: somebody edited rows meanwhile; is_recorded: with
+# record_changes; is_deceived: the API seemed to list fewer programs than it does.
 sub load
 {
 	my (@listings) = @_;

@@ -1,16 +1,8 @@
-=pod
-
-=head1 NAME
-
-YelpProcess - programs in the background, which end with the test, and waiting for something
-
-=head1 SYNOPSIS
-
-  my $process = YelpProcess->start(sub { exec 'nginx', '-c', $file });
-  YelpProcess::poll_until(sub { $process->check($log); -s $file }, 'nginx to listen');
-  $process->stop;
-
-=cut
+# YelpProcess - programs in the background, which end with the test, and waiting for something
+#
+#   my $process = YelpProcess->start(sub { exec 'nginx', '-c', $file });
+#   YelpProcess::poll_until(sub { $process->check($log); -s $file }, 'nginx to listen');
+#   $process->stop;
 
 package YelpProcess;
 
@@ -27,19 +19,9 @@ my $poll_interval_s = 0.01;
 # Those that run, by process id, for END
 my %running;
 
-=pod
-
-=head1 FUNCTIONS AND METHODS
-
-=over
-
-=item YelpProcess->start($code, stdout => $file, stderr => $file)
-
-Calls $code, which may exec a program, in a child process.  Its output goes to these files, by default
-nowhere: the test's own output must end when the test does.  C<stdout> can be an open file.
-
-=cut
-
+# YelpProcess->start($code, stdout => $file, stderr => $file)
+# Calls $code, which may exec a program, in a child process.  Its output goes to these files, by default
+# nowhere: the test's own output must end when the test does.  stdout can be an open file.
 sub start
 {
 	my ($class, $code, %output) = @_;
@@ -60,25 +42,14 @@ sub start
 	POSIX::_exit(127);
 }
 
-=pod
-
-=item $process->pid
-
-=item $process->check($log)
-
-Dies where it has ended, with what is in the file $log.
-
-=item $process->stop($signal)
-
-Sends the signal (C<TERM>), and returns when it has ended.
-
-=cut
-
-sub pid
-{
-	my ($self) = @_;
-	return $self->{pid};
-}
+# $process->pid
+#
+# $process->check($log)
+# Dies where it has ended, with what is in the file $log.
+#
+# $process->stop($signal)
+# Sends the signal (TERM), and returns when it has ended.
+sub pid { my ($self) = @_; return $self->{pid}; }
 
 sub check
 {
@@ -103,17 +74,9 @@ END
 	$_->stop for values %running;
 }
 
-=pod
-
-=item YelpProcess::poll_until(sub { ... }, $what)
-
-Calls the sub until it returns something true, which is returned; dies when that takes longer than
-PostgreSQL's tests wait.
-
-=back
-
-=cut
-
+# YelpProcess::poll_until(sub { ... }, $what)
+# Calls the sub until it returns something true, which is returned; dies when that takes longer than
+# PostgreSQL's tests wait.
 sub poll_until
 {
 	my ($condition, $what) = @_;

@@ -1,20 +1,12 @@
-=pod
-
-=head1 NAME
-
-YelpRelay - passes connections on to a server, each in a process of its own, for TAP tests
-
-=head1 SYNOPSIS
-
-  my $relay = YelpRelay->start(sub {
-      my ($client) = @_;
-      return YelpRelay::connect_to('127.0.0.1', $port);
-  });
-  ... sync through $relay->port ...
-  kill 'STOP', $relay->connections;    # they have gone silent
-  $relay->stop;
-
-=cut
+# YelpRelay - passes connections on to a server, each in a process of its own, for TAP tests
+#
+#   my $relay = YelpRelay->start(sub {
+#       my ($client) = @_;
+#       return YelpRelay::connect_to('127.0.0.1', $port);
+#   });
+#   ... sync through $relay->port ...
+#   kill 'STOP', $relay->connections;    # they have gone silent
+#   $relay->stop;
 
 package YelpRelay;
 
@@ -28,37 +20,21 @@ use PostgreSQL::Test::Utils;
 
 use YelpProcess;
 
-=pod
-
-=head1 METHODS
-
-=over
-
-=item YelpRelay->start($connect)
-
-Listens on a port of 127.0.0.1.  For each connection $connect is called with its socket, and
-returns the socket that it leads to, or nothing to close it.
-
-=item YelpRelay::connect_to($host, $port)
-
-A socket, or undef.
-
-=item $relay->port
-
-Where it listens.
-
-=item $relay->connections
-
-The ids of the processes of the connections that there are.
-
-=item $relay->stop
-
-Ends it, and its connections.
-
-=back
-
-=cut
-
+# YelpRelay->start($connect)
+# Listens on a port of 127.0.0.1.  For each connection $connect is called with its socket, and
+# returns the socket that it leads to, or nothing to close it.
+#
+# YelpRelay::connect_to($host, $port)
+# A socket, or undef.
+#
+# $relay->port
+# Where it listens.
+#
+# $relay->connections
+# The ids of the processes of the connections that there are.
+#
+# $relay->stop
+# Ends it, and its connections.
 sub start
 {
 	my ($class, $connect) = @_;
@@ -104,11 +80,7 @@ sub _relay
 	return;
 }
 
-sub port
-{
-	my ($self) = @_;
-	return $self->{port};
-}
+sub port { my ($self) = @_; return $self->{port}; }
 
 sub connections
 {

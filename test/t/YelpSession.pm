@@ -1,27 +1,19 @@
-=pod
-
-=head1 NAME
-
-YelpSession - a session that stays, and what its process holds, for TAP tests
-
-=head1 SYNOPSIS
-
-  my $session = YelpSession->new($node);
-  my $failed = $session->sync('acme');
-  my $next = $session->sync('acme');		# in the same backend
-
-  my $sockets = $session->sockets;
-  $session->begin_sync('acme');
-  $api->poll_counter('held', 1);
-  $node->safe_psql('postgres', 'SELECT pg_cancel_backend(' . $session->pid . ')');
-  is($session->sync_result->{sqlstate}, '57014');
-  is($session->sockets, $sockets);
-  $session->end;
-
-C<YelpTest::run> and C<YelpTest::sync> do the same in a session for one call, which stops at its
-first error.  Files, sockets, threads and memory are read from F</proc>.
-
-=cut
+# YelpSession - a session that stays, and what its process holds, for TAP tests
+#
+#   my $session = YelpSession->new($node);
+#   my $failed = $session->sync('acme');
+#   my $next = $session->sync('acme');        # in the same backend
+#
+#   my $sockets = $session->sockets;
+#   $session->begin_sync('acme');
+#   $api->poll_counter('held', 1);
+#   $node->safe_psql('postgres', 'SELECT pg_cancel_backend(' . $session->pid . ')');
+#   is($session->sync_result->{sqlstate}, '57014');
+#   is($session->sockets, $sockets);
+#   $session->end;
+#
+# YelpTest::run and YelpTest::sync do the same in a session for one call, which stops at its
+# first error.  Files, sockets, threads and memory are read from /proc.
 
 package YelpSession;
 
@@ -37,19 +29,9 @@ use YelpTest;
 
 my $protocol = 3 << 16;
 
-=pod
-
-=head1 METHODS
-
-=over
-
-=item YelpSession->new($node, %settings)
-
-Connects.  C<database>: other than C<postgres>.  C<null> (the empty text): how a null is returned.
-All other %settings are the server's.
-
-=cut
-
+# YelpSession->new($node, %settings)
+# Connects.  database: other than postgres.  null (the empty text): how a null is returned.
+# All other %settings are the server's.
 sub new
 {
 	my ($class, $node, %settings) = @_;
@@ -205,28 +187,19 @@ sub _statements
 	return grep { $_ ne '' } @statements;
 }
 
-=pod
-
-=item $session->run($sql)
-
-Runs SQL, goes on after errors, and returns what C<YelpTest::run> does, and C<lost>: true when the
-connection is.  That is an error, too, as is all that is begun in such a session; the process is gone
-then, and what it did is to be seen.
-
-=item $session->sync($account)
-
-The same for C<yelp_sync($account)>; also C<rows>, as in C<YelpTest::sync>.
-
-=item $session->begin($sql), $session->result, $session->begin_sync($account), $session->sync_result
-
-The two halves of each: begin, and wait for the end.
-
-=item $session->run_to_error($sql)
-
-Runs SQL until the first error.
-
-=cut
-
+# $session->run($sql)
+# Runs SQL, goes on after errors, and returns what YelpTest::run does, and lost: true when the
+# connection is.  That is an error, too, as is all that is begun in such a session; the process is gone
+# then, and what it did is to be seen.
+#
+# $session->sync($account)
+# The same for yelp_sync($account); also rows, as in YelpTest::sync.
+#
+# $session->begin($sql), $session->result, $session->begin_sync($account), $session->sync_result
+# The two halves of each: begin, and wait for the end.
+#
+# $session->run_to_error($sql)
+# Runs SQL until the first error.
 sub begin
 {
 	my ($self, $sql) = @_;
@@ -291,11 +264,7 @@ sub begin_sync
 	return;
 }
 
-sub sync_result
-{
-	my ($self) = @_;
-	return YelpTest::with_rows($self->result);
-}
+sub sync_result { my ($self) = @_; return YelpTest::with_rows($self->result); }
 
 sub sync
 {
@@ -304,26 +273,17 @@ sub sync
 	return $self->sync_result;
 }
 
-=pod
-
-=item $session->is_running
-
-Whether what was begun has not come to its end yet.
-
-=item $session->wait_for($pattern)
-
-Waits until the messages of what was begun match.
-
-=item $session->value($sql)
-
-The one value that a query returns; dies on an error.
-
-=item $session->options(%options)
-
-Sets options of the server C<yelp>, as C<YelpTest::set_server> does.
-
-=cut
-
+# $session->is_running
+# Whether what was begun has not come to its end yet.
+#
+# $session->wait_for($pattern)
+# Waits until the messages of what was begun match.
+#
+# $session->value($sql)
+# The one value that a query returns; dies on an error.
+#
+# $session->options(%options)
+# Sets options of the server yelp, as YelpTest::set_server does.
 sub is_running
 {
 	my ($self) = @_;
@@ -358,18 +318,11 @@ sub options
 	return;
 }
 
-=pod
-
-=item $session->end
-
-Disconnects, and returns when the process is gone.
-
-=item $session->wait_until_gone
-
-Returns when it is gone, whatever ends it.
-
-=cut
-
+# $session->end
+# Disconnects, and returns when the process is gone.
+#
+# $session->wait_until_gone
+# Returns when it is gone, whatever ends it.
 sub end
 {
 	my ($self) = @_;
@@ -393,34 +346,19 @@ sub wait_until_gone
 	return;
 }
 
-=pod
-
-=item $session->pid
-
-The process id.
-
-=item $session->handles, $session->sockets, $session->threads
-
-How many file descriptors that are no files of the cluster's, how many sockets (which are among
-them), and how many threads the process has.
-
-=item $session->memory($name)
-
-A figure of F</proc/PID/status> in kB: C<VmRSS>, C<VmHWM>, C<RssAnon>.
-
-=item $session->reset_peak
-
-Lets C<VmHWM> start anew.
-
-=back
-
-=cut
-
-sub pid
-{
-	my ($self) = @_;
-	return $self->{pid};
-}
+# $session->pid
+# The process id.
+#
+# $session->handles, $session->sockets, $session->threads
+# How many file descriptors that are no files of the cluster's, how many sockets (which are among
+# them), and how many threads the process has.
+#
+# $session->memory($name)
+# A figure of /proc/PID/status in kB: VmRSS, VmHWM, RssAnon.
+#
+# $session->reset_peak
+# Lets VmHWM start anew.
+sub pid { my ($self) = @_; return $self->{pid}; }
 
 # A file's content, or undef where there is none
 sub _slurp
@@ -452,17 +390,9 @@ sub handles
 	return scalar grep { !m{^/.*/(base|global|pg_\w+)/} } $self->_descriptors;
 }
 
-sub sockets
-{
-	my ($self) = @_;
-	return scalar grep { /^socket:/ } $self->_descriptors;
-}
+sub sockets { my ($self) = @_; return scalar grep { /^socket:/ } $self->_descriptors; }
 
-sub threads
-{
-	my ($self) = @_;
-	return scalar(my @threads = _list("/proc/$self->{pid}/task"));
-}
+sub threads { my ($self) = @_; return scalar(my @threads = _list("/proc/$self->{pid}/task")); }
 
 sub memory
 {

@@ -1,24 +1,16 @@
-=pod
-
-=head1 NAME
-
-YelpTest - a cluster with yelp_sync and the stand-in for Yelp's API, for TAP tests
-
-=head1 SYNOPSIS
-
-  my ($node, $api) = YelpTest::start(server => { page_size => 40 });
-  my $sync = YelpTest::sync($node, 'acme', 'yelp_sync.progress' => 'json');
-  is(@{ $sync->{rows} }, 1913, 'all programs are added');
-  YelpTest::table_is_listing($node, $api, 'acme');
-
-  $api->faults({ match => { offset => 40 }, action => { hold => \1 } });
-  my $session = YelpSession->new($node);
-  $session->begin_sync('acme');
-  $session->wait_for(qr/programs in 96 pages/);
-  $api->release;
-  my $result = $session->sync_result;
-
-=cut
+# YelpTest - a cluster with yelp_sync and the stand-in for Yelp's API, for TAP tests
+#
+#   my ($node, $api) = YelpTest::start(server => { page_size => 40 });
+#   my $sync = YelpTest::sync($node, 'acme', 'yelp_sync.progress' => 'json');
+#   is(@{ $sync->{rows} }, 1913, 'all programs are added');
+#   YelpTest::table_is_listing($node, $api, 'acme');
+#
+#   $api->faults({ match => { offset => 40 }, action => { hold => \1 } });
+#   my $session = YelpSession->new($node);
+#   $session->begin_sync('acme');
+#   $session->wait_for(qr/programs in 96 pages/);
+#   $api->release;
+#   my $result = $session->sync_result;
 
 package YelpTest;
 
@@ -41,26 +33,14 @@ my $json = JSON::PP->new->allow_nonref;
 
 $ENV{PGCLIENTENCODING} = 'UTF8';
 
-=pod
+# Texts are strings of characters: a test with any beyond ASCII needs "use utf8".
 
-=head1 FUNCTIONS
-
-Whatever is given and returned is a string of characters: a test with texts beyond ASCII says
-C<use utf8>.
-
-=over
-
-=item my ($node, $api) = YelpTest::start(%options)
-
-A running cluster and a stand-in.  The database C<postgres> has the extension, the server
-C<yelp> with the stand-in as its endpoint over HTTP, and a mapping to C<acme>; see C<install>,
-which takes the %options left over.
-
-C<conf>: more lines for postgresql.conf.  C<init>: a list of arguments for initdb.  C<api>: a
-list of arguments for the stand-in.  C<install> (default 1): 0 for no extension.
-
-=cut
-
+# my ($node, $api) = YelpTest::start(%options)
+# A running cluster and a stand-in.  The database postgres has the extension, the server
+# yelp with the stand-in as its endpoint over HTTP, and a mapping to acme; see install,
+# which takes the %options left over.
+# conf: more lines for postgresql.conf.  init: a list of arguments for initdb.  api: a
+# list of arguments for the stand-in.  install (default 1): 0 for no extension.
 sub start
 {
 	my (%options) = @_;
@@ -78,16 +58,9 @@ sub start
 	return ($node, $api);
 }
 
-=pod
-
-=item YelpTest::init($node, @arguments)
-
-What C<< $node->init >> does, with the encoding UTF8; @arguments are for initdb.  Without any, the
-cluster is a copy of one that all files of a run share.
-
-=cut
-
-# Copies the cluster in place of initdb, which takes half a second of processor time
+# YelpTest::init($node, @arguments)
+# What $node->init does, with the encoding UTF8; @arguments are for initdb.  Without any, the
+# cluster is a copy of one that all files of a run share: initdb takes half a second of processor time.
 my $copying_initdb = <<'END';
 #!/bin/sh
 exec cp -a --sparse=always "${0%/*}/data" "$2"
@@ -115,19 +88,12 @@ sub init
 	return;
 }
 
-=pod
-
-=item YelpTest::lacks($what, $found)
-
-Why tests that need $what (C<nginx>) must be skipped: undef where it was found.  Where nothing
-may be skipped (C<test/run --need-all>) it is an error that it was not.
-
-=item YelpTest::need($what, $found)
-
-Skips the whole file then.
-
-=cut
-
+# YelpTest::lacks($what, $found)
+# Why tests that need $what (nginx) must be skipped: undef where it was found.  Where nothing
+# may be skipped (test/run --need-all) it is an error that it was not.
+#
+# YelpTest::need($what, $found)
+# Skips the whole file then.
 sub lacks
 {
 	my ($what, $found) = @_;
@@ -143,18 +109,12 @@ sub need
 	return;
 }
 
-=pod
-
-=item YelpTest::install($node, $api, %options)
-
-Creates the extension, its tables, the server C<yelp> and a mapping for the current user in a
-C<database> (default C<postgres>).  C<schema>: the extension's; it is created unless it exists.
-C<tables> (default 1): 0 to leave the tables to the first sync.  C<username> and C<password>
-(C<acme>, C<s3cret>): the mapping's.  C<https>: true for HTTPS with the stand-in's CA.
-C<server>: a hash of options for the server, over and above the endpoint.
-
-=cut
-
+# YelpTest::install($node, $api, %options)
+# Creates the extension, its tables, the server yelp and a mapping for the current user in a
+# database (default postgres).  schema: the extension's; it is created unless it exists.
+# tables (default 1): 0 to leave the tables to the first sync.  username and password
+# (acme, s3cret): the mapping's.  https: true for HTTPS with the stand-in's CA.
+# server: a hash of options for the server, over and above the endpoint.
 sub install
 {
 	my ($node, $api, %options) = @_;
@@ -176,31 +136,21 @@ sub install
 	return;
 }
 
-=pod
-
-=item YelpTest::create_server($name, %options)
-
-SQL for a server with these options, and a mapping: to a C<username> (default $name), with a C<password>
-(C<s3cret>), C<for> somebody (C<CURRENT_USER>).
-
-=item YelpTest::options(%options)
-
-C<OPTIONS (...)>, quoted.
-
-=item YelpTest::literal($text)
-
-The text as an SQL literal.
-
-=item YelpTest::set_server($node, %options)
-
-Sets options of the server C<yelp>, and drops those whose value is undef.
-
-=item YelpTest::forget($node, $api)
-
-Empties the tables of programs and of syncs, and lets the stand-in count anew.
-
-=cut
-
+# YelpTest::create_server($name, %options)
+# SQL for a server with these options, and a mapping: to a username (default $name), with a password
+# (s3cret), for somebody (CURRENT_USER).
+#
+# YelpTest::options(%options)
+# OPTIONS (...), quoted.
+#
+# YelpTest::literal($text)
+# The text as an SQL literal.
+#
+# YelpTest::set_server($node, %options)
+# Sets options of the server yelp, and drops those whose value is undef.
+#
+# YelpTest::forget($node, $api)
+# Empties the tables of programs and of syncs, and lets the stand-in count anew.
 sub literal
 {
 	my ($text) = @_;
@@ -263,36 +213,25 @@ sub forget
 	return;
 }
 
-=pod
-
-=item my $result = YelpTest::run($node, $sql, %options)
-
-Runs SQL in a session of its own until its first error, and returns a hash:
-
-  stdout
-  messages    list of hashes: level (NOTICE), sqlstate, message, detail, hint, context,
-              each a string of characters
-  notices, warnings   lists of the messages' texts
-  sqlstate, error, detail, hint, context   of the error, undef where there is none
-
-C<database>: other than C<postgres>; C<user>: who logs in.  All other %options are settings for the session, such as
-C<< search_path => 'ads' >> or C<< role => 'regress_user' >>.
-
-=item my $result = YelpTest::must_run($node, $sql, %options)
-
-The same, and an error ends the test.
-
-=item YelpTest::value($node, $sql, %options)
-
-What that returns, as a text without the last line's end.
-
-=item my $result = YelpTest::sync($node, $account, %options)
-
-The same for C<yelp_sync($account)>; also C<rows>: a list of hashes with C<action>,
-C<program_id>, C<changed>.
-
-=cut
-
+# my $result = YelpTest::run($node, $sql, %options)
+# Runs SQL in a session of its own until its first error, and returns a hash:
+#   stdout
+#   messages    list of hashes: level (NOTICE), sqlstate, message, detail, hint, context,
+#               each a string of characters
+#   notices, warnings   lists of the messages' texts
+#   sqlstate, error, detail, hint, context   of the error, undef where there is none
+# database: other than postgres; user: who logs in.  All other %options are settings for the session, such as
+# search_path => 'ads' or role => 'regress_user'.
+#
+# my $result = YelpTest::must_run($node, $sql, %options)
+# The same, and an error ends the test.
+#
+# YelpTest::value($node, $sql, %options)
+# What that returns, as a text without the last line's end.
+#
+# my $result = YelpTest::sync($node, $account, %options)
+# The same for yelp_sync($account); also rows: a list of hashes with action,
+# program_id, changed.
 sub prelude
 {
 	my (%settings) = @_;
@@ -338,31 +277,21 @@ sub sync
 	return with_rows(run($node, sync_query($account), %options));
 }
 
-=pod
-
-=item YelpTest::last_run($columns, $account)
-
-SQL for these columns of the last sync, or of an account's last one.
-
-=item YelpTest::content_query()
-
-SQL for all that a sync may change, shortened.
-
-=item YelpTest::actions($sync)
-
-How many rows a sync reported, by action.
-
-=item YelpTest::reported($sync)
-
-What a sync reported, by program_id: the action, and the columns that changed.  With it comes a test:
-no program is reported twice.
-
-=item YelpTest::reports($sync, $what, $name)
-
-A test: that is what C<< $api->mutate >> said that a sync must report.
-
-=cut
-
+# YelpTest::last_run($columns, $account)
+# SQL for these columns of the last sync, or of an account's last one.
+#
+# YelpTest::content_query()
+# SQL for all that a sync may change, shortened.
+#
+# YelpTest::actions($sync)
+# How many rows a sync reported, by action.
+#
+# YelpTest::reported($sync)
+# What a sync reported, by program_id: the action, and the columns that changed.  With it comes a test:
+# no program is reported twice.
+#
+# YelpTest::reports($sync, $what, $name)
+# A test: that is what $api->mutate said that a sync must report.
 sub last_run
 {
 	my ($columns, $account) = @_;
@@ -413,22 +342,14 @@ sub reports
 		$name);
 }
 
-=pod
-
-=item YelpTest::poll_until(sub { ... }, $what)
-
-What C<< $api->poll_until >> does, for what is not the stand-in's.
-
-=item YelpTest::connections_are($api, $expected, $name)
-
-A test: so many connections to the stand-in are open, sooner or later.
-
-=item YelpTest::kill_postmaster($node), YelpTest::start_again($node)
-
-Kills it, and returns when it is gone; starts it when the last of its children is gone, too.
-
-=cut
-
+# YelpTest::poll_until(sub { ... }, $what)
+# What $api->poll_until does, for what is not the stand-in's.
+#
+# YelpTest::connections_are($api, $expected, $name)
+# A test: so many connections to the stand-in are open, sooner or later.
+#
+# YelpTest::kill_postmaster($node), YelpTest::start_again($node)
+# Kills it, and returns when it is gone; starts it when the last of its children is gone, too.
 sub poll_until
 {
 	return YelpProcess::poll_until(@_);
@@ -464,27 +385,17 @@ sub start_again
 	return;
 }
 
-=pod
-
-=item my @differences = YelpTest::differences($node, $api, $account, %options)
-
-What C<yelp_programs> holds of this account otherwise than the API lists it, as lines of text: programs
-too many or too few, and columns with another value than the listing has for them.  C<database> and
-C<schema>: where.
-
-=item YelpTest::listing_query($listing)
-
-SQL for the rows that C<yelp_programs> must hold of this listing, which is what
-C<< $api->programs_json >> returns, and YelpTest::listing_columns, the names of their columns.
-
-=item YelpTest::table_is_listing($node, $api, $account, $name, %options)
-
-A test: there are none.
-
-=back
-
-=cut
-
+# my @differences = YelpTest::differences($node, $api, $account, %options)
+# What yelp_programs holds of this account otherwise than the API lists it, as lines of text: programs
+# too many or too few, and columns with another value than the listing has for them.  database and
+# schema: where.
+#
+# YelpTest::listing_query($listing)
+# SQL for the rows that yelp_programs must hold of this listing, which is what
+# $api->programs_json returns, and YelpTest::listing_columns, the names of their columns.
+#
+# YelpTest::table_is_listing($node, $api, $account, $name, %options)
+# A test: there are none.
 # What the columns must hold, said otherwise than the extension says it: the document is
 # taken apart as json, from its text.
 my $expected_columns = q{

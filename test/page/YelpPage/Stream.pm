@@ -1,42 +1,24 @@
-=pod
-
-=head1 NAME
-
-YelpPage::Stream - an answer of Server-Sent Events, read as it arrives
-
-=head1 METHODS
-
-=over
-
-=item YelpPage::Stream->open($url, $path, \%headers, $body)
-
-POSTs and returns when the answer's head is here.
-
-=item $stream->status, $stream->header($name)
-
-=item $stream->next_event
-
-The next event's data, decoded; undef at the end.
-
-=item $stream->next_of($type)
-
-The next event of this type; dies at the end.
-
-=item $stream->rest
-
-A list of all events that follow.
-
-=item $stream->text
-
-What came so far, as it came.
-
-=item $stream->close
-
-Turns away, as a closed tab does.
-
-=back
-
-=cut
+# YelpPage::Stream - an answer of Server-Sent Events, read as it arrives
+#
+# YelpPage::Stream->open($url, $path, \%headers, $body)
+# POSTs and returns when the answer's head is here.
+#
+# $stream->status, $stream->header($name)
+#
+# $stream->next_event
+# The next event's data, decoded; undef at the end.
+#
+# $stream->next_of($type)
+# The next event of this type; dies at the end.
+#
+# $stream->rest
+# A list of all events that follow.
+#
+# $stream->text
+# What came so far, as it came.
+#
+# $stream->close
+# Turns away, as a closed tab does.
 
 package YelpPage::Stream;
 
@@ -80,17 +62,9 @@ sub read_more
 	return 1;
 }
 
-sub status
-{
-	my ($self) = @_;
-	return ($self->{head} =~ m{^HTTP/\S+ (\d+)})[0];
-}
+sub status { my ($self) = @_; return ($self->{head} =~ m{^HTTP/\S+ (\d+)})[0]; }
 
-sub header
-{
-	my ($self, $name) = @_;
-	return ($self->{head} =~ /^\Q$name\E: *(.*?)\r?$/mi)[0];
-}
+sub header { my ($self, $name) = @_; return ($self->{head} =~ /^\Q$name\E: *(.*?)\r?$/mi)[0]; }
 
 sub next_event
 {
@@ -131,11 +105,7 @@ sub rest
 	return @events;
 }
 
-sub text
-{
-	my ($self) = @_;
-	return $self->{text};
-}
+sub text { my ($self) = @_; return $self->{text}; }
 
 sub close
 {
