@@ -213,6 +213,16 @@ ROLLBACK;
 SELECT username, server FROM yelp_accounts WHERE username = 'back';
 SELECT * FROM yelp_sync('back');	-- should fail
 
+-- What was created without the validator: no username or password is no account, other options are ignored
+ALTER FOREIGN DATA WRAPPER yelp_sync NO VALIDATOR;
+CREATE SERVER old FOREIGN DATA WRAPPER yelp_sync OPTIONS (obsolete 'x');
+CREATE USER MAPPING FOR CURRENT_USER SERVER old OPTIONS (username 'old');
+CREATE USER MAPPING FOR PUBLIC SERVER old OPTIONS (password 'x');
+SELECT count(*) FROM yelp_accounts WHERE server = 'old';
+ALTER USER MAPPING FOR CURRENT_USER SERVER old OPTIONS (ADD password 'x', ADD obsolete 'x');
+SELECT username, server FROM yelp_accounts WHERE server = 'old';
+ALTER FOREIGN DATA WRAPPER yelp_sync VALIDATOR yelp_sync_validator;
+
 -- Another wrapper's servers are none of ours
 CREATE FOREIGN DATA WRAPPER other;
 CREATE SERVER other FOREIGN DATA WRAPPER other OPTIONS (endpoint 'x');

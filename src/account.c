@@ -395,23 +395,26 @@ missing_hint(const char *username)
 	char	   *mapping;
 	HeapTuple	tuple;
 
-	while (server == NULL && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_foreign_server row = (Form_pg_foreign_server) GETSTRUCT(tuple);
+		const char **name = &server;
 
 		if (row->srvfdw != wrapper->fdwid || !is_trusted(row->srvowner, wrapper))
 			continue;
 		if (!compat_server_usage(row->oid, GetUserId()))
-			closed = quote_identifier(pstrdup(NameStr(row->srvname)));
-		else if (!SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(GetUserId()),
-										ObjectIdGetDatum(row->oid)))
-			server = quote_identifier(pstrdup(NameStr(row->srvname)));
+			name = &closed;
+		else if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(GetUserId()),
+									   ObjectIdGetDatum(row->oid)))
+			continue;
+		if (*name == NULL || strcmp(NameStr(row->srvname), *name) < 0)
+			*name = pstrdup(NameStr(row->srvname));
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 
 	mapping = psprintf("CREATE USER MAPPING FOR CURRENT_USER SERVER %s OPTIONS (username %s, password '...');",
-					   server ? server : free_server_name(), quote_literal_cstr(username));
+					   server ? quote_identifier(server) : free_server_name(), quote_literal_cstr(username));
 	if (server)
 		return psprintf("Run: %s", mapping);
 	if (compat_wrapper_usage(wrapper->fdwid, GetUserId()))
@@ -419,7 +422,7 @@ missing_hint(const char *username)
 						free_server_name(), WRAPPER_NAME, mapping);
 	if (closed)
 		return psprintf("Have its owner run: GRANT USAGE ON FOREIGN SERVER %s TO %s; then create a user mapping on it.",
-						closed, role);
+						quote_identifier(closed), role);
 	return psprintf("Have a superuser run: GRANT USAGE ON FOREIGN DATA WRAPPER %s TO %s; then create a server and a user mapping.",
 					WRAPPER_NAME, role);
 }

@@ -7,19 +7,18 @@
  * parser, so a value is always interpreted as it was when it was accepted.
  * The wrapper takes the options of servers, as defaults for all of them.
  *
- * A URL decides who receives a password.  It is normalized by libcurl, what is
- * checked are the parts that libcurl finds in the normalized URL, and that is
- * what is sent: no other parser could take something else for the host.
+ * A URL decides who receives a password.  libcurl takes it apart, the parts are
+ * checked, and the URL that libcurl makes of them is what is sent: no other
+ * parser could take something else for the host.
  *
  * A statement that sets options may contain a password, and the log shows the
- * statement and the context of an error.  Therefore all messages from this
+ * statement and the context of an error.  Therefore all errors from this
  * file hide both, no matter which option they are about.
  */
 #include "postgres.h"
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
-#include <math.h>
 
 #include "option.h"
 
@@ -136,7 +135,7 @@ typedef struct Url
 	char		scheme[16];
 	char		host[MAX_URL_LENGTH];
 	char		path[MAX_URL_LENGTH + 16];
-	bool		has_more;		/* a user, a password, a query or a fragment */
+	bool		has_more;		/* a user, a query or a fragment */
 } Url;
 
 static CURLUcode
@@ -151,9 +150,8 @@ get_part(CURLU *parser, CURLUPart what, char *part, size_t size)
 	return code;
 }
 
-/* Normalizes the text, and takes apart what that results in. */
 static CURLUcode
-parse_url(CURLU *parser, Url *url)
+parse_url(CURLU *parser, const char *text, Url *url)
 {
 	static const struct
 	{
@@ -161,19 +159,13 @@ parse_url(CURLU *parser, Url *url)
 		CURLUcode	none;
 	}			more[] = {
 		{CURLUPART_USER, CURLUE_NO_USER},
-		{CURLUPART_PASSWORD, CURLUE_NO_PASSWORD},
 		{CURLUPART_QUERY, CURLUE_NO_QUERY},
 		{CURLUPART_FRAGMENT, CURLUE_NO_FRAGMENT},
 	};
-	CURLUcode	code = CURLUE_OK;
+	CURLUcode	code = curl_url_set(parser, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME);
 
-	for (int i = 0; i < 2 && code == CURLUE_OK; i++)
-	{
-		code = curl_url_set(parser, CURLUPART_URL, url->text,
-							CURLU_NON_SUPPORT_SCHEME);
-		if (code == CURLUE_OK)
-			code = get_part(parser, CURLUPART_URL, url->text, sizeof(url->text));
-	}
+	if (code == CURLUE_OK)
+		code = get_part(parser, CURLUPART_URL, url->text, sizeof(url->text));
 	if (code == CURLUE_OK)
 		code = get_part(parser, CURLUPART_SCHEME, url->scheme, sizeof(url->scheme));
 	if (code == CURLUE_OK)
@@ -202,9 +194,8 @@ normalize_url(const char *text, Url *url)
 		if ((unsigned char) *at <= ' ' || (unsigned char) *at >= 0x7F)
 			return "must not contain spaces, control characters or non-ASCII characters";
 	}
-	strlcpy(url->text, text, sizeof(url->text));
 	parser = curl_url();
-	code = parser ? parse_url(parser, url) : CURLUE_OUT_OF_MEMORY;
+	code = parser ? parse_url(parser, text, url) : CURLUE_OUT_OF_MEMORY;
 	curl_url_cleanup(parser);
 	if (code == CURLUE_OUT_OF_MEMORY)
 		ereport(ERROR,
@@ -377,7 +368,7 @@ parse_number(const OptionRule *rule, const char *value)
 	double		number = 0;
 	bool		valid;
 
-	if (length > 1 && value[length - 1] == '%' && strchr(rule->range, '%'))
+	if (length > 0 && value[length - 1] == '%' && strchr(rule->range, '%'))
 		length--;
 	valid = parse_real(pnstrdup(value, length), &number, rule->unit, &hint);
 	if (rule->unit == GUC_UNIT_S)
@@ -430,7 +421,7 @@ set_option(Account *account, const OptionRule *rule, const char *value)
 			*ACCOUNT_FIELD(account, rule, double) = parse_number(rule, value);
 			break;
 		case OPTION_INT:
-			*ACCOUNT_FIELD(account, rule, int) = rint(parse_number(rule, value));
+			*ACCOUNT_FIELD(account, rule, int) = (int) parse_number(rule, value);
 			break;
 	}
 }
@@ -524,8 +515,6 @@ check_mapping(const Account *account)
 static void
 check_server(const Account *account)
 {
-	ErrorContextCallback *context = error_context_stack;
-
 	if (account->ca_file &&
 		!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
 		REFUSE(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -537,14 +526,9 @@ check_server(const Account *account)
 		REFUSE(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 			   errmsg("option \"proxy\" cannot be used with an http endpoint, which is a loopback address"));
 	if (account->page_size > YELP_MAX_PAGE_SIZE)
-	{
-		error_context_stack = NULL;
 		ereport(NOTICE,
 				(errmsg("option \"page_size\" is greater than %d, the maximum that Yelp documents",
-						YELP_MAX_PAGE_SIZE),
-				 errhidestmt(true)));
-		error_context_stack = context;
-	}
+						YELP_MAX_PAGE_SIZE)));
 }
 
 void

@@ -214,6 +214,20 @@ is_deeply([ map { $_->{level} } @{ $sync->{messages} } ], ['WARNING'], 'off: onl
 $api->faults();
 YelpTest::set_server($node, partial => undef);
 
+# A hint with a command: it can be run as it stands, whether the option is set or not
+foreach my $case ([ undef, 1000 ], [ '1%', 50 ])
+{
+	my ($max_deleted, $removed) = @$case;
+	YelpTest::set_server($node, max_deleted => $max_deleted);
+	$api->mutate(seed => 9, remove => $removed);
+	($warning) = grep { $_->{level} eq 'WARNING' } @{ YelpTest::sync($node, 'acme')->{messages} };
+	like($warning->{message}, qr/^$removed of \d+ programs of account "acme" are no longer listed/, 'too many are gone');
+	my ($command) = $warning->{hint} =~ /run: (ALTER SERVER yelp OPTIONS \(.*\);)/;
+	YelpTest::must_run($node, $command);
+	is_deeply(YelpTest::actions(YelpTest::sync($node, 'acme')), { deleted => $removed }, "$command allows it");
+}
+YelpTest::set_server($node, max_deleted => undef);
+
 # Odd names, in JSON
 my $odd = qq(0il7Tv&R\$#6\\ "q" é🥞);
 YelpTest::must_run($node, YelpTest::create_server('"odd ""server"" \\"',

@@ -72,13 +72,6 @@ foreach my $case (sort keys %refused)
 	}
 }
 
-# The NOTICE about what is seldom meant is no way around that
-my $offset = -s $node->logfile;
-$node->psql('postgres', "ALTER SERVER second OPTIONS (ADD page_size '41') /* $secret */");
-my $log = slurp_file($node->logfile, $offset);
-like($log, qr/NOTICE: .*option "page_size" is greater than 40/, 'the log has the notice');
-unlike($log, qr/\Q$secret\E/, 'and not the statement');
-
 # An account that is added: what it runs has no text, and its own call has its constants replaced
 $node->safe_psql('postgres', qq{
 	CREATE EXTENSION pg_stat_statements;
