@@ -1,4 +1,4 @@
--- Which account a username stands for
+-- Finding the account of a username
 CREATE ROLE regress_yelp_super SUPERUSER;
 CREATE ROLE regress_yelp_one;
 CREATE ROLE regress_yelp_two;
@@ -12,14 +12,14 @@ SET ROLE regress_yelp_super;
 SELECT * FROM yelp_accounts;
 SELECT * FROM yelp_sync('acme');	-- should fail
 
--- Servers where nobody listens: the notice tells which one is taken
+-- Servers to which nothing listens: the notice shows which one is used
 CREATE SERVER one FOREIGN DATA WRAPPER yelp_sync
 	OPTIONS (endpoint 'http://127.0.0.1:1/one', attempts '1');
 CREATE SERVER two FOREIGN DATA WRAPPER yelp_sync
 	OPTIONS (endpoint 'http://127.0.0.1:1/two', attempts '1');
 SELECT * FROM yelp_sync('acme');	-- should fail
 
--- One's own mapping, and PUBLIC's
+-- The user's own mapping, and PUBLIC's
 CREATE USER MAPPING FOR regress_yelp_one SERVER one OPTIONS (username 'acme', password 'x');
 CREATE USER MAPPING FOR PUBLIC SERVER two OPTIONS (username 'everybody', password 'x');
 GRANT USAGE ON FOREIGN SERVER one, two TO regress_yelp_one, regress_yelp_two;
@@ -38,7 +38,7 @@ SELECT * FROM yelp_sync('everybody');	-- should fail: nobody listens
 \set VERBOSITY default
 SET ROLE regress_yelp_super;
 
--- On one server, one's own mapping goes before PUBLIC's for the same account
+-- On one server, the user's own mapping takes precedence over PUBLIC's for the same account
 CREATE USER MAPPING FOR PUBLIC SERVER one OPTIONS (username 'acme', password 'y');
 CREATE USER MAPPING FOR regress_yelp_two SERVER two OPTIONS (username 'own', password 'y');
 SET ROLE regress_yelp_one;
@@ -50,7 +50,7 @@ SET ROLE regress_yelp_two;
 SELECT * FROM yelp_accounts ORDER BY server, username;
 SET ROLE regress_yelp_super;
 
--- One's own mapping does not take precedence over PUBLIC's on another server
+-- The user's own mapping does not take precedence over PUBLIC's on another server
 CREATE SERVER "Three 3" FOREIGN DATA WRAPPER yelp_sync
 	OPTIONS (endpoint 'http://127.0.0.1:1/three', attempts '1');
 CREATE USER MAPPING FOR PUBLIC SERVER "Three 3" OPTIONS (username 'acme', password 'x');
@@ -59,7 +59,7 @@ SET ROLE regress_yelp_one;
 SELECT * FROM yelp_sync('acme');	-- should fail: one's own, and PUBLIC's on another server
 \echo :LAST_ERROR_SQLSTATE
 
--- The same account on several servers is no choice of ours
+-- The same account on several servers is ambiguous
 SET ROLE regress_yelp_two;
 SELECT * FROM yelp_sync('acme');	-- should fail: PUBLIC's on two servers
 \echo :LAST_ERROR_SQLSTATE
@@ -78,7 +78,7 @@ SELECT * FROM yelp_sync('acme');	-- should fail: nobody listens
 \set VERBOSITY default
 SET ROLE regress_yelp_super;
 
--- Usernames are compared as they are
+-- Usernames are compared byte by byte
 SET ROLE regress_yelp_one;
 SELECT * FROM yelp_sync('ACME');	-- should fail
 SELECT * FROM yelp_sync('acme ');	-- should fail
@@ -87,7 +87,7 @@ SELECT * FROM yelp_sync(NULL);	-- should fail
 SELECT yelp_sync('it''s "odd" \');	-- should fail
 SET ROLE regress_yelp_super;
 
--- Somebody else's server never wins: a role with USAGE on the wrapper makes one, and maps others on it
+-- Another role's server never takes precedence: a role with USAGE on the wrapper creates one, and maps others on it
 CREATE ROLE regress_yelp_evil;
 CREATE ROLE regress_yelp_alice;
 GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO regress_yelp_evil, regress_yelp_alice;
@@ -130,7 +130,7 @@ SELECT * FROM yelp_sync('lure');	-- should fail: nobody listens
 \set VERBOSITY default
 SELECT * FROM yelp_accounts ORDER BY username, server;
 
--- A misspelt name: some of the accounts that there are
+-- A misspelt name: some of the existing accounts are listed
 SET ROLE regress_yelp_super;
 DO $$
 BEGIN
@@ -223,7 +223,7 @@ ALTER USER MAPPING FOR CURRENT_USER SERVER old OPTIONS (ADD password 'x', ADD ob
 SELECT username, server FROM yelp_accounts WHERE server = 'old';
 ALTER FOREIGN DATA WRAPPER yelp_sync VALIDATOR yelp_sync_validator;
 
--- Another wrapper's servers are none of ours
+-- Servers of other wrappers are ignored
 CREATE FOREIGN DATA WRAPPER other;
 CREATE SERVER other FOREIGN DATA WRAPPER other OPTIONS (endpoint 'x');
 CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (username 'elsewhere', password 'x');

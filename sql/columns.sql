@@ -1,4 +1,4 @@
--- The columns that are filled from a program's document, and what changed
+-- The columns that are filled from a program's document, and which of them changed
 \pset format unaligned
 
 -- One row per document: the columns that are not NULL

@@ -1,4 +1,4 @@
--- Errors that need no API: their SQLSTATE, message and hint, and that nothing changes
+-- Errors that need no API: SQLSTATE, message and hint; nothing changes
 SET client_min_messages = warning;
 CREATE ROLE regress_yelp_super SUPERUSER;
 SELECT yelp_sync_create_tables();
@@ -8,12 +8,12 @@ CREATE SERVER yelp FOREIGN DATA WRAPPER yelp_sync
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password 's3cret');
 INSERT INTO yelp_programs (username, program_id, data) VALUES ('acme', 'a', '{}');
 
--- should fail: nobody listens; the detail is in libcurl's words
+-- should fail: nothing listens; the detail is in libcurl's words
 \set VERBOSITY terse
 SELECT * FROM yelp_sync('acme');
 SELECT yelp_sync('acme');
 \echo :LAST_ERROR_SQLSTATE
--- should fail: with a repeat's many requests as with the first one
+-- should fail: with a repeat sync's many requests, too
 INSERT INTO yelp_sync_runs (username, server, synced_by, status, program_status, started_at,
 	finished_at, programs, listed, pages, requests, retries, received_bytes, added, updated,
 	unchanged, deleted, missing, problems, failed_pages, fetch_time, merge_time)
@@ -22,7 +22,7 @@ VALUES ('acme', 'yelp', 'me', 'synced', 'ALL', now(), now(), 1000, 1000, 50, 50,
 SELECT * FROM yelp_sync('acme');
 \echo :LAST_ERROR_SQLSTATE
 
--- should fail: with a proxy where nobody listens
+-- should fail: with a proxy where nothing listens
 ALTER SERVER yelp OPTIONS (SET endpoint 'https://api.example/programs', ADD proxy 'http://127.0.0.1:1');
 SELECT * FROM yelp_sync('acme');
 \echo :LAST_ERROR_SQLSTATE
@@ -67,7 +67,7 @@ SET yelp_sync.nonsense = 1;
 SELECT username, program_id, data FROM yelp_programs;
 SELECT username, programs FROM yelp_sync_runs;
 
--- A table that is missing comes and goes with the transaction
+-- A missing table is created in the transaction, and rolled back with it
 ALTER TABLE yelp_programs RENAME TO renamed;
 \set VERBOSITY terse
 SELECT * FROM yelp_sync('acme');	-- should fail: nobody listens

@@ -36,7 +36,7 @@ BEGIN
 	END LOOP;
 END $$;
 
--- Where the password goes: never over the network in clear
+-- The password is never sent over the network in clear text
 SELECT * FROM try('endpoint', 'https://api.example/v1', 'HTTPS://API.EXAMPLE', 'https://[::1]:8443/v1',
 	'http://localhost:8080/v1', 'http://127.0.0.1', 'http://127.8.9.10:1', 'http://[::1]:8080/v1',
 	'http://LOCALHOST');
@@ -48,7 +48,7 @@ SELECT * FROM try('endpoint',	-- should fail
 	'https://', '', ' ', 'https://api.example/a b');
 SELECT replace(setting, E'\r', '\r'), result FROM try('endpoint', E'https://api.example/\r\nX: y');	-- should fail
 
--- should fail: each way to say more, or something else, than host and port
+-- should fail: each way to add something to host and port, or to hide them
 SELECT * FROM try('endpoint', 'http://@localhost', 'https://@api.example', 'https://:@api.example',
 	'https://user@api.example', 'https://:secret@api.example', 'https://api.example@evil.example',
 	'https://api.example:443@evil.example/v1', 'https:\\api.example', 'https://api.example\@evil.example',
@@ -61,7 +61,7 @@ SELECT * FROM try('endpoint', 'http://@localhost', 'https://@api.example', 'http
 SELECT * FROM try('endpoint', 'http://127.0.0.1.', 'http://127.0.0.256', 'http://0.0.0.0', 'http://[::]',
 	'http://[::ffff:127.0.0.1]', 'http://[0:0:0:0:0:0:0:2]', 'http://localhost.', 'http://localhosts',
 	'http://128.0.0.1', 'http://2147483649');
--- should fail: the host is behind the scheme, however many slashes there are
+-- should fail: the host follows the scheme, with any number of slashes
 SELECT * FROM try('endpoint', 'http:/api.example/://127.0.0.1', 'https:/me:s3cret@api.example/://b');
 
 -- What is sent is the URL as libcurl normalizes it; an @ or a % in the path is the API's
@@ -125,7 +125,7 @@ SELECT * FROM try('proxy', 'socks5h://localhost/tmp/socket', 'socks5://localhost
 	'http://@proxy.example', 'http://proxy.example?a', 'socks4://proxy.example', 'http:\\proxy.example');
 SELECT result FROM try('proxy', 'http://' || repeat('a', 2042));	-- should fail
 
--- should fail: a proxy sees what is sent in clear
+-- should fail: a proxy can read unencrypted requests
 CREATE SERVER clear FOREIGN DATA WRAPPER yelp_sync
 	OPTIONS (endpoint 'http://localhost/v1', proxy 'http://proxy.example');
 ALTER SERVER yelp OPTIONS (ADD proxy 'http://proxy.example');
@@ -160,7 +160,7 @@ CREATE SERVER wrong FOREIGN DATA WRAPPER yelp_sync OPTIONS (endpoint 'http://api
 CREATE SERVER wrong FOREIGN DATA WRAPPER yelp_sync OPTIONS (page_size '20', page_size '30');
 CREATE FOREIGN TABLE wrong (a int) SERVER yelp OPTIONS (page_size '20');
 
--- should fail: what a user mapping must have; the message has no password
+-- should fail: the required options of a user mapping; the message has no password
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp;
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme');
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (password 's3cret');
@@ -172,7 +172,7 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', passw
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password 's3cret', proxy_user 'carol:x', proxy_password 'pr0xy');
 CREATE USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (username 'acme', password 's3cret', proxy_user 'carol', proxy_password '');
 
--- should fail: usernames that look like another, or alter a terminal, and values without bound
+-- should fail: usernames that look like another or control a terminal, and values that are too long
 DO $$
 DECLARE
 	username text;
@@ -199,7 +199,7 @@ BEGIN
 		'acme', repeat('s3cret', 200));
 END $$;
 
--- Allowed, and seldom meant
+-- Allowed, but rarely intended
 SET client_min_messages = notice;
 ALTER SERVER yelp OPTIONS (ADD page_size '40');
 ALTER SERVER yelp OPTIONS (SET page_size '41');
@@ -212,7 +212,7 @@ ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (DROP password);	-- shou
 ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET username 'a:b');	-- should fail
 SELECT username, server, endpoint FROM yelp_accounts;
 
--- Changes count at once
+-- Changes take effect at once
 ALTER SERVER yelp OPTIONS (ADD endpoint 'https://api.example/v1');
 SELECT username, server, endpoint FROM yelp_accounts;
 ALTER SERVER yelp OPTIONS (SET endpoint 'http://api.example/v1');	-- should fail

@@ -1,11 +1,11 @@
--- Who may do what
+-- Privileges
 SET client_min_messages = warning;
 CREATE ROLE regress_yelp_plain;
 CREATE ROLE regress_yelp_admin;
 GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO regress_yelp_admin;
 SELECT yelp_sync_create_tables();
 
--- What everybody has from the start
+-- Default privileges of PUBLIC
 SELECT has_table_privilege('regress_yelp_plain', 'yelp_programs', 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE') AS programs,
 	has_table_privilege('regress_yelp_plain', 'yelp_sync_runs', 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE') AS runs,
 	has_table_privilege('regress_yelp_plain', 'yelp_accounts', 'SELECT') AS accounts,
@@ -56,7 +56,7 @@ SELECT * FROM yelp_sync('acme');	-- should fail
 RESET ROLE;
 GRANT EXECUTE ON FUNCTION yelp_sync(text) TO PUBLIC;
 
--- A password is seen by nobody but those who may see the mapping's options
+-- Passwords are visible only to roles that may see the mapping's options
 SET ROLE regress_yelp_admin;
 SELECT umoptions IS NULL AS hidden FROM pg_user_mappings WHERE srvname = 'yelp';
 SELECT column_name FROM information_schema.columns WHERE table_name = 'yelp_accounts' ORDER BY 1;

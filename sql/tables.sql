@@ -1,4 +1,4 @@
--- The tables: who makes them, whose they are, and what is in their place
+-- The tables: creation, ownership, and other objects in their place
 SET client_min_messages = warning;
 CREATE ROLE regress_yelp_dba;
 CREATE ROLE regress_yelp_sync;
@@ -29,7 +29,7 @@ BEGIN READ ONLY;
 SELECT yelp_sync_create_tables();
 ROLLBACK;
 
--- They belong to whoever makes them, and what is there is left as it is
+-- They belong to the role that creates them, and existing ones are left alone
 GRANT CREATE ON SCHEMA public TO regress_yelp_dba, regress_yelp_evil;
 SET ROLE regress_yelp_dba;
 SELECT yelp_sync_create_tables();
@@ -46,7 +46,7 @@ WHERE relname ~ '^yelp_(programs|sync_runs|program_changes)' AND relkind IN ('r'
 SELECT count(*) FROM pg_attribute WHERE attrelid = 'yelp_programs'::regclass AND attname = 'note';
 SELECT proowner::regrole FROM pg_proc WHERE oid = 'yelp_programs_edited'::regproc;
 
--- No part of the extension, and nothing in them depends on it
+-- They are no members of the extension and do not depend on it
 SELECT classid::regclass, objid::regclass FROM pg_depend
 WHERE deptype = 'e' AND objid IN ('yelp_programs'::regclass, 'yelp_sync_runs'::regclass, 'yelp_program_changes'::regclass,
 	'yelp_sync_runs_run_id_seq'::regclass, 'yelp_programs_edited'::regproc);
@@ -64,14 +64,14 @@ SELECT * FROM yelp_sync('acme');
 \echo :LAST_ERROR_SQLSTATE
 SELECT yelp_sync_create_tables();
 RESET ROLE;
--- should fail: nobody listens, for a superuser and for their owner
+-- should fail: nothing listens, for a superuser and for their owner
 \set VERBOSITY terse
 SELECT * FROM yelp_sync('acme');
 SET ROLE regress_yelp_dba;
 SELECT * FROM yelp_sync('acme');
 RESET ROLE;
 
--- should fail: nobody listens, where their owner is the schema's
+-- should fail: nothing listens, where their owner is the schema's
 SELECT nspowner::regrole AS schema_owner FROM pg_namespace WHERE nspname = 'public' \gset
 ALTER SCHEMA public OWNER TO regress_yelp_dba;
 SET ROLE regress_yelp_member;
@@ -79,7 +79,7 @@ SELECT * FROM yelp_sync('acme');
 RESET ROLE;
 ALTER SCHEMA public OWNER TO :schema_owner;
 
--- should fail: nobody listens, where a superuser vouches for them
+-- should fail: nothing listens, where a superuser vouches for them
 ALTER TABLE yelp_programs OWNER TO CURRENT_USER;
 ALTER TABLE yelp_sync_runs OWNER TO CURRENT_USER;
 -- should fail: the former owner could still change the trigger's function
@@ -118,7 +118,7 @@ ALTER TABLE yelp_program_changes RENAME old TO "the old";
 SELECT * FROM yelp_sync('acme');	-- should fail
 ALTER SERVER yelp OPTIONS (DROP record_changes);
 
--- should fail: nobody listens, but columns may be wider, and edited rows need the trigger
+-- should fail: nothing listens, but columns may be wider, and edited rows need the trigger
 \set VERBOSITY terse
 SET client_min_messages = notice;
 ALTER TABLE yelp_programs DISABLE TRIGGER yelp_programs_edited;
@@ -175,7 +175,7 @@ DROP ROLE regress_yelp_root;
 DROP TABLE yelp_programs, yelp_sync_runs, yelp_program_changes;
 DROP FUNCTION yelp_programs_edited;
 
--- A role that makes the function of the trigger first does not keep it
+-- A role that creates the trigger's function first does not keep it
 SET ROLE regress_yelp_evil;
 CREATE FUNCTION yelp_programs_edited() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 	SET work_mem = '64kB' AS $$ BEGIN RAISE 'evil'; END $$;

@@ -1,4 +1,4 @@
-"""Changes to a listing between syncs, with what a sync must then report.
+"""Changes to a listing between syncs, and what a sync must then report.
 
 What it must report is not declared per change but derived: row() maps a program to the typed
 columns of yelp_programs, and two rows are compared.
@@ -138,7 +138,7 @@ def mutate(listing, seed=0, remove=0, add=0, alter=0, respell=0):
 
 
 def sample(population, count, seed):
-    """`count` distinct positions, in an order that the seed tells."""
+    """`count` distinct positions, in an order that depends on the seed."""
     chosen, dice_number = {}, 0
     while len(chosen) < count:
         dice = Dice("sample", seed, dice_number)
@@ -156,7 +156,7 @@ def altered(program, number, dice):
 
 
 def respelled(program, text):
-    """The same values, written otherwise: key order, spaces, escapes."""
+    """The same values in another spelling: key order, spaces, escapes."""
     backwards = dict(reversed(list(program.items())))
     for indent in (1, 2):
         spelt = json.dumps(backwards, indent=indent).encode()

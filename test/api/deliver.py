@@ -59,7 +59,7 @@ def split(answer, options):
 
 async def send(request, data):
     """For many writes in a row.  Where the client reads as fast as it is written, or is gone,
-    writing alone never lets another task run, nor tells that the client is gone."""
+    writing alone never lets another task run, nor notices that the client is gone."""
     await request.writer.write(data)
     await asyncio.sleep(0)
 

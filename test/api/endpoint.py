@@ -19,7 +19,7 @@ from traffic import Traffic
 PATH = "/programs/v1"
 STATUSES = ("PAST", "PAUSED", "CURRENT", "FUTURE", "ALL")
 
-# By what was asked for, where the page begins that is served, and the programs per page
+# From the requested offset, the served one, and the page size
 ECHOED_OFFSETS = {
     "asked": lambda asked, served, limit: asked,
     "served": lambda asked, served, limit: served,
@@ -124,7 +124,7 @@ class Api:
                 return refusal.answer()
 
         answer = action.answer(right_answer) if action else right_answer()
-        # What a fault gives as a whole is left as it is; padding is encoded while it is made
+        # A fault's own response is not encoded; padding is encoded as it is generated
         if not (action and (action.respond or action.delivery == "pad")):
             compress(answer, request.headers.get("Accept-Encoding", ""),
                      self.settings.encodings)
@@ -148,7 +148,7 @@ class Api:
         return response
 
     async def misdeliver(self, request, answer, entry, action):
-        # A client that turns its back in the middle is what many of them are about
+        # With many of them, the client is expected to disconnect
         with contextlib.suppress(ConnectionError):
             await deliver.DELIVERIES[action.delivery](request, answer, action.options, self)
         entry["status"] = action.delivery
@@ -220,7 +220,7 @@ class Api:
 
 
 def described(request):
-    """What the log tells about a request; never a password."""
+    """The log entry of a request, without the password."""
     return {"method": request.method, "path": request.path,
             "account": credentials(request)[0],
             "offset": lenient_integer(request.query.get("offset", "0")),
@@ -264,4 +264,4 @@ def invalid(description):
 
 def broken(status):
     return Refusal(status, "NO_SUCH_PAGE" if status < 500 else "INTERNAL_ERROR",
-                   "This page cannot be had.")
+                   "This page is not available.")

@@ -129,7 +129,7 @@ class Swallow:
             filler.connect_ex((ADDRESS, self.port))
 
     def connecting(self):
-        """How many others try to connect just now; None where the system does not tell."""
+        """How many other connections are being attempted; None if the system cannot tell."""
         remote, syn_sent = f"{self.port:04X}", "02"
         own = {f"{filler.getsockname()[1]:04X}" for filler in self.fillers}
         try:

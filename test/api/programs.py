@@ -25,7 +25,7 @@ CATEGORIES = ("restaurants", "plumbing", "cafés", "寿司", "lüftung", "auto r
 NOTES = ("crêpes & 🥞", "Ελληνικά", "tab\there", "a\\b/c", "naïve — “quoted”", "")
 
 # Most texts kept in memory; beyond that they are made anew each time
-MOST_KEPT = 200_000
+MAX_KEPT = 200_000
 
 # A listing's style "cheap": for the very many programs of a load test
 CHEAP = (b'{"program_id":"%s%014d","program_type":"CPC","program_status":"ACTIVE",'
@@ -138,7 +138,7 @@ def metrics(dice):
 
 
 def rare_fields(dice, program, seed, index):
-    """What is sometimes there, and what the documentation does not tell."""
+    """Optional members, and some that the documentation does not mention."""
     budget_changes = dice.roll(8)
     if budget_changes == 0:
         program["future_budget_changes"] = [
@@ -198,7 +198,7 @@ class Listing:
             # Every third program spells non-ASCII text as \u escapes, emoji as surrogate pairs
             encode = _escaped if index % 3 == 0 else _utf8
             text = encode(make_program(self.seed, index)).encode()
-            if len(self.kept) < MOST_KEPT:
+            if len(self.kept) < MAX_KEPT:
                 self.kept[index] = text
         return text
 

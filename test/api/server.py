@@ -7,7 +7,7 @@ When all ports listen, --ready-file is written:
      "ports": {"http", "https", "wrong_host", "untrusted", "control", "swallow", "silent"}}
 
 wrong_host and untrusted are HTTPS with a certificate for another host, and one by a CA that is
-not ca_file; connecting to swallow never ends, and silent accepts and never speaks.
+not ca_file; connecting to swallow never completes, and silent accepts connections but never sends anything.
 """
 import argparse
 import asyncio
@@ -38,7 +38,7 @@ def arguments():
     for port in ("http", "https", "tls-wrong-host", "tls-untrusted", "control"):
         parser.add_argument(f"--{port}-port", type=int, default=0, metavar="PORT")
     parser.add_argument("--max-seconds", type=float, default=3600,
-                        help="end after so long; 0: never (3600)")
+                        help="time limit; 0 for none (3600)")
     parser.add_argument("--outlive-parent", action="store_true",
                         help="do not end with the process that started it")
     return parser.parse_args()

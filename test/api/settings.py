@@ -3,41 +3,41 @@ import collections
 
 from programs import Listing
 
-# Name: (default, what it may be)
+# Name: (default, valid values)
 SETTINGS = {
-    # Each answer leaves so long after its request came
+    # The time from a request's arrival to its answer
     "latency_ms": (0, "number"),
     # Before the TLS handshake, or before the first byte is read where there is no TLS
     "connection_delay_ms": (0, "number"),
-    # More than so many at a time are reset as soon as they stand
+    # Further connections are reset as soon as they are established
     "max_connections": (None, "integer"),
     # In the order of the server's preference
     "encodings": (["gzip", "deflate"], "list"),
     "connection_close": (False, "boolean"),
-    # New connections are closed when they were idle so long (looked at once a second)
+    # New connections are closed after this idle time (checked once a second)
     "keepalive_s": (75, "number"),
-    # The largest `limit`, and what becomes of a larger one
+    # The largest `limit`, and how a larger one is handled
     "max_limit": (40, "integer"),
     "over_limit": ("reject", ("reject", "clamp")),
-    # Pages at this offset and beyond hold so many programs at most, or so many more than asked
+    # Pages from this offset on have at most this many programs, or this many more than requested
     "serve_from_offset": (0, "integer"),
     "serve_at_most": (None, "integer"),
     "serve_extra": (0, "integer"),
-    # The member `limit`: what the page could hold, or what was asked for
+    # The member `limit`: the page's capacity, or the requested one
     "echo_limit": ("served", ("served", "asked")),
     # Members of the page that are left out
     "omit": ([], "list"),
     # Added to the true total; or a total that is reported in its place
     "total_offset": (0, "integer"),
     "total": (None, "integer"),
-    # What lies at an offset behind the last program: no programs, null instead of a list, the
-    # last or the first page once more, or a status
+    # The answer to an offset past the last program: no programs, null instead of a list, the
+    # last or the first page again, or a status
     "beyond": ("empty", ("empty", "null", "last", "first", 400, 404, 416, 422, 500, 503)),
-    # The member `offset`: as asked for, of what is served, the page's number from 0 or 1, or 0
+    # The member `offset`: the requested or the served one, the page's number from 0 or 1, or 0
     "echo_offset": ("asked", ("asked", "served", "page", "page_from_1", "zero")),
     # The spelling of the member `program_status`
     "echo_status": ("upper", ("upper", "lower", "title")),
-    # No page that holds the program at this position can be had, but an error with this status
+    # Each page with the program at this position is answered with this status instead
     "broken_position": (None, "integer"),
     "broken_status": (500, "integer"),
     # For wrong credentials; none at all are always answered with 401
@@ -90,7 +90,7 @@ class Account:
         self.listing = Listing(self.seed, count, style)
 
     def change(self, password=None, count=None, seed=None, style=None):
-        """Only where it is said anew is the listing made anew."""
+        """Makes a new listing only if count, seed or style is given."""
         if password is not None:
             self.password = password
         if (count, seed, style) == (None, None, None):

@@ -1,8 +1,8 @@
-"""What came in: the counters and the log that tests read."""
+"""The requests that were received: the counters and the log that tests read."""
 import collections
 import time
 
-MOST_LOGGED = 100_000
+MAX_LOGGED = 100_000
 
 
 class Traffic:
@@ -13,7 +13,7 @@ class Traffic:
         self.reset()
 
     def reset(self):
-        """Counts start anew; what is open or in flight stays so, and is not counted later."""
+        """Counts start anew; requests in flight are not counted when they end."""
         self.since = time.monotonic()
         self.accepted = self.turned_away = self.failed_handshakes = self.tls_resumed = 0
         self.requests = 0
@@ -32,7 +32,7 @@ class Traffic:
         self.last_start = time.monotonic()
         entry = {"n": self.requests, **what, "status": None, "fault": None, "bytes": 0,
                  "t_start": self.last_start, "t_end": None}
-        if len(self.log) < MOST_LOGGED:
+        if len(self.log) < MAX_LOGGED:
             self.log.append(entry)
         return entry
 

@@ -128,7 +128,7 @@ class YelpSync(Storing):
             await self.observer.execute("UPDATE yelp_programs SET budget = coalesce(budget, 0) + 1")
             await self.table.analyze()
         await super().prepare(sync)
-        if sync == "first":         # a sync that knows of no sync before it
+        if sync == "first":         # as if there had been no sync before
             await self.observer.execute("TRUNCATE yelp_sync_runs")
         self.expected = {"first": self.cell.programs, "repeat": 0, "edited": self.cell.programs,
                          "changed": changed_programs(self.cell.programs)}[sync]
@@ -148,7 +148,7 @@ class YelpSync(Storing):
         counts["tuples"] = await self.tuples() - before
 
     async def tuples(self):
-        # Statistics of a session are otherwise a second late
+        # Otherwise, a session's statistics can be a second late
         await self.session.execute("SELECT pg_stat_force_next_flush()")
         return await self.table.tuples()
 

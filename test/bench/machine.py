@@ -1,4 +1,4 @@
-"""What a reader has to know of the machine and the programs: no names, no paths."""
+"""The machine and the versions of the programs, for the report."""
 import os
 import platform
 import re

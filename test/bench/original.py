@@ -1,6 +1,6 @@
 """The original program's method: asyncio and aiohttp, all pages at once, a bulk merge.
 
-The first page tells the total, then all other pages are asked for together.  A page that fails
+After the first page, which has the total, all other pages are requested at once.  A page that fails
 is tried again as aiohttp-retry does with the original's options: three attempts, waits of 1 s
 that double up to 10 s.  aiohttp's own limit of 100 connections is left as it is: it is also
 yelp_sync's concurrency.  Connections are kept between syncs, which the original did not do.

@@ -157,7 +157,7 @@ class Web:
         self.wait_until_up()
 
     def wait_until_up(self):
-        """nginx tells nobody that it listens, so ask until it answers."""
+        """nginx does not report that it is listening, so ask until it answers."""
         while True:
             try:
                 return self.ask()

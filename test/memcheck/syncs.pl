@@ -55,7 +55,7 @@ sub round_of_syncs
 	return join ' ', @results;
 }
 
-# The figures of valgrind's log of a session that has so many rounds
+# The figures in valgrind's log of a session with this number of rounds
 sub figures
 {
 	my ($count) = @_;
