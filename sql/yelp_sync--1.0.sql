@@ -90,6 +90,47 @@ COMMENT ON COLUMN @extschema@.yelp_sync_progress.started_at IS 'when the sync be
 GRANT SELECT ON @extschema@.yelp_sync_progress TO PUBLIC;
 
 --
+-- How the accounts' syncs went
+--
+
+CREATE FUNCTION @extschema@.yelp_sync_account_status(
+	OUT username text, OUT mapped boolean, OUT running boolean, OUT programs bigint,
+	OUT last_attempt timestamptz, OUT last_status text, OUT last_complete timestamptz,
+	OUT last_sqlstate text, OUT last_error text)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+ROWS 10
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.yelp_sync_account_status() IS
+'implements the view yelp_sync_status';
+
+CREATE VIEW @extschema@.yelp_sync_status AS
+SELECT username, mapped, running, programs, last_attempt, last_status, last_complete, last_sqlstate, last_error
+FROM @extschema@.yelp_sync_account_status();
+
+COMMENT ON VIEW @extschema@.yelp_sync_status IS
+'accounts that are mapped, stored or in the history, and how their syncs went';
+COMMENT ON COLUMN @extschema@.yelp_sync_status.username IS 'account';
+COMMENT ON COLUMN @extschema@.yelp_sync_status.mapped IS
+'whether there is a user mapping for the current user, even if it may not use the server';
+COMMENT ON COLUMN @extschema@.yelp_sync_status.running IS
+'whether a sync is running, or its transaction has not ended yet';
+COMMENT ON COLUMN @extschema@.yelp_sync_status.programs IS
+'programs stored; NULL if none, or if the current user may not read the table';
+COMMENT ON COLUMN @extschema@.yelp_sync_status.last_attempt IS
+'when the last recorded sync ended; attempts during another sync are not counted';
+COMMENT ON COLUMN @extschema@.yelp_sync_status.last_status IS 'its status: synced, partial or failed';
+COMMENT ON COLUMN @extschema@.yelp_sync_status.last_complete IS
+'when the last sync with status synced ended';
+COMMENT ON COLUMN @extschema@.yelp_sync_status.last_sqlstate IS
+'SQLSTATE of the last attempt, if it failed';
+COMMENT ON COLUMN @extschema@.yelp_sync_status.last_error IS
+'message of the last attempt, if it failed';
+
+GRANT SELECT ON @extschema@.yelp_sync_status TO PUBLIC;
+
+--
 -- Mapping a program's document to the columns of yelp_programs
 --
 

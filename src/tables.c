@@ -216,6 +216,17 @@ tables_run_as(const Tables *tables, void (*step) (void *arg), void *arg)
 	AtEOXact_GUC(false, level);
 }
 
+static bool
+is_trusted(const Tables *tables, Oid role)
+{
+	if (!OidIsValid(role))
+		return false;			/* PUBLIC */
+	if (compat_can_set_role(role, tables->run_as) || account_trusts(role))
+		return true;
+	return !superuser_arg(tables->run_as) &&
+		has_privs_of_role(role, owner_of(NAMESPACEOID, tables->schema_oid, Anum_pg_namespace_nspowner));
+}
+
 /* ---- creating tables ---- */
 
 typedef struct CreateTables
@@ -401,22 +412,10 @@ reject_row_security(const Tables *tables, Oid relid)
 typedef struct Code
 {
 	Tables	   *tables;
-	Oid			schema;
 	Oid			owner;			/* of yelp_programs */
 	List	   *relids;			/* the tables, partitions, and what is pulled in */
 	List	   *seen;			/* functions, operators and types */
 } Code;
-
-static bool
-is_trusted(const Code *code, Oid role)
-{
-	if (!OidIsValid(role))
-		return false;			/* PUBLIC */
-	if (compat_can_set_role(role, code->tables->run_as) || account_trusts(role))
-		return true;
-	return !superuser_arg(code->tables->run_as) &&
-		has_privs_of_role(role, owner_of(NAMESPACEOID, code->schema, Anum_pg_namespace_nspowner));
-}
 
 /* A function or domain that something uses, for example a trigger. */
 static void
@@ -429,7 +428,7 @@ check_code_owner(const Code *code, const ObjectAddress *object, const ObjectAddr
 	char	   *name = function ? format_procedure_qualified(object->objectId) :
 		format_type_be_qualified(object->objectId);
 
-	if (!is_trusted(code, role))
+	if (!is_trusted(code->tables, role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("%s %s belongs to role \"%s\"", function ? "function" : "domain",
@@ -584,7 +583,7 @@ check_trigger_right(const Code *code, Oid relid)
 	{
 		Oid			role = i < 0 ? owner : ACL_DAT(acl)[i].ai_grantee;
 
-		if ((i < 0 || ACL_DAT(acl)[i].ai_privs & ACL_TRIGGER) && !is_trusted(code, role))
+		if ((i < 0 || ACL_DAT(acl)[i].ai_privs & ACL_TRIGGER) && !is_trusted(code->tables, role))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("role \"%s\" may create triggers on table %s", role_name(role), table),
@@ -640,13 +639,13 @@ require_one_owner(const Code *code, const List *triggers)
  * tables and their partitions.
  */
 static void
-check_tables(Tables *tables, Oid schema, Oid owner, List *relids)
+check_tables(Tables *tables, Oid owner, List *relids)
 {
-	Code		code = {tables, schema, owner, relids, NIL};
+	Code		code = {tables, owner, relids, NIL};
 	List	   *triggers = NIL;
 	ListCell   *cell;
 
-	if (tables->run_as != owner && !is_trusted(&code, owner))
+	if (tables->run_as != owner && !is_trusted(tables, owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("table %s belongs to role \"%s\"", table_name(tables->programs),
@@ -806,7 +805,7 @@ filled_columns(Oid schema)
 Tables
 tables_prepare(Oid schema, bool changes, LOCKMODE mode)
 {
-	Tables		tables = {.schema = quote_identifier(schema_name(schema))};
+	Tables		tables = {.schema_oid = schema, .schema = quote_identifier(schema_name(schema))};
 	TableName	last = changes ? CHANGES : RUNS;
 	Oid			relids[TABLE_COUNT];
 	List	   *locked = NIL;
@@ -842,7 +841,26 @@ tables_prepare(Oid schema, bool changes, LOCKMODE mode)
 		if (!column->attisdropped)
 			check_column(tables.programs, NameStr(column->attname), column->atttypid);
 	}
-	check_tables(&tables, schema, owner, locked);
+	check_tables(&tables, owner, locked);
 	require_rights(schema, last, tables.run_as);
 	return tables;
+}
+
+const char *
+tables_readable(Tables *tables, const char *name)
+{
+	Oid			relid = get_relname_relid(name, tables->schema_oid);
+	char		relkind = get_rel_relkind(relid);
+	Oid			owner;
+
+	if ((relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE) ||
+		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		return NULL;
+	LockRelationOid(relid, AccessShareLock);
+	if (get_relname_relid(name, tables->schema_oid) != relid)
+		return NULL;
+	owner = owner_of(RELOID, relid, Anum_pg_class_relowner);
+	if (!OidIsValid(tables->run_as))
+		choose_user(tables, owner);
+	return tables->run_as == owner || is_trusted(tables, owner) ? table_name(relid) : NULL;
 }

@@ -15,6 +15,7 @@
 /* The tables used by a sync */
 typedef struct Tables
 {
+	Oid			schema_oid;
 	const char *schema;			/* schema of the tables, quoted */
 	bool		partitioned;	/* is yelp_programs partitioned? */
 	bool		triggers;		/* does yelp_programs have any of its users'? */
@@ -53,6 +54,13 @@ extern void tables_create(Oid schema, int partitions);
  * conflicts with CREATE TRIGGER: RowExclusiveLock.
  */
 extern Tables tables_prepare(Oid schema, bool changes, LOCKMODE mode);
+
+/*
+ * The qualified name of a table, locked, if the current user may read it and
+ * reading it runs nobody's code with rights that are not its own; else NULL.
+ * The tables need a schema only; the first one decides as whom to run.
+ */
+extern const char *tables_readable(Tables *tables, const char *name);
 
 /*
  * Runs a step as the role that statements on the tables run as.  After an

@@ -22,6 +22,7 @@
 
 #include "account.h"
 #include "progress.h"
+#include "status.h"
 #include "sync.h"
 #include "sync_all.h"
 #include "tables.h"
@@ -33,6 +34,7 @@ PG_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(yelp_sync);
 PG_FUNCTION_INFO_V1(yelp_sync_accounts);
+PG_FUNCTION_INFO_V1(yelp_sync_account_status);
 PG_FUNCTION_INFO_V1(yelp_sync_add_account);
 PG_FUNCTION_INFO_V1(yelp_sync_all);
 PG_FUNCTION_INFO_V1(yelp_sync_create_tables);
@@ -249,6 +251,14 @@ yelp_sync_running(PG_FUNCTION_ARGS)
 {
 	InitMaterializedSRF(fcinfo, 0);
 	progress_list((ReturnSetInfo *) fcinfo->resultinfo);
+	return (Datum) 0;
+}
+
+/* yelp_sync_account_status(out username text, ...) returns setof record */
+Datum
+yelp_sync_account_status(PG_FUNCTION_ARGS)
+{
+	status_list(fcinfo, schema_of(fcinfo));
 	return (Datum) 0;
 }
 

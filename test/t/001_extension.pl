@@ -52,7 +52,7 @@ is( value(
 		q{SELECT attrelid::regclass, attname FROM pg_attribute
 		WHERE attrelid IN ('ads.yelp_programs'::regclass, 'ads.yelp_sync_runs'::regclass,
 			'ads.yelp_program_changes'::regclass, 'ads.yelp_accounts'::regclass,
-			'ads.yelp_sync_progress'::regclass)
+			'ads.yelp_sync_progress'::regclass, 'ads.yelp_sync_status'::regclass)
 		AND attnum > 0 AND NOT attisdropped AND col_description(attrelid, attnum) IS NULL}),
 	'',
 	'every column has a comment');

@@ -367,5 +367,48 @@ subtest 'a failure that cannot be recorded' => sub {
 	password('account02', 's3cret');
 };
 
+# ---- yelp_sync_status ----
+
+sub status
+{
+	my ($account, $columns) = @_;
+	return $other->value("SELECT $columns FROM yelp_sync_status WHERE username = '$account'");
+}
+
+subtest 'yelp_sync_status' => sub {
+	my %programs = map { $_ => stored($_) } @names;
+	my $columns = 'mapped, running, programs, last_status, last_sqlstate, last_complete = last_attempt';
+
+	$session->run("CALL yelp_sync_all(ARRAY['account03', 'account05', 'account08', 'nobody'])");
+	is($other->value('SELECT count(*), count(DISTINCT username) FROM yelp_sync_status'), '21|21', 'one row per account');
+	is(status('account03', $columns), "t|f|$programs{account03}|synced||t", 'a sync that succeeded') or diag(status('account03', '*'));
+	is(status('nobody', $columns), 'f|f||failed|42704|', 'an account that is only in the history');
+	password('account03', 'wrong');
+	$session->run("CALL yelp_sync_all('account03')");
+	is(status('account03', $columns), "t|f|$programs{account03}|failed|28000|f", 'a sync that failed');
+	like(status('account03', 'last_error'), qr/^could not fetch .* API rejected the credentials/, '... and why');
+	password('account03', 's3cret');
+
+	hold(account => 'account08');
+	$session->begin("CALL yelp_sync_all('account08')");
+	$api->poll_counter('held', 1);
+	is($other->value('SELECT string_agg(username, $$ $$) FROM yelp_sync_status WHERE running'), 'account08', 'a sync that is running');
+	$other->run("CALL yelp_sync_all('account08')");
+	is(status('account08', $columns), "t|t|$programs{account08}|synced||t", 'another one meanwhile is no attempt');
+	release();
+	is(status('account08', 'running'), 'f', 'then it is over');
+
+	$other->value('DROP SERVER account03 CASCADE');
+	is(status('account03', 'mapped, programs'), "f|$programs{account03}", 'an account whose mapping went away');
+	$other->value('SET ROLE partner');
+	is(status('account05', $columns), "t|f|$programs{account05}|synced||t", 'a role that may read the tables');
+	is($other->value('SELECT count(*) FROM yelp_sync_status WHERE mapped'), 1, '... maps one of them');
+	$other->value('RESET ROLE; REVOKE SELECT ON yelp_programs, yelp_sync_runs FROM partner; SET ROLE partner');
+	is($other->value('SELECT count(*) FROM yelp_sync_status'), 1, 'a role that may not, sees its own');
+	is(status('account05', $columns), 't|f||||', '... and nothing of the tables');
+	$other->value('RESET ROLE; DROP TABLE yelp_programs, yelp_sync_runs');
+	is($other->value('SELECT count(*), count(programs), bool_and(mapped) FROM yelp_sync_status'), '19|0|t', 'without tables');
+};
+
 $_->end foreach $session, $other;
 done_testing();

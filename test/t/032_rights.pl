@@ -280,6 +280,22 @@ value('DROP TRIGGER spy ON yelp_programs_1; DROP TABLE yelp_programs; SELECT yel
 is_refused('postgres', 'TRIGGER on a parent', qr/^role "evil" may create triggers on table public\.parent$/, qr/REVOKE/);
 value('ALTER TABLE parent DETACH PARTITION yelp_programs; DROP TABLE parent');
 
+note 'yelp_sync_status reads no strangers\' views';
+
+value('ALTER TABLE yelp_sync_runs RENAME TO moved; ALTER TABLE yelp_programs RENAME TO moved_programs');
+value(q{CREATE VIEW yelp_programs AS SELECT 'x' AS username WHERE note('view');
+	CREATE TABLE yelp_sync_runs (username text, finished_at timestamptz, status text, sqlstate text, error text);
+	ALTER TABLE yelp_sync_runs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+	CREATE POLICY spy ON yelp_sync_runs USING (note('policy')); GRANT SELECT ON yelp_sync_runs, yelp_programs TO PUBLIC;
+	INSERT INTO yelp_sync_runs VALUES ('y')}, 'evil');
+ran();
+is(value('SELECT username FROM yelp_sync_status', 'clerk'), 'acme', 'nor their tables, as who cannot become them');
+is(ran(), '', 'nothing has run');
+is(value('SELECT username FROM yelp_sync_status', 'postgres'), "acme\ny", 'who can become them reads their tables');
+is(ran(), 'policy evil', 'as they');
+value('DROP VIEW yelp_programs; DROP TABLE yelp_sync_runs; ALTER TABLE moved RENAME TO yelp_sync_runs;
+	ALTER TABLE moved_programs RENAME TO yelp_programs');
+
 note 'while a sync waits for the API';
 
 value($grants);

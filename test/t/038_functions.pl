@@ -13,7 +13,7 @@ use YelpTest;
 
 # Those that do what they do to tables and to the network have tests of their own
 my @elsewhere = qw(yelp_sync yelp_sync_all yelp_sync_validator yelp_sync_create_tables yelp_sync_make_tables
-	yelp_sync_running yelp_sync_accounts);
+	yelp_sync_running yelp_sync_accounts yelp_sync_account_status);
 my $long = "repeat('x', 1000000)";
 my $metrics = '{"budget": %s, "is_autobid": %1$s, "billed_clicks": %1$s, "currency": %1$s}';
 my @json = ('NULL', (map { "'$_'" } 'null', '1', 'true', '""', '[]', '{}', '[[]]', '[{}]', '[1, "a", null]', '{"a": 1}'),
