@@ -32,7 +32,7 @@ sub run_jobs
 	my %ended;
 
 	value('TRUNCATE cron.job_run_details');
-	value(q{SELECT cron.schedule('all', '* * * * *', 'CALL yelp_sync_all(''{acme,badpass}'')')});
+	value(q{SELECT cron.schedule('all', '* * * * *', 'CALL yelp_sync_all(''acme'', ''badpass'')')});
 	value(q{SELECT cron.schedule('yelp ' || username, '* * * * *',
 			format('SELECT yelp_sync(%L)', username))
 		FROM yelp_accounts WHERE username NOT IN ('acme', 'badpass')});
