@@ -109,15 +109,14 @@ guess_end(PageReader *reader, const char *at)
 	if (reader->known == NULL || reader->start_length == 0 ||
 		strncmp(at, reader->start, reader->start_length) != 0)
 		return NULL;
-	quote = memchr(id, '"', Min(reader->scan.end - id, PAGE_MAX_ID_BYTES + 1));
-	if (quote == NULL || memchr(id, '\\', quote - id) != NULL)
+	quote = memchr(id, '"', reader->scan.end - id);
+	next = quote;
+	while (next && strncmp(next, reader->start, reader->start_length) != 0)
+		next = memchr(next + 1, '{', reader->scan.end - next - 1);
+	if (next == NULL)
 		return NULL;
 	note_id(reader, json_token(id - 1, quote + 1));
-	next = quote;
-	do
-		next = memchr(next + 1, '{', reader->scan.end - next - 1);
-	while (next && strncmp(next, reader->start, reader->start_length) != 0);
-	while (next && next[-1] != '}' && next > quote)
+	while (next[-1] != '}' && next > quote)
 		next--;
 	return next;
 }
@@ -198,10 +197,11 @@ find_reason(PageReader *reader, const char *at, const char *end)
 static bool
 is_stored(PageReader *reader, const char *at, const char *end)
 {
-	const uint64 *stored = reader->known && reader->id_token.size > 0 ?
-		reader->known->fingerprint(reader->known->arg, reader->id_hash) : NULL;
+	const uint64 *stored;
 
 	reader->fingerprint = fingerprint_of_text(at, end - at, reader->id_hash);
+	stored = reader->known && reader->id_token.size > 0 ?
+		reader->known->fingerprint(reader->known->arg, reader->id_hash) : NULL;
 	return stored && *stored == reader->fingerprint;
 }
 
