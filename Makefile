@@ -18,7 +18,7 @@ PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -D_GNU_SOURCE -DYELP_SYNC_VERSION='"$(EXTVERSION)"' -fvisibility=hidden -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell curl-config --cflags 2>/dev/null)
 SHLIB_LINK = -lcurl -lz
-EXTRA_CLEAN = test/unit/*_test $(addprefix test/fuzz/,*_fuzz *_replay *.so)
+EXTRA_CLEAN = test/unit/*_test $(addprefix test/fuzz/,*_fuzz *_replay *_cover *.so)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
@@ -40,6 +40,7 @@ unit_flags = $(CPPFLAGS) '-DExceptionalCondition(...)=abort()' -Isrc -Itest/unit
 page_modules = $(addprefix src/,program_page.c json.c text.c)
 test/unit/program_page_test: $(page_modules)
 test/unit/throttle_test: src/throttle.c
+test/unit/throttle_test: UNIT_LIBS += -lcurl
 test/unit/fetch_error_test: src/fetch_error.c src/json.c src/text.c
 test/unit/text_test: src/text.c
 test/unit/echo_test: src/echo.c
@@ -59,7 +60,7 @@ fuzz_text = src/text.c
 fuzz_option = src/option.c src/text.c
 fuzz_columns = $(page_modules)
 fuzz_headers = $(wildcard src/*.h test/fuzz/*.h) test/unit/tap.h
-fuzz_libs = $(UNIT_LIBS)
+fuzz_libs = $(UNIT_LIBS) $(if $(filter retry_after,$*),-lcurl)
 fuzz_compile = $(unit_flags) $(filter %.c,$^)
 
 # With libFuzzer, for test/fuzz/run
@@ -83,6 +84,11 @@ test/fuzz/%_replay: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(
 
 test/fuzz/%_replay.so: test/fuzz/%_fuzz.c test/fuzz/in_server.c $$(fuzz_$$*) $(fuzz_headers)
 	$(CC) $(CFLAGS) -shared -fPIC $(fuzz_compile) -lcurl -lm -o $@
+
+# With coverage, for test/fuzz/run --coverage
+test/fuzz/%_cover: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(fuzz_$$*) \
+		$(fuzz_headers)
+	$(fuzz_clang) -fprofile-instr-generate -fcoverage-mapping $(fuzz_compile) $(fuzz_libs) -o $@
 
 .PHONY: dist deb unit replay unit-programs fuzz test test-all-versions test-asan coverage lint valgrind indent demo bench soak
 # Disable leak detection: without memory contexts, palloc'd memory is not freed

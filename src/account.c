@@ -350,7 +350,7 @@ closest_account(List *accounts, const char *username)
 	const Account *closest = NULL;
 	ListCell   *cell;
 
-	foreach(cell, accounts)
+	foreach(cell, length <= MAX_USERNAME_LENGTH ? accounts : NIL)
 	{
 		const Account *account = lfirst(cell);
 		int			distance = varstr_levenshtein_less_equal(username, length,
@@ -432,7 +432,7 @@ reject_missing(const char *username)
 {
 	List	   *accounts = account_list();
 	const char *shown = shown_username(username);
-	const Account *closest = closest_account(accounts, shown);
+	const Account *closest = closest_account(accounts, username);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),

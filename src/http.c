@@ -882,6 +882,9 @@ describe(HttpRequest *request, CURLcode code, HttpResponse *response)
 	response->redirect = redirect_target(easy);
 	response->retry_after = header(easy, "Retry-After");
 	response->date = header(easy, "Date");
+	response->rate_reset = header(easy, "RateLimit-Reset");
+	if (response->rate_reset == NULL)
+		response->rate_reset = header(easy, "X-RateLimit-Reset");
 	response->stage = is_tls_error(code) ? HTTP_TLS : stage_of(request);
 	response->failure = classify(request, code, response->stage);
 	if (tunnel == PROXY_AUTHENTICATION_REQUIRED)
@@ -993,7 +996,7 @@ copy_failure(MemoryContext context, const HttpResponse *response)
 	copy->message = MemoryContextStrdup(context, response->message);
 	copy->body = "";
 	copy->length = 0;
-	copy->content_type = copy->retry_after = copy->date = copy->redirect = NULL;
+	copy->content_type = copy->retry_after = copy->date = copy->rate_reset = copy->redirect = NULL;
 	return copy;
 }
 

@@ -56,6 +56,7 @@ typedef struct HttpResponse
 	const char *content_type;	/* header value, or NULL */
 	const char *retry_after;
 	const char *date;
+	const char *rate_reset;		/* RateLimit-Reset or X-RateLimit-Reset */
 	const char *redirect;		/* redirect target, or NULL */
 	int			os_error;		/* errno of a failed connection, or 0 */
 } HttpResponse;

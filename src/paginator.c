@@ -66,6 +66,8 @@ struct Paginator
 	Listing    *listing;
 	Throttle	throttle;
 	Slots		slots;
+	Slot	   *probe;			/* a second request for this page, or NULL */
+	Slot	   *probed;
 	bool		total_reported;
 	Postponed  *postponed;		/* ordered by offset */
 
@@ -116,10 +118,83 @@ next_page(Paginator *paginator, int64 now)
 	return slot;
 }
 
+/* ---- requests that hang ---- */
+
+/* When to request a page that hangs a second time: this one, in that slot. */
+static int64
+next_probe(const Paginator *paginator, Slot **oldest, Slot **idle)
+{
+	*oldest = *idle = NULL;
+	for (int i = 0; i < paginator->slots.count; i++)
+	{
+		Slot	   *slot = &paginator->slots.slots[i];
+
+		if (slot->state == SLOT_IDLE)
+			*idle = slot;
+		else if (slot->state == SLOT_IN_FLIGHT &&
+				 (*oldest == NULL || slot->tries.sent_at < (*oldest)->tries.sent_at))
+			*oldest = slot;
+	}
+	if (paginator->probe || *oldest == NULL || *idle == NULL)
+		return THROTTLE_NEVER;
+	return throttle_next_probe(&paginator->throttle, (*oldest)->tries.sent_at);
+}
+
+static void
+send_probe(Paginator *paginator, int64 now)
+{
+	Slot	   *idle;
+
+	if (next_probe(paginator, &paginator->probed, &idle) > now)
+		return;
+	paginator->probe = idle;
+	idle->offset = paginator->probed->offset;
+	idle->limit = paginator->probed->limit;
+	slots_begin(idle);
+	send_attempt(paginator, idle, now);
+	throttle_probed(&paginator->throttle, false);
+	paginator->counts.retries++;
+}
+
+static void
+give_up_request(Paginator *paginator, Slot *slot)
+{
+	http_abandon(paginator->http, slot - paginator->slots.slots);
+	slots_return(&paginator->slots, slot);
+	slots_free(slot);
+}
+
+/* The second request has been answered first: so it is with all that hang. */
+static void
+give_up_hanging(Paginator *paginator, int64 now)
+{
+	int			count = 0;
+
+	throttle_probed(&paginator->throttle, true);
+	for (int i = 0; i < paginator->slots.count; i++)
+	{
+		Slot	   *slot = &paginator->slots.slots[i];
+
+		if (slot->state != SLOT_IN_FLIGHT ||
+			throttle_next_probe(&paginator->throttle, slot->tries.sent_at) > now)
+			continue;
+		give_up_request(paginator, slot);
+		if (slot != paginator->probed)
+		{
+			slots_wait(slot, now);
+			paginator->counts.retries++;
+		}
+		count++;
+	}
+	throttle_gave_up(&paginator->throttle, count);
+	paginator->probe = NULL;
+}
+
 /* Sends what may be sent; true if there is more. */
 static bool
 send_pages(Paginator *paginator, int64 now)
 {
+	send_probe(paginator, now);
 	for (int i = 0; i < STARTS_PER_TURN; i++)
 	{
 		Slot	   *slot;
@@ -147,13 +222,15 @@ next_deadline(const Paginator *paginator)
 {
 	const Slots *slots = &paginator->slots;
 	int64		next_start = throttle_next_start(&paginator->throttle, slots->in_flight);
+	Slot	   *oldest,
+			   *idle;
 	int64		deadline = Min(progress_due(paginator->progress),
 							   slots_deadline(slots, next_start));
 
 	if (slots_used(slots) < slots->count &&
 		listing_pages_left(paginator->listing) > 0)
 		deadline = Min(deadline, next_start);
-	return deadline;
+	return Min(deadline, next_probe(paginator, &oldest, &idle));
 }
 
 /* ---- responses ---- */
@@ -179,11 +256,11 @@ settle_slots(Paginator *paginator)
 			!listing_is_behind_end(paginator->listing, slot->offset))
 			continue;
 		if (slot->state == SLOT_IN_FLIGHT)
-		{
-			http_abandon(paginator->http, i);
-			slots_return(&paginator->slots, slot);
-		}
-		abandon_page(paginator, slot);
+			give_up_request(paginator, slot);
+		if (slot == paginator->probe)
+			paginator->probe = NULL;
+		else
+			abandon_page(paginator, slot);
 	}
 }
 
@@ -212,6 +289,7 @@ reject_endless(const Paginator *paginator)
 static void
 take_page(Paginator *paginator, Slot *slot, ProgramPage *page)
 {
+	int64		now = clock_us();
 	ListingPage seen = {
 		.offset = slot->offset,
 		.asked = slot->limit,
@@ -227,12 +305,14 @@ take_page(Paginator *paginator, Slot *slot, ProgramPage *page)
 	if (slot->offset < page->total)
 		seen.fresh += page->skipped;
 	slots_free(slot);
+	throttle_succeeded(&paginator->throttle, now, slot->tries.sent_at,
+					   paginator->slots.in_flight);
+	if (slot == paginator->probe)
+		give_up_hanging(paginator, now);
 	listing_add_page(paginator->listing, &seen);
 	if (listing_state(paginator->listing)->rows > PAGE_MAX_TOTAL)
 		reject_endless(paginator);
 	settle_slots(paginator);
-	throttle_succeeded(&paginator->throttle, clock_us(), slot->tries.sent_at,
-					   paginator->slots.in_flight);
 	paginator->arrived++;
 	report_total(paginator);
 }
@@ -371,23 +451,36 @@ settle_postponed(Paginator *paginator)
 static void
 take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResponse *response)
 {
-	RetryState	state = {
-		.attempts = paginator->account->attempts,
-		.max_wait_ms = paginator->account->max_retry_after,
-		.throttle = &paginator->throttle,
+	int64		max_wait = paginator->account->max_retry_after * USECS_PER_MSEC;
+	Loss		loss = {
+		.kind = error->kind,
+		.timed_out = response->timed_out,
+		.lost_kept = response->lost_kept,
+		.wait = throttle_requested_wait(response, max_wait, time(NULL)),
 		.in_flight = paginator->slots.in_flight,
-		.arrived = paginator->arrived,
-		.now = clock_us(),
 	};
-	Retry		retry = retry_decide(&slot->tries, error, response, &state);
+	int64		not_before;
+	Verdict		verdict;
 
-	if (!retry.again)
+	if (slot == paginator->probe)
+	{
+		paginator->probe = NULL;
+		slots_free(slot);
+		return;
+	}
+	verdict = throttle_failed(&paginator->throttle, &slot->tries, &loss, clock_us(),
+							  &not_before);
+	if (verdict == FAIL_WAIT)
+		fetch_error_of_wait(error, loss.wait / USECS_PER_MSEC, max_wait / USECS_PER_MSEC);
+	else if (verdict == FAIL_SYNC)
+		error->kind = FETCH_ERROR_FATAL;
+	if (verdict != RETRY_PAGE && verdict != RETRY_UNSENT)
 	{
 		fail_page(paginator, slot, error, response->status);
 		return;
 	}
-	slots_wait(slot, retry.not_before);
-	if (retry.unsent)
+	slots_wait(slot, not_before);
+	if (verdict == RETRY_UNSENT)
 		paginator->counts.requests--;
 	else
 		paginator->counts.retries++;
@@ -414,6 +507,11 @@ take_response(Paginator *paginator, const HttpResponse *response)
 	FetchError	error;
 
 	slots_return(&paginator->slots, slot);
+	if (slot == paginator->probed && paginator->probe)
+	{
+		give_up_request(paginator, paginator->probe);
+		paginator->probe = NULL;
+	}
 	if (fetch_error_of_response(&error, response, paginator->arrived > 0))
 		take_failure(paginator, slot, &error, response);
 	else if (read_body(paginator, response, &page, &problem))
@@ -526,10 +624,7 @@ paginator_create(const Account *account, const Known *known, Staging *staging,
 	paginator->staging = staging;
 	paginator->progress = progress;
 	slots_init(&paginator->slots, account->concurrency);
-	throttle_init(&paginator->throttle, account->concurrency,
-				  account->retry_delay * USECS_PER_MSEC, account->retry_factor,
-				  account->retry_max_delay * USECS_PER_MSEC,
-				  pg_prng_uint64(&pg_global_prng_state));
+	throttle_init(&paginator->throttle, account, pg_prng_uint64(&pg_global_prng_state));
 	paginator->page_context = AllocSetContextCreate(CurrentMemoryContext,
 													"yelp_sync page",
 													ALLOCSET_DEFAULT_SIZES);

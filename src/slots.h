@@ -8,7 +8,7 @@
 #ifndef YELP_SYNC_SLOTS_H
 #define YELP_SYNC_SLOTS_H
 
-#include "retry.h"
+#include "throttle.h"
 
 typedef enum SlotState
 {

@@ -1,140 +1,107 @@
 /*
  * throttle.c
- *	  Decide when requests may be sent, and when they may be retried.
+ *	  Decide when requests may be sent, and whether failed ones are sent again.
  *
- * The first requests are not delayed: a repeat sync sends all its requests at
- * once, and an API without a limit answers them in one round trip.  After the
- * API has rejected a request because of its rate, two mechanisms limit the
- * requests.  The congestion window limits the requests in flight; it is
- * halved by a rejection and grows with each success.  The interval spaces the
- * starts, and searches for the rate that the API allows:
+ * The first requests are not delayed: an API without a limit answers those of
+ * a repeat sync in one round trip.  A loss is a request that is rejected
+ * because of its rate or of overload, or that times out.  From the first one
+ * on, the congestion window limits the requests in flight and the interval
+ * spaces their starts, both by additive increase and multiplicative decrease.
+ * Requests in flight together are lost together: losses of requests sent
+ * before the last loss was known belong to the same epoch, and count once.
  *
- * 1. It starts with FIRST_INTERVAL.
- * 2. If a rejection costs nothing but the request, the rate is increased in
- *	  large steps, one per round trip: the next step waits until a request that
- *	  was sent at the current interval has succeeded, so that no more than one
- *	  round trip's worth is sent too fast.  The first rejection ends the search
- *	  and undoes the last step.
- * 3. From then on, or from the start if the API asks for a pause with each
- *	  rejection (one second is worth twenty requests at 20/s), the interval
- *	  shrinks gently, but faster the longer nothing is rejected.  A rejection
- *	  increases it a little, or by a step if next to nothing got through.
+ * What an API limits shows in different ways:
  *
- * Requests that were in flight together are rejected together, so rejections
- * are counted in waves: all requests sent before the first rejection was
- * known.  A wave is barren if nothing has arrived before it, or not for as
- * long as the longest backoff.  Then we wait as after a failed attempt
- * (longer if the API says so), but only until something gets through: a
- * limiter in front of the API rejects 95 requests long before the first
- * accepted one is answered.
+ * - The rate: slow start shortens the interval in steps, one per round trip,
+ *	 until the next loss; then congestion avoidance does so slowly, or from the
+ *	 start if the API asks for a pause with each loss.
+ * - Requests at a time, by 503 or refused connections: as such a loss costs
+ *	 next to nothing, the first epoch is an experiment.  As many as are accepted
+ *	 may be in flight, and as many may be started per round trip.
+ * - Its own work, by making requests wait: no more are in flight than should
+ *	 be answered within half of their timeout.
+ * - Connections at a time, for as long as we keep them: the others hang.  A
+ *	 page is requested a second time, over a kept connection; if that one is
+ *	 answered, all requests that hang are sent again.
+ * - Requests per minute, say, by rejecting all others: single requests are
+ *	 sent at increasing intervals for as long as max_retry_after.
  *
- * An API that is merely overloaded (503, a connection that is refused or
- * reset) often limits the number of concurrent requests, and such a rejection
- * costs next to nothing.  There the first wave is an experiment: as many
- * requests as were accepted may be in flight, and as many may be started per
- * round trip.  If the next wave shows that this was wrong, the search begins
- * as above.
- *
- * The constants below were chosen using the simulated limiters of
- * test/unit/throttle_test.c, which shows what they achieve: leaky and token
- * buckets and queues of 2 to 200 requests/s, 3 to 30 concurrent requests,
- * round trips of 0 to 500 ms.
+ * test/unit/throttle_test.c simulates these APIs, and shows what the constants
+ * below achieve.
  */
 #include "postgres.h"
 
 #include <ctype.h>
 #include <math.h>
 
+#include <curl/curl.h>
+
 #include "throttle.h"
 
 #include "datatype/timestamp.h"
 
+#include "clock.h"
 
 /*
- * The rate after the first rejection: 18.5 starts per second, just below the
- * common 20/s.  A higher rate would cause a second pause with such a limit,
- * and lower limits are found in a few steps.
+ * 18.5 starts per second, just below the common 20/s: a higher rate would
+ * cause a second pause there, and other limits are found in a few steps.
  */
 #define FIRST_INTERVAL 54000.0
 
 /*
- * A step of the search.  With smaller steps, 200/s are not reached in time;
- * with larger ones, more than a tenth of the requests are rejected at 500 ms
- * per round trip.
- */
-#define SEARCH_STEP 0.8
-
-/*
- * Gentle approach: the n-th success in a row shortens the interval by n times
- * this fraction.  That is 2 % after 95 successes, which saves small syncs a
- * second pause, a tenth after 200, and half after 530.
- */
-#define GENTLE 5e-6
-#define MAX_GENTLE 0.05
-
-/*
- * The API's token bucket allows as many requests in excess of its rate as the
- * API accepted at once before it rejected one: use them if pauses are costly.
- */
-#define BURST_STEP 0.99
-#define MAX_BURST 20
-
-/*
- * Factor for the interval after a rejection if FEW or more got through before
- */
-#define STEP_BACK 1.1
-#define FEW 2
-
-/*
- * After a rejection, never start more than a thousand requests per second:
- * without any interval, the next wave would be as large as the window.  Nor
- * fewer than one per second: a limit that is used up by others rejects us at
- * any rate, and slowing down further would not help.
+ * Bounds of the interval: without any, the next epoch would lose a whole
+ * window; and a limit that is used up by others rejects us at any rate.
  */
 #define MIN_INTERVAL 1000.0
 #define MAX_INTERVAL 1000000.0
 
-/* Maximum wait: ten years */
-#define LONGEST_WAIT (3650.0 * 86400)
+/* Factor for the interval: once per round trip of the slow start */
+#define SLOW_START 0.8
+
+/*
+ * Congestion avoidance: the n-th success since the last loss shortens the
+ * interval by n times this fraction, divided by the cost of a loss; a loss
+ * after FEW successes is another step, and otherwise a factor.
+ */
+#define INCREASE 1e-4
+#define MAX_INCREASE 0.05
+#define FEW 2
+#define DECREASE 1.1
+
+/* A request hangs after so many times the slowest response, and this time */
+#define PATIENCE 3
+#define MIN_PATIENCE (100 * USECS_PER_MSEC)
+#define MAX_PROBES 8
+
+/* What is larger than this is an epoch, in seconds or milliseconds */
+#define MIN_EPOCH 1e9
+#define MIN_EPOCH_MS 1e11
+
+#define MAX_WAIT_S (3650.0 * SECS_PER_DAY)
 
 void
-throttle_init(Throttle *throttle, int max_in_flight, int64 delay, double factor,
-			  int64 max_delay, uint64 seed)
+throttle_init(Throttle *throttle, const Account *account, uint64 seed)
 {
 	memset(throttle, 0, sizeof(Throttle));
-	throttle->max_in_flight = max_in_flight;
-	throttle->delay = delay;
-	throttle->factor = factor;
-	throttle->max_delay = max_delay;
-	throttle->window = max_in_flight;
-	throttle->last_start = throttle->last_success = PG_INT64_MIN;
-	throttle->hold_until = throttle->own_hold = throttle->wave_end = PG_INT64_MIN;
-	throttle->paced_since = THROTTLE_NEVER;
+	throttle->account = account;
+	throttle->window = throttle->max_window = account->concurrency;
+	throttle->last_start = throttle->epoch_end = PG_INT64_MIN;
+	throttle->hold_until = throttle->backoff_until = PG_INT64_MIN;
+	throttle->round_start = PG_INT64_MIN;
 	pg_prng_seed(&throttle->random, seed);
-}
-
-/* The delay after this many failures, without jitter. */
-static int64
-delay_after(const Throttle *throttle, int failures)
-{
-	double		delay = throttle->delay * pow(throttle->factor, failures - 1);
-
-	return delay < throttle->max_delay ? (int64) delay : throttle->max_delay;
-}
-
-int64
-throttle_backoff(Throttle *throttle, int attempt)
-{
-	return (int64) (pg_prng_double(&throttle->random) *
-					delay_after(throttle, attempt));
 }
 
 int64
 throttle_next_start(const Throttle *throttle, int in_flight)
 {
-	int64		next = Max(throttle->hold_until, throttle->own_hold);
+	int64		next = Max(throttle->hold_until, throttle->backoff_until);
+	bool		queued = throttle->response_time > 2 * throttle->fastest;
+	int64		longest = Max(throttle->account->timeout * USECS_PER_MSEC / 2,
+							  2 * throttle->fastest);
+	bool		idle = throttle->idle_epochs > 1 && !throttle->given_up;
 
-	if (in_flight >= throttle->window)
+	if (in_flight >= throttle->window || (idle && in_flight > 0) ||
+		(queued && in_flight * throttle->gap > longest))
 		return THROTTLE_NEVER;
 	if (throttle->interval > 0 && throttle->last_start != PG_INT64_MIN)
 		next = Max(next, throttle->last_start + (int64) throttle->interval);
@@ -145,279 +112,296 @@ void
 throttle_started(Throttle *throttle, int64 now)
 {
 	throttle->last_start = now;
-	if (throttle->interval > 0 && throttle->paced_since == THROTTLE_NEVER)
-		throttle->paced_since = throttle->round_start = now;
 }
 
-/* Give each interval one round trip, then try the next. */
-static void
-search_on(Throttle *throttle, int64 sent_at)
-{
-	if (sent_at < throttle->round_start)
-		return;
-	throttle->last_round = throttle->interval;
-	throttle->interval *= SEARCH_STEP;
-	throttle->round_start = throttle->last_start + 1;
-}
-
-/* A success at the current rate: try a shorter interval. */
-static void
-speed_up(Throttle *throttle, int64 sent_at)
-{
-	throttle->accepted++;
-	if (!throttle->limit_met && !throttle->costly)
-		search_on(throttle, sent_at);
-	else if (!throttle->limit_met && throttle->accepted <= throttle->burst)
-		throttle->interval *= BURST_STEP;
-	else
-		throttle->interval *= 1 - Min(throttle->accepted * GENTLE, MAX_GENTLE);
-	throttle->interval = Max(throttle->interval, MIN_INTERVAL);
-}
+/* ---- successes ---- */
 
 /*
- * One of the requests that were in flight at the first rejection has been
- * answered.  Those still in flight may be rejected as well, so each response
- * improves the estimate.
+ * One of the requests that were in flight at the first loss has been answered.
+ * Those still in flight may be rejected as well, so each answer improves the
+ * estimate of how many are accepted at a time.
  */
 static void
-learn_from_first_wave(Throttle *throttle, int in_flight)
+learn_limit(Throttle *throttle, int in_flight)
 {
-	int			let_in = Max(in_flight + throttle->first_accepted, 1);
+	int			limit = Max(in_flight + throttle->round_arrivals, 1);
 
-	if (throttle->round_trip > 0)
+	if (throttle->arrived > 0)
 	{
-		double		interval = (double) throttle->round_trip / let_in;
-
-		throttle->interval = Max(Min(interval, FIRST_INTERVAL), MIN_INTERVAL);
-		let_in = Max(let_in, (int) (throttle->round_trip / throttle->interval));
+		throttle->interval = Min((double) throttle->fastest / limit, FIRST_INTERVAL);
+		throttle->interval = Max(throttle->interval, MIN_INTERVAL);
+		limit = Max(limit, (int) (throttle->fastest / throttle->interval));
 	}
-	throttle->window = Min(let_in, throttle->max_in_flight);
-}
-
-static bool
-is_of_first_wave(const Throttle *throttle, int64 sent_at)
-{
-	return throttle->waves == 0 ||
-		(throttle->waves == 1 && sent_at <= throttle->wave_end);
+	throttle->window = Min(limit, throttle->max_window);
 }
 
 void
 throttle_succeeded(Throttle *throttle, int64 now, int64 sent_at, int in_flight)
 {
-	if (throttle->round_trip == 0)
-		throttle->round_trip = Max(now - sent_at, 1);
-	if (is_of_first_wave(throttle, sent_at))
-		throttle->first_accepted++;
-	if (throttle->learning && is_of_first_wave(throttle, sent_at))
-		learn_from_first_wave(throttle, in_flight);
-	throttle->last_success = Max(throttle->last_success, sent_at);
-	throttle->barren_waves = 0;
-	throttle->own_hold = PG_INT64_MIN;
-	throttle->window = Min(throttle->window + 1, throttle->max_in_flight);
-	if (sent_at >= throttle->paced_since)
-		speed_up(throttle, sent_at);
-	else if (!throttle->limit_met)
-		throttle->burst = Min(throttle->burst + 1, MAX_BURST);
-}
+	int64		waiting_since = Max(throttle->last_arrival, throttle->hold_until);
+	bool		round_ended = sent_at >= throttle->round_start;
+	double		increase;
 
-void
-throttle_limit(Throttle *throttle, int max_in_flight)
-{
-	throttle->max_in_flight = Max(max_in_flight, 1);
-	throttle->window = Min(throttle->window, throttle->max_in_flight);
-}
-
-void
-throttle_lift(Throttle *throttle)
-{
-	throttle->window = throttle->max_in_flight;
-	throttle->interval = MIN_INTERVAL;
-	throttle->own_hold = PG_INT64_MIN;
-}
-
-static void
-start_pace(Throttle *throttle, bool costly)
-{
-	throttle->interval = FIRST_INTERVAL;
-	throttle->costly = costly;
-}
-
-/*
- * How many of the requests sent at this rate got through: if the API rejects
- * immediately, this includes those in flight.
- */
-static int
-count_accepted(const Throttle *throttle, int in_flight, bool overload)
-{
-	return throttle->accepted + (overload ? in_flight : 0);
-}
-
-static void
-slow_down(Throttle *throttle, int64 sent_at, int accepted)
-{
-	bool		in_search = !throttle->limit_met && !throttle->costly;
-
-	/* Judge the interval at which the rejected request was sent */
-	if (sent_at < throttle->round_start)
-		throttle->interval = throttle->last_round;
-	if (throttle->learning && accepted < FEW)
+	throttle->response_time = Max(now - sent_at, 1);
+	throttle->slowest = Max(throttle->slowest, throttle->response_time);
+	if (throttle->arrived++ == 0)
+		throttle->fastest = throttle->response_time;
+	else
+		throttle->gap += (Max(now - waiting_since, 0) - throttle->gap) / 8;
+	throttle->fastest = Min(throttle->fastest, throttle->response_time);
+	throttle->last_arrival = now;
+	if (round_ended)
 	{
-		/* It was not a limit on concurrent requests: begin the search */
-		throttle->interval = FIRST_INTERVAL;
+		throttle->round_start = now;
+		throttle->round_arrivals = 0;
+	}
+	throttle->max_round = Max(throttle->max_round, ++throttle->round_arrivals);
+
+	throttle->idle_epochs = 0;
+	throttle->given_up = false;
+	throttle->backoff_until = PG_INT64_MIN;
+	throttle->window = Min(throttle->window + 1, throttle->max_window);
+	if (sent_at <= throttle->epoch_end)
+	{
+		if (throttle->learning)
+			learn_limit(throttle, in_flight);
 		return;
 	}
-	if (in_search || accepted < FEW)
-		throttle->interval /= SEARCH_STEP;
+	throttle->accepted++;
+	if (throttle->interval == 0)
+		return;
+	if (throttle->slow_start)
+		increase = round_ended ? 1 - SLOW_START : 0;
 	else
-		throttle->interval *= STEP_BACK;
-	throttle->interval = Min(throttle->interval, MAX_INTERVAL);
-	throttle->limit_met = true;
+		increase = Min(throttle->accepted * INCREASE / (1 + throttle->loss_cost), MAX_INCREASE);
+	throttle->interval = Max(throttle->interval * (1 - increase), MIN_INTERVAL);
+}
+
+/* ---- losses ---- */
+
+/* The delay after this many failures, without jitter. */
+static double
+delay_after(const Throttle *throttle, int failures)
+{
+	const Account *account = throttle->account;
+	double		delay = account->retry_delay * pow(account->retry_factor, failures - 1);
+
+	return Min(delay, account->retry_max_delay) * USECS_PER_MSEC;
+}
+
+static void
+slow_down(Throttle *throttle, const Loss *loss)
+{
+	if (throttle->interval == 0)
+	{
+		throttle->interval = FIRST_INTERVAL;
+		throttle->slow_start = loss->wait <= 0;
+	}
+	else if (throttle->idle_epochs > 1)
+		return;					/* while nothing gets through, at any rate */
+	else if (throttle->learning && throttle->accepted + loss->in_flight < FEW)
+		throttle->interval = FIRST_INTERVAL;	/* the experiment has failed */
+	else
+	{
+		bool		step = throttle->slow_start || throttle->accepted < FEW;
+
+		throttle->interval *= step ? 1 / SLOW_START : DECREASE;
+		throttle->interval = Min(throttle->interval, MAX_INTERVAL);
+		throttle->slow_start = false;
+	}
+}
+
+/* The first loss of an epoch. */
+static void
+begin_epoch(Throttle *throttle, const Loss *loss, int64 now)
+{
+	double		backoff;
+
+	if (throttle->idle_epochs++ == 0)
+		throttle->idle_since = now;
+	throttle->window = Max(Min(throttle->window, loss->in_flight) / 2, 1);
+	if (!loss->timed_out)
+		slow_down(throttle, loss);
+	throttle->learning = throttle->epochs++ == 0 && loss->wait <= 0 &&
+		loss->kind == FETCH_ERROR_OVERLOAD && !loss->timed_out;
+	throttle->loss_cost = Max(loss->wait, 0) / Max(throttle->interval, MIN_INTERVAL);
+	throttle->accepted = 0;
+	throttle->epoch_end = now;
+
+	if (throttle->arrived == 0)
+		backoff = delay_after(throttle, throttle->idle_epochs);
+	else
+		backoff = Min(throttle->interval * pow(2, throttle->idle_epochs - 1),
+					  throttle->account->retry_max_delay * USECS_PER_MSEC);
+	/* However short the delays are, ask only so often */
+	backoff = Max(backoff, (now - throttle->idle_since) / 8);
+	throttle->backoff_until = now +
+		(int64) ((0.5 + pg_prng_double(&throttle->random) / 2) * backoff);
+}
+
+/*
+ * Overload uses up no attempt once pages have arrived, nor does a rate limit,
+ * until nothing has got through for max_retry_after.
+ */
+static Verdict
+on_overload(Throttle *throttle, Tries *tries, const Loss *loss, int64 now)
+{
+	const Account *account = throttle->account;
+	bool		again;
+
+	if (tries->sent_at > throttle->epoch_end && !throttle->given_up)
+		begin_epoch(throttle, loss, now);
+	if (throttle->learning)
+		learn_limit(throttle, loss->in_flight);
+
+	/*
+	 * After a timeout at an API that answers others, use a kept connection: it
+	 * may serve no others.  Unless that has timed out, and may be dead.
+	 */
+	if (loss->timed_out)
+		tries->fresh = throttle->arrived == 0 || ++tries->timeouts % 2 == 0;
+	if (throttle->arrived > 0 || loss->kind == FETCH_ERROR_RATE)
+		again = throttle->idle_epochs < account->attempts ||
+			now - throttle->idle_since < account->max_retry_after * USECS_PER_MSEC;
+	else
+		again = tries->attempt++ < account->attempts;
+	if (again && !throttle->given_up)
+		return RETRY_PAGE;
+
+	/*
+	 * The API is down, or fails for this page; a request in flight may show
+	 * which.  The remaining pages need not wait for each other.
+	 */
+	throttle->given_up = true;
+	throttle->window = throttle->max_window;
+	throttle->interval = MIN_INTERVAL;
+	throttle->backoff_until = PG_INT64_MIN;
+	tries->attempt = account->attempts;
+	return loss->kind == FETCH_ERROR_RATE ||
+		(throttle->arrived == 0 && loss->in_flight == 0) ? FAIL_SYNC : FAIL_PAGE;
+}
+
+Verdict
+throttle_failed(Throttle *throttle, Tries *tries, const Loss *loss, int64 now,
+				int64 *not_before)
+{
+	const Account *account = throttle->account;
+
+	*not_before = now;
+	/* Did a kept connection fail, and not the API? */
+	if (loss->lost_kept && !tries->stale && tries->attempt == 1)
+	{
+		tries->stale = tries->fresh = true;
+		return RETRY_PAGE;
+	}
+	switch (loss->kind)
+	{
+		case FETCH_ERROR_FATAL:
+			return FAIL_SYNC;
+		case FETCH_ERROR_FINAL:
+			return FAIL_PAGE;
+		case FETCH_ERROR_NO_SOCKET:
+			/* There are as many as are in flight now, if any */
+			throttle->window = throttle->max_window = Max(loss->in_flight, 1);
+			return loss->in_flight > 0 ? RETRY_UNSENT : FAIL_SYNC;
+		case FETCH_ERROR_DENIED:
+			/* A request in flight may show that the credentials are valid */
+			return loss->in_flight > 0 ? on_overload(throttle, tries, loss, now) : FAIL_SYNC;
+		case FETCH_ERROR_RETRY:
+		case FETCH_ERROR_RATE:
+		case FETCH_ERROR_OVERLOAD:
+			break;
+	}
+	if (loss->wait > account->max_retry_after * USECS_PER_MSEC)
+		return FAIL_WAIT;
+	if (loss->wait > 0)
+	{
+		throttle->hold_until = Max(throttle->hold_until, now + loss->wait);
+		if (tries->sent_at > throttle->epoch_end)
+			begin_epoch(throttle, loss, now);
+	}
+	if (loss->kind != FETCH_ERROR_RETRY || loss->timed_out)
+		return on_overload(throttle, tries, loss, now);
+
+	tries->fresh = true;
+	if (tries->attempt >= account->attempts)
+		return FAIL_PAGE;
+	/* With full jitter, so that pages that failed together go separately */
+	*not_before += (int64) (pg_prng_double(&throttle->random) *
+							delay_after(throttle, tries->attempt++));
+	return RETRY_PAGE;
+}
+
+/* ---- requests that hang ---- */
+
+int64
+throttle_next_probe(const Throttle *throttle, int64 sent_at)
+{
+	int64		patience = Max(throttle->slowest * PATIENCE, MIN_PATIENCE);
+
+	/* Is there a kept connection that no other request has taken since? */
+	if (throttle->last_arrival <= throttle->last_start)
+		return THROTTLE_NEVER;
+	return sent_at + (patience << Min(throttle->probes, MAX_PROBES));
 }
 
 void
-throttle_hold(Throttle *throttle, int64 until)
+throttle_probed(Throttle *throttle, bool overtaken)
 {
-	/* Only once for responses that ask for it together */
-	if (throttle->last_start >= throttle->hold_until)
-	{
-		throttle->window = Max(throttle->window / 2, 1);
-		if (throttle->interval == 0)
-			start_pace(throttle, false);
-	}
-	throttle->hold_until = Max(throttle->hold_until, until);
+	throttle->probes = overtaken ? 0 : throttle->probes + 1;
 }
+
+void
+throttle_gave_up(Throttle *throttle, int count)
+{
+	/* So many connections are served, according to all we know */
+	throttle->max_window = Max(Min(throttle->max_window - count, throttle->max_round), 1);
+	throttle->window = Min(throttle->window, throttle->max_window);
+}
+
+/* ---- headers ---- */
 
 /*
- * Our own delay: as after a failed attempt while nothing gets through,
- * otherwise no longer than the interval.
- */
-static int64
-own_hold(Throttle *throttle)
-{
-	if (throttle->barren_waves == 0)
-		return (int64) throttle->interval;
-	return (int64) ((0.5 + pg_prng_double(&throttle->random) / 2) *
-					delay_after(throttle, throttle->barren_waves));
-}
-
-/*
- * A wave without success is not sufficient: if others use the same limit, a
- * wave is often a single request, and several in a row may be rejected by
- * chance.
- */
-static bool
-nothing_arrives(const Throttle *throttle, int64 now)
-{
-	return throttle->last_success == PG_INT64_MIN ||
-		now - throttle->last_success > throttle->max_delay;
-}
-
-/* The first rejection of a wave. */
-static void
-begin_wave(Throttle *throttle, int64 now, int64 sent_at, int in_flight,
-		   bool costly, bool overload)
-{
-	throttle->wave_end = now;
-	if (nothing_arrives(throttle, now))
-		throttle->barren_waves++;
-	throttle->window = Max(Min(throttle->window, in_flight) / (overload ? 1 : 2), 1);
-	if (throttle->interval == 0)
-		start_pace(throttle, costly);
-	else
-		slow_down(throttle, sent_at,
-				  count_accepted(throttle, in_flight, overload));
-	throttle->learning = overload && !costly && throttle->waves == 0;
-	throttle->waves++;
-	throttle->paced_since = THROTTLE_NEVER;
-	throttle->accepted = 0;
-	throttle->own_hold = now + own_hold(throttle);
-}
-
-int
-throttle_refused(Throttle *throttle, int64 now, int64 sent_at, int in_flight,
-				 int64 retry_after, bool overload)
-{
-	if (sent_at > throttle->wave_end)
-		begin_wave(throttle, now, sent_at, in_flight, retry_after > 0, overload);
-	if (throttle->learning)
-		learn_from_first_wave(throttle, in_flight);
-	if (retry_after > 0)
-		throttle->hold_until = Max(throttle->hold_until, now + retry_after);
-	return throttle->barren_waves;
-}
-
-static const char *
-skip_blanks(const char *text)
-{
-	return text +strspn(text, " \t");
-}
-
-/*
- * Decimal seconds with an optional fraction, or -1.  The RFC does not allow a
- * fraction, but some servers send one.  strtod() would also accept "inf",
- * "0x10" and "1e3".
+ * Decimal seconds, or -1.  The RFC does not allow a fraction, but some servers
+ * send one.  strtod() would also accept "inf", "0x10" and "1e3".
  */
 static double
 parse_seconds(const char *text)
 {
-	double		seconds = 0;
-	double		unit = 1;
+	size_t		length = strspn(text, "0123456789.");
 
-	if (!isdigit((unsigned char) *text))
+	if (!isdigit((unsigned char) *text) || text[length] != '\0' ||
+		strchr(text, '.') != strrchr(text, '.'))
 		return -1;
-	for (; isdigit((unsigned char) *text); text ++)
-		seconds = Min(seconds * 10 + (*text -'0'), LONGEST_WAIT);
-	if (*text == '.')
-		for (text ++; isdigit((unsigned char) *text); text ++)
-			seconds += (*text -'0') *(unit /= 10);
-	return *skip_blanks(text) == '\0' ? seconds : -1;
-}
-
-/*
- * Parses an HTTP date.  Names of days and months depend on LC_TIME, which is
- * "C" in a backend: lc_time is only in effect while the names for to_char()
- * are being fetched (see the header comment of PostgreSQL's pg_locale.c).
- */
-static bool
-parse_date(const char *date, time_t *when)
-{
-	static const char *const formats[] = {
-		"%a, %d %b %Y %H:%M:%S GMT",	/* IMF-fixdate */
-		"%A, %d-%b-%y %H:%M:%S GMT",	/* RFC 850 */
-		"%a %b %e %H:%M:%S %Y", /* asctime */
-	};
-
-	for (size_t i = 0; i < lengthof(formats); i++)
-	{
-		struct tm	parts = {0};
-		const char *end = strptime(date, formats[i], &parts);
-
-		if (end != NULL && *skip_blanks(end) == '\0')
-		{
-			*when = timegm(&parts);
-			return true;
-		}
-	}
-	return false;
+	return strtod(text, NULL);
 }
 
 int64
-parse_retry_after(const char *value, const char *date, time_t now)
+throttle_requested_wait(const HttpResponse *response, int64 max_reset, time_t now)
 {
-	double		seconds;
-	int64		wait;
-	time_t		until;
+	time_t		today = response->date ? curl_getdate(response->date, NULL) : -1;
+	double		seconds = -1;
 
-	if (value == NULL)
-		return -1;
-	value = skip_blanks(value);
-	seconds = parse_seconds(value);
-	if (seconds < 0 && parse_date(value, &until))
+	if (today == -1)
+		today = now;
+	if (response->retry_after)
 	{
-		if (date != NULL)
-			(void) parse_date(skip_blanks(date), &now);
-		seconds = difftime(until, now);
+		time_t		until = curl_getdate(response->retry_after, NULL);
+
+		seconds = parse_seconds(response->retry_after);
+		if (seconds < 0 && until != -1)
+			seconds = difftime(until, today);
 	}
-	wait = (int64) (Min(seconds, LONGEST_WAIT) * USECS_PER_SEC);
-	return wait > 0 ? wait : -1;
+	if (seconds <= 0 && response->status == 429 && response->rate_reset)
+	{
+		seconds = parse_seconds(response->rate_reset);
+		if (seconds >= MIN_EPOCH_MS)
+			seconds /= 1000;
+		if (seconds >= MIN_EPOCH)
+			seconds -= today;
+		if (seconds * USECS_PER_SEC > max_reset)
+			return -1;
+	}
+	seconds = Min(seconds, MAX_WAIT_S) * USECS_PER_SEC;
+	return seconds >= 1 ? (int64) seconds : -1;
 }

@@ -1,10 +1,10 @@
 /*
  * throttle.h
- *	  Decide when requests may be sent, and when they may be retried.
+ *	  Decide when requests may be sent, and whether failed ones are sent again.
  *
- * Pure: the clock is an argument, and no memory is allocated and no errors
- * are raised.  All times are microseconds of a monotonic clock; "forever" is
- * THROTTLE_NEVER.
+ * Pure: the clock is an argument, no memory is allocated and no errors are
+ * raised.  All times are microseconds of a monotonic clock; THROTTLE_NEVER is
+ * none of them.
  */
 #ifndef YELP_SYNC_THROTTLE_H
 #define YELP_SYNC_THROTTLE_H
@@ -13,67 +13,82 @@
 
 #include "common/pg_prng.h"
 
+#include "fetch_error.h"
+
 #define THROTTLE_NEVER PG_INT64_MAX
 
 typedef struct Throttle
 {
-	/* Settings */
-	int			max_in_flight;
-	int64		delay;			/* maximum before the second attempt */
-	double		factor;			/* by which it grows with each attempt */
-	int64		max_delay;
+	const Account *account;
+	pg_prng_state random;
 
-	/* Congestion window and rate */
+	/* Congestion window and interval */
+	int			max_window;
 	int			window;			/* maximum number of requests in flight */
 	double		interval;		/* between two starts; 0: none */
 	int64		last_start;
 
-	/* Delays */
-	int64		hold_until;		/* requested by the API: nothing starts
-								 * before */
-	int64		own_hold;		/* our own, ended by the next success */
-
-	/* Rejections */
-	int64		wave_end;		/* requests sent until then belong to the
-								 * wave */
-	int			waves;
-	int			barren_waves;	/* consecutive waves while nothing gets
-								 * through */
-	int64		last_success;	/* when the last successful request was sent */
-
-	/* What the first wave shows about an overloaded API */
-	bool		learning;		/* until the second wave */
-	int			first_accepted; /* successes of requests sent until the
-								 * first */
-	int64		round_trip;		/* of the first success; 0: none yet */
-
-	/* Search for the rate that the API allows */
-	bool		costly;			/* the API asks for a pause with a rejection */
-	bool		limit_met;		/* rejected at some rate, not only before */
-	int64		paced_since;	/* first start at a rate since the last wave */
+	/* Losses; those of requests sent until epoch_end belong to the last one */
+	int64		epoch_end;
+	int			epochs;
+	bool		learning;		/* from the first: see learn_limit() */
+	bool		slow_start;		/* until the next */
+	double		loss_cost;		/* of the last, in starts */
 	int			accepted;		/* successes of requests sent since then */
-	int			burst;			/* the same before the first rate */
-	int64		round_start;	/* first start at the current interval */
-	double		last_round;		/* the previous interval */
+	int64		idle_since;		/* first loss since the last success */
+	int			idle_epochs;	/* their number */
+	bool		given_up;		/* because they were too many */
 
-	pg_prng_state random;
+	/* Delays */
+	int64		hold_until;		/* requested by the API */
+	int64		backoff_until;	/* our own, ended by the next success */
+
+	/* Successes; a round trip ends with one of a request sent during it */
+	int64		arrived;
+	int64		last_arrival;
+	int64		response_time;	/* of the last */
+	int64		fastest;
+	int64		slowest;
+	double		gap;			/* between two arrivals, smoothed */
+	int64		round_start;
+	int			round_arrivals;
+	int			max_round;		/* maximum number of arrivals in one */
+	int			probes;			/* since the last that showed anything */
 } Throttle;
 
-/* Delays are in microseconds; the seed is for the jitter. */
-extern void throttle_init(Throttle *throttle, int max_in_flight, int64 delay,
-						  double factor, int64 max_delay, uint64 seed);
+/* The attempts for a page so far */
+typedef struct Tries
+{
+	int			attempt;		/* 1 for the first */
+	int64		sent_at;
+	bool		fresh;			/* requires a new connection */
+	bool		stale;			/* failed because of a kept connection */
+	int			timeouts;
+} Tries;
 
-/*
- * How long to wait after a page's failed attempt (1 for the first):
- * exponential backoff with full jitter, so that pages that failed together
- * are not retried together.
- */
-extern int64 throttle_backoff(Throttle *throttle, int attempt);
+/* A failed attempt */
+typedef struct Loss
+{
+	FetchErrorKind kind;
+	bool		timed_out;
+	bool		lost_kept;		/* a kept connection was closed by the peer */
+	int64		wait;			/* see throttle_requested_wait() */
+	int			in_flight;		/* other requests */
+} Loss;
 
-/*
- * When the next request may be sent; immediately if that is not in the
- * future.
- */
+typedef enum Verdict
+{
+	RETRY_PAGE,
+	RETRY_UNSENT,				/* it was not really sent, and does not count */
+	FAIL_PAGE,
+	FAIL_SYNC,					/* no other page can be fetched either */
+	FAIL_WAIT					/* because the requested wait is too long */
+} Verdict;
+
+/* The account's options must live as long; the seed is for the jitter. */
+extern void throttle_init(Throttle *throttle, const Account *account, uint64 seed);
+
+/* When the next request may be sent: now, if that is not in the future. */
 extern int64 throttle_next_start(const Throttle *throttle, int in_flight);
 
 /*
@@ -85,37 +100,31 @@ extern void throttle_succeeded(Throttle *throttle, int64 now, int64 sent_at,
 							   int in_flight);
 
 /*
- * A request sent at sent_at was rejected, because of its rate or because the
- * API is overloaded; in_flight others are still in flight, and retry_after is
- * the wait that the API asked for, or -1.  Delays all requests, halves the
- * window and slows down the starts.  Rejections of requests that were in
- * flight together count as one wave.
- *
- * Returns the number of consecutive barren waves: 0 while pages arrive, that
- * is, from the first success until none has arrived for max_delay.
+ * An attempt for a page failed.  If it is to be retried, not_before says when,
+ * and tries whether on a new connection.
  */
-extern int	throttle_refused(Throttle *throttle, int64 now, int64 sent_at,
-							 int in_flight, int64 retry_after, bool overload);
+extern Verdict throttle_failed(Throttle *throttle, Tries *tries, const Loss *loss,
+							   int64 now, int64 *not_before);
 
 /*
- * The API asked for a pause without a rate limit (for example, with a 503):
- * delays all requests, halves the window, and spaces the starts afterwards.
+ * When a page in flight since sent_at should be requested a second time, over
+ * a kept connection, to find out whether the first request is being served at
+ * all.  Then say so, and whether the second one succeeded first: if it did,
+ * give up all requests for which a probe is due, and say how many.
  */
-extern void throttle_hold(Throttle *throttle, int64 until);
-
-/* Waiting does not help: only delays requested by the API are kept. */
-extern void throttle_lift(Throttle *throttle);
-
-/* The server has no more sockets available than these. */
-extern void throttle_limit(Throttle *throttle, int max_in_flight);
+extern int64 throttle_next_probe(const Throttle *throttle, int64 sent_at);
+extern void throttle_probed(Throttle *throttle, bool overtaken);
+extern void throttle_gave_up(Throttle *throttle, int count);
 
 /*
- * The wait that a Retry-After header asks for (RFC 9110, section 10.2.3:
- * seconds, or a date in any of three formats), or -1 if it is missing,
- * unreadable or not in the future.  At most ten years.  A date is relative to
- * the response's own Date, because the API's clock may be wrong; or to now,
- * the time of day, if date is NULL or unreadable.
+ * The wait that a response asks for, at most ten years; -1 if it is missing,
+ * unreadable or not in the future.  Retry-After (RFC 9110, section 10.2.3) has
+ * seconds or a date, which is relative to the response's own Date, because the
+ * API's clock may be wrong; or else to now, the time of day.  In its place, a
+ * 429 may say when the limit is reset: in seconds, or an epoch in seconds or
+ * milliseconds.  That is ignored if it is more than max_reset ahead.
  */
-extern int64 parse_retry_after(const char *value, const char *date, time_t now);
+extern int64 throttle_requested_wait(const HttpResponse *response, int64 max_reset,
+									 time_t now);
 
 #endif							/* YELP_SYNC_THROTTLE_H */

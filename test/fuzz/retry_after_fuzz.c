@@ -1,6 +1,6 @@
 /*
  * retry_after_fuzz.c
- *	  Any headers at all to parse_retry_after().
+ *	  Any headers at all to throttle_requested_wait().
  *
  * The first four bytes of an input are the time of day, in seconds.  A line with
  * the header Retry-After comes next, and one with the header Date may follow.
@@ -17,7 +17,8 @@
 static int64
 parse(const char *value, const char *date, time_t now)
 {
-	int64		wait = parse_retry_after(value, date, now);
+	HttpResponse response = {.retry_after = value,.date = date};
+	int64		wait = throttle_requested_wait(&response, 0, now);
 
 	fuzz_check(wait == -1 || (wait > 0 && wait <= TEN_YEARS),
 			   "a wait is absent, or positive and at most ten years");
@@ -31,7 +32,7 @@ check_clock(const char *value, time_t now)
 	int64		wait = parse(value, NULL, now);
 	int64		later = parse(value, NULL, now + 1);
 
-	if (strspn(value, " \t0123456789.") == strlen(value))
+	if (strspn(value, "0123456789.") == strlen(value))
 		fuzz_check(later == wait, "seconds do not depend on the time of day");
 	else if (wait > SECOND && wait < TEN_YEARS)
 		fuzz_check(later == wait - SECOND, "a date comes nearer");
@@ -52,11 +53,15 @@ check_date(const char *value, const char *date, time_t now)
 				   "with a date the time of day does not matter");
 }
 
+/* When a limit is reset may be any text as well. */
 static void
-check_blanks(const char *value, const char *date, time_t now)
+check_reset(const char *value, const char *date, time_t now)
 {
-	fuzz_check(parse(psprintf(" \t%s\t ", value), date, now) == parse(value, date, now),
-			   "blanks around a value do not matter");
+	HttpResponse response = {.status = 429,.rate_reset = value,.date = date};
+	int64		wait = throttle_requested_wait(&response, TEN_YEARS, now);
+
+	fuzz_check(wait == -1 || (wait > 0 && wait <= TEN_YEARS),
+			   "a reset is ignored, or at most as far ahead as allowed");
 }
 
 int
@@ -75,7 +80,7 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 		*line_end = '\0';
 	check_clock(value, now);
 	check_date(value, line_end ? line_end + 1 : NULL, now);
-	check_blanks(value, line_end ? line_end + 1 : NULL, now);
+	check_reset(value, line_end ? line_end + 1 : NULL, now);
 
 	fuzz_free_all();
 	return 0;

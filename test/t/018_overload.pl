@@ -101,7 +101,8 @@ foreach my $case (@cases)
 $api->reset;
 $api->config(max_connections => undef, latency_ms => 0, accounts => { acme => { count => 100 } });
 $session = YelpSession->new($node);
-$session->options(endpoint => $api->url, retry_delay => '1ms', retry_max_delay => '2ms');
+$session->options(endpoint => $api->url, retry_delay => '1ms', retry_max_delay => '2ms',
+	max_retry_after => '0');
 is($session->sync->{error}, undef, 'another account');
 
 foreach my $case (
@@ -140,7 +141,7 @@ foreach my $case (
 # for another one
 subtest 'an API that goes down while it is asked' => sub {
 	$api->config(accounts => { acme => { count => 1000 } });
-	$session->options(retry_delay => '1s', retry_max_delay => undef);
+	$session->options(retry_delay => '1s', retry_max_delay => undef, max_retry_after => '1s');
 	is($session->sync->{error}, undef, 'a sync');
 	$session->run(q{SET statement_timeout = '60s'});
 	foreach my $partial ('off', 'on')

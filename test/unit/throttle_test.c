@@ -1,51 +1,64 @@
 /*
  * throttle_test.c
- *	  Unit tests of throttle.c, and a simulation of its effect on real
- *	  limiters.
+ *	  Unit tests of throttle.c, and simulated syncs from APIs with limits.
  *
- * The simulation uses a virtual clock, a client that behaves like the fetch
- * (at most 16 starts per iteration, timers that fire up to 1 ms late), a
- * network with jitter, and an API behind a limiter.  It is reproducible,
- * because all randomness is derived from a seed.
+ * The simulation has a clock of its own, a client that behaves like the
+ * paginator (at most 16 starts per turn, timers that fire up to 1 ms late), a
+ * network with jitter, and APIs that limit in each of the ways that throttle.c
+ * describes.  It is reproducible: all randomness is derived from a seed.
  */
 #include "postgres.h"
 
-#include <limits.h>
-#include <locale.h>
 #include <math.h>
 
+#include "datatype/timestamp.h"
+
+#include "clock.h"
 #include "throttle.h"
 #include "tap.h"
 
 #define MS INT64CONST(1000)
 #define SECOND (1000 * MS)
 #define START (1000 * SECOND)
-#define SEEDS 20
-#define ATTEMPTS 3
+#define MAX_PAGES 2000
+#define MAX_CONNECTIONS 4000
 #define STARTS_PER_TURN 16
-#define MAX_IN_FLIGHT 100
+#define RUNS 100
 
-typedef enum Limit
+#define foreach_page(page, run) \
+	for (Page *page = (run)->pages; page <= (run)->pages + (run)->npages; page++)
+
+static const Account defaults = {
+	.concurrency = 100,.timeout = 30000,.attempts = 3,.retry_delay = 1000,
+	.retry_factor = 2,.retry_max_delay = 10000,.max_retry_after = 120000,
+};
+
+typedef enum Kind
 {
-	LEAKY,						/* nginx limit_req with nodelay */
-	QUEUE,						/* without nodelay: accepted requests are
-								 * queued */
 	BUCKET,						/* tokens, some of which are used by others */
-	IN_FLIGHT,					/* a limit on concurrent requests */
-	NO_LIMIT
-}			Limit;
+	PERIODS,					/* so many requests in each period */
+	AT_A_TIME,					/* so many concurrent requests */
+	QUEUE,						/* one by one, even if the client has gone */
+	THREADS,					/* one per connection until that is idle for a
+								 * period; other connections wait */
+	UNLIMITED
+} Kind;
 
 typedef struct Api
 {
 	/* Settings */
-	Limit		limit;
+	const char *name;
+	Kind		kind;
+	int			pages;
 	double		rate;			/* requests per second */
-	double		burst;			/* tokens, or concurrent requests */
-	int64		retry_after;	/* sent with each rejection, or -1 */
-	bool		overload;		/* rejects with 503 or a reset, not with 429 */
+	double		others;			/* the same, by others */
+	int			burst;			/* requests, or threads, at a time */
+	int64		period;
+	FetchErrorKind refusal;
+	int64		wait;			/* requested by each rejection, or 0 */
 	int64		latency;		/* of a response */
 	bool		near;			/* rejections only take 1 ms each way */
-	double		others;			/* requests per second by others */
+	bool		first;			/* a first sync: the total comes with page 0 */
 
 	/* State */
 	double		level;
@@ -55,35 +68,49 @@ typedef struct Api
 	pg_prng_state random;
 } Api;
 
-typedef struct Request
+typedef enum PageState
 {
-	int64		sent_at;
-	int64		next_at;		/* when it arrives, then when its response
-								 * does */
-	bool		arrived;
+	NONE, WAITING, SENT, ARRIVED, DONE
+} PageState;
+
+typedef struct Page
+{
+	PageState	state;
+	int64		next_at;		/* when it may be sent, or what happens next */
+	Tries		tries;
 	bool		refused;
-} Request;
+	bool		timed_out;
+	int			connection;
+} Page;
+
+typedef struct Connection
+{
+	enum
+	{
+		BACKLOG, BUSY, IDLE, CLOSED
+	}			state;
+	int64		idle_since;
+} Connection;
 
 typedef struct Run
 {
 	Api			api;
-	Throttle	retry;
+	Throttle	throttle;
 	int64		now;
-	Request		requests[MAX_IN_FLIGHT];
+	Page		pages[MAX_PAGES + 1];	/* the first is for probes */
+	Page	   *probed;
+	int			npages;
 	int			in_flight;
-	int			waiting;
 	int			done;
+	Connection	connections[MAX_CONNECTIONS];
+	int			nconnections;
 
 	/* The result */
-	int			salvo;			/* rejected before the first rejection was
-								 * known */
-	int			later;			/* rejected afterwards */
-	int			barren;			/* most consecutive barren waves */
-	int			most_in_flight;
-	int			too_early;		/* starts during a pause that the API asked
-								 * for */
+	int			requests;
+	int			refusals;		/* of requests sent after the first one */
 	int64		first_refusal;
-	int64		pause_until;
+	int64		hold_until;
+	bool		too_early;		/* a start before that */
 	bool		failed;
 } Run;
 
@@ -93,27 +120,10 @@ jitter(Api *api, int64 most)
 	return (int64) (pg_prng_double(&api->random) * most);
 }
 
-/* Counts like nginx, with a clock of whole milliseconds. */
-static bool
-leaky_accepts(Api *api, int64 now)
-{
-	double		excess = 0;
-
-	if (api->level_at >= 0)
-		excess = Max(0, api->level + 1 -
-					 (now / MS - api->level_at / MS) * api->rate / 1000);
-	if (excess > api->burst)
-		return false;
-	api->level = excess;
-	api->level_at = now;
-	return true;
-}
-
 static bool
 take_token(Api *api, int64 now)
 {
-	api->level += (now - api->level_at) * api->rate / SECOND;
-	api->level = Min(api->level, api->burst);
+	api->level = Min(api->level + (now - api->level_at) * api->rate / SECOND, api->burst);
 	api->level_at = now;
 	if (api->level < 1)
 		return false;
@@ -122,148 +132,239 @@ take_token(Api *api, int64 now)
 }
 
 static bool
-bucket_accepts(Api *api, int64 now)
-{
-	while (api->others > 0 && api->next_other <= now)
-	{
-		take_token(api, api->next_other);
-		api->next_other += (int64)
-			(-log(1 - pg_prng_double(&api->random)) * SECOND / api->others);
-	}
-	return take_token(api, now);
-}
-
-static bool
 api_accepts(Api *api, int64 now)
 {
-	switch (api->limit)
+	switch (api->kind)
 	{
-		case LEAKY:
-		case QUEUE:
-			return leaky_accepts(api, now);
 		case BUCKET:
-			return bucket_accepts(api, now);
-		case IN_FLIGHT:
+			for (; api->others > 0 && api->next_other <= now;
+				 api->next_other += -log(1 - pg_prng_double(&api->random)) * SECOND / api->others)
+				take_token(api, api->next_other);
+			return take_token(api, now);
+		case PERIODS:
+			if (now - api->level_at >= api->period)
+			{
+				api->level = 0;
+				api->level_at = now;
+			}
+			return ++api->level <= api->burst;
+		case AT_A_TIME:
 			return api->serving < api->burst;
-		case NO_LIMIT:
-			break;
+		default:
+			return true;
 	}
-	return true;
+}
+
+/* Free threads take the connections that have waited longest. */
+static void
+accept_connections(Run *run)
+{
+	int			threads = 0;
+
+	for (int i = 0; i < run->nconnections; i++)
+	{
+		Connection *connection = &run->connections[i];
+
+		if (connection->state == IDLE && run->now - connection->idle_since >= run->api.period)
+			connection->state = CLOSED;
+		threads += connection->state == BUSY || connection->state == IDLE;
+	}
+	for (int i = 0; i < run->nconnections && threads < run->api.burst; i++)
+	{
+		if (run->connections[i].state != BACKLOG)
+			continue;
+		run->connections[i].state = BUSY;
+		threads++;
+		foreach_page(page, run)
+			if (page->state == ARRIVED && page->connection == i)
+			{
+				page->next_at = run->now + run->api.latency + jitter(&run->api, 2 * MS);
+				page->timed_out = false;
+			}
+	}
 }
 
 /* From the client to the limiter, and back with a rejection. */
 static int64
-way_to_limiter(Api *api)
+way(Api *api)
 {
-	int64		way = api->near ? Min(api->latency / 2, MS) : api->latency / 2;
-	int64		most = Min(Max(api->latency / 50, MS / 5), 2 * MS);
-
-	return way + jitter(api, most);
-}
-
-static int64
-way_to_answer(Api *api)
-{
-	int64		way = way_to_limiter(api);
-
-	return api->near ? Max(api->latency - MS, way) : way;
+	return (api->near ? Min(api->latency / 2, MS) : api->latency / 2) +
+		jitter(api, Min(Max(api->latency / 50, MS / 5), 2 * MS));
 }
 
 static void
-run_init(Run *run, const Api *api, int pages, int seed)
+send_page(Run *run, Page *page)
 {
-	memset(run, 0, sizeof(Run));
-	run->api = *api;
-	run->api.level = api->limit == BUCKET ? api->burst : 0;
-	run->api.level_at = api->limit == BUCKET ? START : -1;
-	run->api.next_other = START;
-	run->now = START;
-	run->waiting = pages;
-	run->first_refusal = THROTTLE_NEVER;
-	pg_prng_seed(&run->api.random, seed);
-	throttle_init(&run->retry, MAX_IN_FLIGHT, SECOND, 2.0, 10 * SECOND, seed);
-}
+	int			i = page->tries.fresh ? run->nconnections : 0;
 
-static void
-start_request(Run *run)
-{
-	Request    *request = &run->requests[run->in_flight++];
-
-	request->sent_at = run->now;
-	request->next_at = run->now + way_to_limiter(&run->api);
-	request->arrived = false;
-	request->refused = false;
-	run->waiting--;
-	run->most_in_flight = Max(run->most_in_flight, run->in_flight);
-	if (run->now < run->pause_until)
-		run->too_early++;
-	throttle_started(&run->retry, run->now);
-}
-
-/* One iteration of the client's loop; returns when it wants to wake up. */
-static int64
-start_requests(Run *run)
-{
-	int64		next = THROTTLE_NEVER;
-
-	for (int i = 0; run->waiting > 0; i++)
+	while (i < run->nconnections && run->connections[i].state != IDLE)
+		i++;
+	run->connections[i].state = i < run->nconnections ? BUSY : BACKLOG;
+	run->nconnections = Max(run->nconnections, i + 1);
+	*page = (Page)
 	{
-		next = throttle_next_start(&run->retry, run->in_flight);
-		if (next > run->now)
-			return next == THROTTLE_NEVER ? next : next + jitter(&run->api, MS);
-		if (i == STARTS_PER_TURN)
-			return run->now + MS / 10;
-		start_request(run);
+		.state = SENT,.tries = page->tries,.connection = i
+	};
+	page->tries.sent_at = run->now;
+	page->next_at = run->now + way(&run->api);
+	run->in_flight++;
+	run->requests++;
+	run->too_early |= run->now < run->hold_until;
+	throttle_started(&run->throttle, run->now);
+}
+
+static void
+request_arrives(Run *run, Page *page)
+{
+	Api		   *api = &run->api;
+	int64		timeout = page->tries.sent_at + defaults.timeout * MS;
+	int64		now = page->next_at;
+
+	run->now = Max(run->now, now);
+	page->state = ARRIVED;
+	page->refused = !api_accepts(api, now);
+	api->serving += !page->refused;
+	page->next_at += way(api);
+	if (page->refused)
+		return;
+	page->next_at = Max(page->next_at, now + api->latency - (api->near ? MS : api->latency / 2));
+	if (api->kind == QUEUE)
+		page->next_at = api->level_at = Max(api->level_at, now) + (int64) (SECOND / api->rate);
+	if (api->kind == THREADS && run->connections[page->connection].state == BACKLOG)
+	{
+		page->next_at = THROTTLE_NEVER;
+		accept_connections(run);
 	}
+	page->timed_out = page->next_at > timeout;
+	page->next_at = Min(page->next_at, timeout);
+}
+
+static void
+end_request(Run *run, Page *page, bool keep)
+{
+	run->in_flight--;
+	run->api.serving -= page->state == ARRIVED && !page->refused;
+	run->connections[page->connection].state = keep ? IDLE : CLOSED;
+	run->connections[page->connection].idle_since = run->now;
+	if (run->api.kind == THREADS)
+		accept_connections(run);
+	page->state = NONE;
+}
+
+static bool
+is_sent(const Page *page)
+{
+	return page->state == SENT || page->state == ARRIVED;
+}
+
+/* Requests a page that hangs a second time; returns when there will be one. */
+static int64
+send_probe(Run *run)
+{
+	Page	   *oldest = NULL;
+	int64		when;
+
+	foreach_page(page, run)
+		if (is_sent(page) && (oldest == NULL || page->tries.sent_at < oldest->tries.sent_at))
+			oldest = page;
+	if (run->probed || run->in_flight == defaults.concurrency || oldest == NULL)
+		return THROTTLE_NEVER;
+	when = throttle_next_probe(&run->throttle, oldest->tries.sent_at);
+	if (when > run->now)
+		return when;
+	run->probed = oldest;
+	memset(&run->pages[0].tries, 0, sizeof(Tries));
+	send_page(run, &run->pages[0]);
+	throttle_probed(&run->throttle, false);
 	return THROTTLE_NEVER;
 }
 
-/* How long the last accepted request must wait. */
-static int64
-queueing(const Api *api)
-{
-	return api->limit == QUEUE ? (int64) (api->level * SECOND / api->rate) : 0;
-}
-
 static void
-request_arrives(Run *run, Request *request)
+give_up_hanging(Run *run)
 {
-	Api		   *api = &run->api;
+	int			count = 0;
 
-	request->arrived = true;
-	request->refused = !api_accepts(api, request->next_at);
-	if (!request->refused)
-		api->serving++;
-	request->next_at += request->refused ? way_to_limiter(api) :
-		way_to_answer(api) + queueing(api);
-}
-
-static void
-answer_arrives(Run *run, Request request)
-{
-	int			barren;
-
-	if (!request.refused)
+	throttle_probed(&run->throttle, true);
+	foreach_page(page, run)
 	{
-		run->api.serving--;
-		run->done++;
-		throttle_succeeded(&run->retry, run->now, request.sent_at, run->in_flight);
-		return;
+		if (!is_sent(page) || throttle_next_probe(&run->throttle, page->tries.sent_at) > run->now)
+			continue;
+		end_request(run, page, false);
+		page->state = page == run->probed ? DONE : WAITING;
+		page->next_at = run->now;
+		count++;
 	}
-	run->waiting++;
-	run->first_refusal = Min(run->first_refusal, run->now);
-	if (request.sent_at <= run->first_refusal)
-		run->salvo++;
-	else
-		run->later++;
-	barren = throttle_refused(&run->retry, run->now, request.sent_at,
-							  run->in_flight, run->api.retry_after,
-							  run->api.overload);
-	run->barren = Max(run->barren, barren);
-	run->failed = run->failed || barren >= ATTEMPTS;
-	if (run->api.retry_after > 0)
-		run->pause_until = Max(run->pause_until,
-							   run->now + run->api.retry_after);
+	throttle_gave_up(&run->throttle, count);
+}
+
+static void
+answer_arrives(Run *run, Page *page)
+{
+	bool		is_probe = page == run->pages;
+	bool		lost = page->refused || page->timed_out;
+	Loss		loss = {.kind = run->api.refusal,.timed_out = page->timed_out,.wait = run->api.wait};
+
+	run->now = Max(run->now, page->next_at);
+	end_request(run, page, !page->timed_out);
+	if (page == run->probed)
+		end_request(run, run->pages, false);
+	if (!lost)
+	{
+		run->done++;
+		page->state = is_probe ? NONE : DONE;
+		throttle_succeeded(&run->throttle, run->now, page->tries.sent_at, run->in_flight);
+		if (is_probe)
+			give_up_hanging(run);
+	}
+	else if (!is_probe)
+	{
+		run->first_refusal = Min(run->first_refusal, run->now);
+		run->refusals += page->tries.sent_at > run->first_refusal;
+		loss.in_flight = run->in_flight;
+		if (page->timed_out)
+		{
+			loss.kind = FETCH_ERROR_RETRY;
+			loss.wait = 0;
+		}
+		run->hold_until = Max(run->hold_until, run->now + loss.wait);
+		page->state = WAITING;
+		run->failed |= throttle_failed(&run->throttle, &page->tries, &loss, run->now,
+									   &page->next_at) != RETRY_PAGE;
+	}
+	if (is_probe || page == run->probed)
+		run->probed = NULL;
+}
+
+/* One turn of the client; returns when it wants to wake up. */
+static int64
+send_pages(Run *run)
+{
+	int64		probe = send_probe(run);
+	int			known = run->api.first && run->done == 0 ? 1 : run->api.pages;
+
+	for (int i = 0; i < STARTS_PER_TURN; i++)
+	{
+		int64		next = throttle_next_start(&run->throttle, run->in_flight);
+		Page	   *page = NULL;
+
+		foreach_page(other, run)
+			if (other->state == WAITING && (page == NULL || other->next_at < page->next_at))
+				page = other;
+		if (run->npages < known && (page == NULL || page->next_at > run->now))
+			page = &run->pages[run->npages + 1];
+		if (page == NULL || next == THROTTLE_NEVER)
+			return probe;
+		next = Max(next, page->next_at);
+		if (next > run->now)
+			return Min(probe, next + jitter(&run->api, MS));
+		if (page->state == NONE)
+		{
+			page->tries.attempt = 1;
+			run->npages++;
+		}
+		send_page(run, page);
+	}
+	return run->now + MS / 10;
 }
 
 /* Advances the clock until the client has something to do. */
@@ -272,610 +373,309 @@ wait_until(Run *run, int64 wake)
 {
 	for (;;)
 	{
-		int			first = -1;
+		Page	   *first = NULL;
+		int64		expiry = THROTTLE_NEVER;
 
-		for (int i = 0; i < run->in_flight; i++)
-			if (first < 0 ||
-				run->requests[i].next_at < run->requests[first].next_at)
-				first = i;
-		if (first < 0 || run->requests[first].next_at > wake)
+		foreach_page(page, run)
+			if (is_sent(page) && (first == NULL || page->next_at < first->next_at))
+				first = page;
+		for (int i = 0; i < run->nconnections && run->api.kind == THREADS; i++)
+			if (run->connections[i].state == IDLE)
+				expiry = Min(expiry, run->connections[i].idle_since + run->api.period);
+		if (expiry <= wake && (first == NULL || expiry < first->next_at))
 		{
-			run->now = wake;
+			run->now = Max(run->now, expiry);
+			accept_connections(run);
+		}
+		else if (first == NULL || first->next_at > wake)
+		{
+			run->now = Max(run->now, wake);
 			return;
 		}
-		if (run->requests[first].arrived)
+		else if (first->state == SENT)
+			request_arrives(run, first);
+		else
 		{
-			Request		request = run->requests[first];
-
-			run->requests[first] = run->requests[--run->in_flight];
-			run->now = Max(run->now, request.next_at);
-			answer_arrives(run, request);
+			answer_arrives(run, first);
 			return;
 		}
-		request_arrives(run, &run->requests[first]);
 	}
 }
 
-static void
-simulate(Run *run, const Api *api, int pages, int seed)
-{
-	run_init(run, api, pages, seed);
-	while (run->done < pages && !run->failed)
-		wait_until(run, start_requests(run));
-}
-
+/* Returns how many seconds a sync takes. */
 static double
-seconds(const Run *run)
+simulate(Run *run, const Api *api, int seed)
 {
+	memset(run, 0, sizeof(Run));
+	run->api = *api;
+	run->api.level = api->kind == BUCKET ? api->burst : 0;
+	run->api.level_at = api->kind == BUCKET ? START : 0;
+	run->api.next_other = run->now = START;
+	run->first_refusal = THROTTLE_NEVER;
+	pg_prng_seed(&run->api.random, seed);
+	throttle_init(&run->throttle, &defaults, seed);
+	while (run->done < api->pages && !run->failed && run->now < START + USECS_PER_DAY)
+		wait_until(run, send_pages(run));
+	run->failed |= run->done < api->pages;
 	return (double) (run->now - START) / SECOND;
 }
 
-/* The worst of several runs that only differ in their seeds. */
-typedef struct Worst
+/* The least time that an API with this limit allows, in seconds. */
+static double
+least_seconds(const Api *api)
 {
-	double		seconds;
-	int			salvo;
-	int			later;
-	double		share;			/* share of the later rejections in all
-								 * responses */
-	int			failed;
-	int			too_early;
-}			Worst;
+	double		latency = (double) api->latency / SECOND;
 
-static Worst
-simulate_all(const Api *api, int pages)
-{
-	Worst		worst = {0};
-
-	for (int seed = 1; seed <= SEEDS; seed++)
+	switch (api->kind)
 	{
-		Run			run;
-
-		simulate(&run, api, pages, seed);
-		worst.seconds = Max(worst.seconds, seconds(&run));
-		worst.salvo = Max(worst.salvo, run.salvo);
-		worst.later = Max(worst.later, run.later);
-		worst.share = Max(worst.share, (double) run.later /
-						  (run.done + run.salvo + run.later));
-		worst.failed += run.failed;
-		worst.too_early += run.too_early;
+		case BUCKET:
+			return Max(api->wait, 0) / 1e6 + latency +
+				Max(api->pages - api->burst, 0) / (api->rate - api->others);
+		case PERIODS:
+			return (api->pages - 1) / api->burst * ((double) api->period / SECOND) + latency;
+		case QUEUE:
+			return api->pages / api->rate;
+		case AT_A_TIME:
+		case THREADS:
+			return ceil((double) api->pages / api->burst) * latency;
+		case UNLIMITED:
+			break;
 	}
-	return worst;
+	return (api->first + ceil((double) (api->pages - api->first) / defaults.concurrency)) * latency;
 }
 
-/* The limits for each group of limiters. */
-typedef struct Bound
-{
-	double		ratio;			/* relative to the limiter's own minimum */
-	int			round_trips;	/* in addition */
-	double		share;
-} Bound;
-
-static const int latencies[] = {0, 20, 100, 300, 500};
-
-static const char *
-name_of(const Api *api)
-{
-	static char name[100];
-	static const char *const kinds[] = {"leaky", "queue", "bucket", "in flight", "none"};
-
-	snprintf(name, sizeof(name), "%s%s %g/s burst %g%s%s",
-			 api->overload ? "overload: " : "",
-			 kinds[api->limit], api->rate, api->burst,
-			 api->retry_after > 0 ? ", Retry-After" : "",
-			 api->near ? ", limiter near" : "");
-	return name;
-}
-
+/* Syncs from each API; their time is compared with the least one. */
 static void
-check_limiter(Api api, int pages, Bound bound)
+check_api(const Api *api, double max_mean, double max_share)
 {
-	double		least = (pages - Max(api.burst, 1)) / api.rate;
+	static Run	run;
+	static const int latencies[] = {20, 50, 100, 250, 500, 2000, 8000};
+	double		sum = 0,
+				least = 0,
+				worst = 0,
+				share = 0;
+	int			failed = 0;
 
-	for (int near = 0; near < 2; near++)
-		for (size_t i = 0; i < lengthof(latencies); i++)
-		{
-			Worst		worst;
-			double		most;
-
-			api.latency = latencies[i] * MS;
-			api.near = near;
-			worst = simulate_all(&api, pages);
-			most = bound.ratio * least +
-				bound.round_trips * latencies[i] / 1000.0;
-			tap_ok(worst.failed == 0 && worst.too_early == 0 &&
-				   worst.seconds <= most && worst.share <= bound.share,
-				   "%s, %d pages, %d ms", name_of(&api), pages, latencies[i]);
-			printf("# %.2f s = %.2f x minimum, %d refused at once, "
-				   "%d later (%.1f %%)\n",
-				   worst.seconds, worst.seconds / least,
-				   worst.salvo, worst.later, worst.share * 100);
-		}
-}
-
-static void
-test_twenty_per_second(void)
-{
-	static const double bursts[] = {1, 5, 20};
-	Bound		bound = {1.5, 0, 0.1};
-
-	for (int told = 0; told < 2; told++)
+	for (int seed = 0; seed < RUNS; seed++)
 	{
-		Api			api = {.limit = LEAKY,.rate = 20};
+		Api			varied = *api;
+		double		seconds;
 
-		api.retry_after = told ? SECOND : -1;
-		check_limiter(api, 96, bound);
-		api.limit = BUCKET;
-		for (size_t i = 0; i < lengthof(bursts); i++)
-		{
-			api.burst = bursts[i];
-			check_limiter(api, 96, bound);
-		}
+		varied.near = seed % 2;
+		varied.latency = latencies[seed / 2 % (api->kind == UNLIMITED ? 7 : 5)] * MS;
+		seconds = simulate(&run, &varied, seed);
+		sum += seconds;
+		least += least_seconds(&varied);
+		worst = Max(worst, seconds / least_seconds(&varied));
+		share += (double) run.refusals / run.requests / RUNS;
+		failed += run.failed || run.too_early;
 	}
+	tap_is_int(failed, 0, "%s: all syncs succeed", api->name);
+	tap_ok(sum / least <= max_mean, "%s: in time", api->name);
+	tap_ok(share <= max_share, "%s: few rejections", api->name);
+	printf("# %.0f s = %.2f x the least time, at most %.2f x, %.1f %% rejected\n",
+		   sum, sum / least, worst, share * 100);
 }
 
-/*
- * The same limits in overloaded APIs (503, or a reset): a rejection costs
- * nothing, so many are acceptable.
- */
-static void
-test_overload(void)
+#define RATE FETCH_ERROR_RATE
+#define OVER FETCH_ERROR_OVERLOAD
+
+#define API(api_name, api_kind, api_pages, ...) \
+	{.name = api_name,.kind = api_kind,.pages = api_pages, ##__VA_ARGS__}
+
+static const struct
 {
-	static const double bursts[] = {1, 5, 20};
-	Bound		bound = {1.5, 0, 0.8};
+	Api			api;
+	double		max_mean;		/* times the least time */
+	double		max_share;		/* of rejections */
+}			cases[] = {
+	{API("20/s, 429", BUCKET, 96,.rate = 20,.burst = 1,.refusal = RATE), 1.25, 0.05},
+	{API("20/s, burst of 20, 429", BUCKET, 96,.rate = 20,.burst = 20,.refusal = RATE), 1.1, 0.05},
+	{API("20/s, 503", BUCKET, 96,.rate = 20,.burst = 1,.refusal = OVER), 1.25, 0.05},
+	{API("20/s, burst of 20, 503", BUCKET, 96,.rate = 20,.burst = 20,.refusal = OVER), 1.1, 0.3},
+	{API("20/s, Retry-After", BUCKET, 96,.rate = 20,.burst = 1,.refusal = RATE,.wait = SECOND), 1.1, 0.01},
+	{API("20/s, 1000 pages, Retry-After", BUCKET, 1000,.rate = 20,.burst = 5,.refusal = RATE,.wait = SECOND), 1.1, 0.01},
+	{API("2/s, 429", BUCKET, 96,.rate = 2,.burst = 1,.refusal = RATE), 1.2, 0.13},
+	{API("2/s, Retry-After", BUCKET, 96,.rate = 2,.burst = 1,.refusal = RATE,.wait = SECOND), 1.3, 0.08},
+	{API("50/s, 429", BUCKET, 96,.rate = 50,.burst = 1,.refusal = RATE), 1.5, 0.05},
+	{API("200/s, Retry-After", BUCKET, 96,.rate = 200,.burst = 1,.refusal = RATE,.wait = SECOND), 4, 0.01},
+	{API("others take 10 of 20/s", BUCKET, 96,.rate = 20,.others = 10,.burst = 5,.refusal = RATE), 1.1, 0.1},
+	{API("10 at a time", AT_A_TIME, 96,.burst = 10,.refusal = OVER), 1.1, 0.05},
+	{API("30 at a time", AT_A_TIME, 96,.burst = 30,.refusal = OVER), 1.2, 0.05},
+	{API("10 at a time, 429", AT_A_TIME, 500,.burst = 10,.refusal = RATE), 1.1, 0.05},
+	{API("30 per second", PERIODS, 296,.burst = 30,.period = SECOND,.refusal = OVER), 1.35, 0.3},
+	{API("30 per 20 s", PERIODS, 96,.burst = 30,.period = 20 * SECOND,.refusal = RATE), 1.3, 0.2},
+	{API("30 per minute", PERIODS, 96,.burst = 30,.period = 60 * SECOND,.refusal = OVER), 1.1, 0.4},
+	{API("a queue at 3/s", QUEUE, 200,.rate = 3), 1.1, 0},
+	{API("a queue at 1/s", QUEUE, 100,.rate = 1), 2, 0.1},
+	{API("10 threads", THREADS, 200,.burst = 10,.period = 60 * SECOND), 1.1, 0},
+	{API("10 threads, first sync", THREADS, 200,.burst = 10,.period = 60 * SECOND,.first = true), 1.1, 0},
+	{API("10 threads, 96 pages", THREADS, 96,.burst = 10,.period = 60 * SECOND), 1.5, 0},
+	{API("no limit", UNLIMITED, 96), 1.05, 0},
+	{API("no limit, first sync", UNLIMITED, 1001,.first = true), 1.05, 0},
+};
 
-	for (size_t i = 0; i < lengthof(bursts); i++)
+static void
+check_any_api(void)
+{
+	static const int64 waits[] = {0, SECOND, 10 * SECOND};
+	static Run	run;
+	pg_prng_state random;
+	double		sum = 0;
+	int			failed = 0;
+
+	pg_prng_seed(&random, 1);
+	for (int i = 0; i < 20 * RUNS; i++)
 	{
-		Api			api = {.rate = 20,.retry_after = -1,.overload = true};
+		Api			api = {
+			.kind = i % UNLIMITED,.pages = pg_prng_uint64_range(&random, 2, 400),
+			.rate = exp(pg_prng_double(&random) * log(300)),
+			.burst = exp(pg_prng_double(&random) * log(50)),
+			.period = exp(pg_prng_double(&random) * log(100)) * SECOND,
+			.refusal = i % 5 < 3 ? RATE : OVER,.wait = waits[pg_prng_uint64_range(&random, 0, 2)],
+			.latency = exp(pg_prng_double(&random) * log(1000)) * MS,
+			.near = i % 7 < 3,.first = i % 11 < 4,
+		};
 
-		api.burst = bursts[i];
-		api.limit = LEAKY;
-		check_limiter(api, 96, bound);
-		api.limit = QUEUE;
-		check_limiter(api, 96, bound);
-		api.limit = BUCKET;
-		check_limiter(api, 96, bound);
+		sum += simulate(&run, &api, i);
+		failed += run.failed || run.too_early;
 	}
+	tap_is_int(failed, 0, "syncs from any API with limits succeed");
+	printf("# %.0f s\n", sum);
 }
 
-/*
- * A limit on concurrent requests, others are rejected with 503 or reset: as
- * fast as the latency allows.
- */
+/* Failed attempts, each after a success or not */
 static void
-test_overload_in_flight(void)
+test_verdicts(void)
 {
-	static const int limits[] = {3, 10, 30};
+	Throttle	throttle;
+	int64		not_before;
+	int64		latest = 0;
 
-	for (size_t k = 0; k < lengthof(limits); k++)
-		for (int near = 0; near < 2; near++)
-			for (size_t i = 1; i < lengthof(latencies); i++)
-			{
-				Api			api = {.limit = IN_FLIGHT,.retry_after = -1};
-				double		round_trip = latencies[i] / 1000.0;
-				double		least = ceil(96.0 / limits[k]) * round_trip;
-				Worst		worst;
-
-				api.burst = limits[k];
-				api.overload = true;
-				api.latency = latencies[i] * MS;
-				api.near = near;
-				worst = simulate_all(&api, 96);
-				tap_ok(worst.failed == 0 &&
-					   worst.seconds <= 1.5 * least + round_trip,
-					   "overload: %d in flight, %d ms%s", limits[k], latencies[i],
-					   near ? ", limiter near" : "");
-				printf("# %.2f s = %.2f x minimum, %d refused at once, %d later\n",
-					   worst.seconds, worst.seconds / least, worst.salvo,
-					   worst.later);
-			}
-}
-
-/*
- * Finding a rate far from the first one takes some round trips and
- * rejections.  If each rejection costs a second, the rate is increased
- * slowly: a fast API then takes no longer than one that allows 20/s.
- */
-static void
-test_other_rates(void)
-{
-	static const struct
+#define FAIL(tries, failure, ...) \
+	throttle_failed(&throttle, &(tries), &(Loss) {.kind = failure, ##__VA_ARGS__}, \
+					START, &not_before)
+	for (int seed = 0; seed < 100; seed++)
 	{
-		double		rate;
-		Bound		bound;
-		Bound		told;		/* with Retry-After */
-	}			cases[] = {
-		{2, {2, 0, 0.2}, {2, 0, 0.2}},
-		{5, {2, 0, 0.15}, {2, 0, 0.15}},
-		{10, {2, 0, 0.1}, {2, 0, 0.1}},
-		{50, {2, 2, 0.1}, {3.5, 2, 0.1}},
-		{200, {2, 8, 0.1}, {14, 8, 0.1}},
-	};
+		Tries		tries = {.attempt = 1,.sent_at = START};
 
-	for (size_t i = 0; i < lengthof(cases); i++)
-	{
-		Api			api = {.limit = BUCKET,.burst = 1};
-
-		api.rate = cases[i].rate;
-		api.retry_after = -1;
-		check_limiter(api, 96, cases[i].bound);
-		api.retry_after = SECOND;
-		check_limiter(api, 96, cases[i].told);
+		throttle_init(&throttle, &defaults, seed);
+		tap_is_int(FAIL(tries, FETCH_ERROR_RETRY), RETRY_PAGE, "a second attempt");
+		tap_ok(tries.fresh && not_before >= START && not_before <= START + SECOND,
+			   "on a new connection, within its delay");
+		latest = Max(latest, not_before);
+		FAIL(tries, FETCH_ERROR_RETRY);
+		tap_ok(tries.attempt == 3 && not_before <= START + 2 * SECOND, "and a third");
+		tap_is_int(FAIL(tries, FETCH_ERROR_RETRY), FAIL_PAGE, "and no more");
 	}
-}
+	tap_ok(latest > START + SECOND * 9 / 10, "delays have full jitter");
 
-static void
-test_long_listing(void)
-{
-	Api			api = {.limit = LEAKY,.rate = 20,.retry_after = -1};
-	Bound		bound = {1.25, 0, 0.03};
-
-	check_limiter(api, 2000, bound);
-	api.limit = BUCKET;
-	api.burst = 5;
-	check_limiter(api, 2000, bound);
-	api.retry_after = SECOND;
-	check_limiter(api, 2000, bound);
-}
-
-/*
- * Ten concurrent requests: as fast as the latency allows, with few
- * rejections.
- */
-static void
-test_in_flight_limit(void)
-{
-	for (int variant = 0; variant < 4; variant++)
-		for (size_t i = 1; i < lengthof(latencies); i++)
-		{
-			bool		told = variant / 2;
-			Api			api = {.limit = IN_FLIGHT,.burst = 10};
-			double		least = 50 * latencies[i] / 1000.0;
-			Worst		worst;
-
-			api.latency = latencies[i] * MS;
-			api.retry_after = told ? SECOND : -1;
-			api.near = variant % 2;
-			worst = simulate_all(&api, 500);
-			tap_ok(worst.failed == 0 && worst.share <= 0.05 &&
-				   worst.seconds <= (told ? 2 * least + 20 : 1.5 * least + 1),
-				   "10 in flight, 500 pages, %d ms%s%s", latencies[i],
-				   told ? ", Retry-After" : "",
-				   api.near ? ", limiter near" : "");
-			printf("# %.2f s, least %.2f s, %d refused at once, %d later\n",
-				   worst.seconds, least, worst.salvo, worst.later);
-		}
-}
-
-/* Others use half of the tokens, or all of them. */
-static void
-test_shared_limit(void)
-{
-	for (int others = 10; others <= 20; others += 10)
-		for (int told = 0; told < 2; told++)
-			for (size_t i = 0; i < lengthof(latencies); i++)
-			{
-				Api			api = {.limit = BUCKET,.rate = 20,.burst = 5};
-				Worst		worst;
-
-				api.others = others;
-				api.latency = latencies[i] * MS;
-				api.retry_after = told ? SECOND : -1;
-				worst = simulate_all(&api, 96);
-				tap_ok(worst.failed == 0 && worst.too_early == 0,
-					   "others take %d of 20/s, %d ms%s", others, latencies[i],
-					   told ? ", Retry-After" : "");
-				printf("# at most %.1f s, %d refused at once, %d later\n",
-					   worst.seconds, worst.salvo, worst.later);
-			}
-}
-
-static void
-test_no_limit(void)
-{
-	Api			api = {.limit = NO_LIMIT,.retry_after = -1};
-	Run			run;
-
-	api.latency = 500 * MS;
-	simulate(&run, &api, 96, 1);
-	tap_ok(seconds(&run) < 0.51, "without a limit, 96 pages take a round trip");
-	simulate(&run, &api, 1000, 1);
-	tap_is_int(run.most_in_flight, MAX_IN_FLIGHT, "the window is kept");
-	tap_ok(seconds(&run) < 5.2, "and kept full");
-}
-
-/* An API that rejects everything, immediately or after some pages. */
-static void
-test_all_refused(void)
-{
-	Api			api = {.limit = BUCKET,.rate = 0,.burst = 0};
-	Run			run;
-
-	api.latency = 100 * MS;
-	api.retry_after = -1;
-	simulate(&run, &api, 96, 1);
-	tap_ok(run.failed && seconds(&run) > 1.5 && seconds(&run) < 3.5,
-		   "all refused: fails after two backoffs (%.2f s)", seconds(&run));
-	tap_ok(run.later < 10, "and asks little meanwhile (%d)", run.later);
-
-	api.retry_after = 7 * SECOND;
-	simulate(&run, &api, 96, 1);
-	tap_ok(run.failed && seconds(&run) > 14 && seconds(&run) < 15,
-		   "all refused: waits as it is told (%.2f s)", seconds(&run));
-	tap_is_int(run.too_early, 0, "all of it");
-
-	api.retry_after = -1;
-	api.overload = true;
-	simulate(&run, &api, 96, 1);
-	tap_ok(run.failed && seconds(&run) > 1.5 && seconds(&run) < 3.5,
-		   "an API that is down: fails after two backoffs (%.2f s)", seconds(&run));
-	tap_ok(run.later < 10, "and is asked little meanwhile (%d)", run.later);
-	api.overload = false;
-
-	api.burst = 5;
-	simulate(&run, &api, 96, 1);
-	tap_ok(run.failed && seconds(&run) > 10 && seconds(&run) < 20,
-		   "refused for good after five pages (%.2f s)", seconds(&run));
-	tap_ok(run.later < 40, "and asks little meanwhile (%d)", run.later);
-}
-
-static void
-test_backoff(void)
-{
-	Throttle	retry;
-	int64		least = THROTTLE_NEVER;
-	int64		most = 0;
-	bool		in_bounds = true;
-
-	throttle_init(&retry, 10, SECOND, 2.0, 10 * SECOND, 42);
-	for (int attempt = 1; attempt <= 10; attempt++)
+	for (int arrived = 0; arrived < 2; arrived++)
 	{
-		int64		bound = Min(SECOND << (attempt - 1), 10 * SECOND);
+		Tries		tries = {.attempt = 1,.sent_at = START};
+		int			number = 0;
 
-		for (int i = 0; i < 1000; i++)
+		throttle_init(&throttle, &defaults, 1);
+		if (arrived)
+			throttle_succeeded(&throttle, START, START - SECOND, 1);
+		FAIL(tries, FETCH_ERROR_RETRY,.timed_out = true);
+		tap_is_int(tries.fresh, !arrived, "after a timeout, a kept connection that works");
+		FAIL(tries, FETCH_ERROR_RETRY,.timed_out = true);
+		tap_ok(tries.fresh, "but not twice");
+		tap_is_int(tries.attempt, arrived ? 1 : 3, "a timeout is an attempt unless pages arrive");
+		tap_is_int(FAIL(tries, FETCH_ERROR_FINAL), FAIL_PAGE, "no attempt can help");
+		tap_is_int(FAIL(tries, FETCH_ERROR_FATAL), FAIL_SYNC, "nor any other page");
+		tap_is_int(FAIL(tries, FETCH_ERROR_DENIED), FAIL_SYNC, "wrong credentials");
+		tap_is_int(FAIL(tries, FETCH_ERROR_RETRY,.wait = 121 * SECOND), FAIL_WAIT, "too long a wait");
+		tap_is_int(FAIL(tries, FETCH_ERROR_NO_SOCKET), FAIL_SYNC, "not a single socket");
+		tries.attempt = 1;
+		tap_is_int(FAIL(tries, FETCH_ERROR_DENIED,.in_flight = 1), RETRY_PAGE, "or perhaps not");
+		tap_is_int(FAIL(tries, FETCH_ERROR_RETRY,.lost_kept = true), RETRY_PAGE, "a stale connection");
+		tap_is_int(throttle_next_start(&throttle, 0) > START, !arrived, "our own delay, until pages arrive");
+		FAIL(tries, FETCH_ERROR_RETRY,.wait = 7 * SECOND,.in_flight = 9);
+		throttle_succeeded(&throttle, START, START - SECOND, 1);
+		tap_is_int(throttle_next_start(&throttle, 0), START + 7 * SECOND,
+				   "a requested wait holds back all pages, whatever arrives");
+		tap_is_int(FAIL(tries, FETCH_ERROR_NO_SOCKET,.in_flight = 5), RETRY_UNSENT, "no more sockets");
+		throttle_succeeded(&throttle, START, START - SECOND, 1);
+		tap_ok(throttle_next_start(&throttle, 5) == THROTTLE_NEVER &&
+			   throttle_next_start(&throttle, 4) < THROTTLE_NEVER, "than are open");
+
+		/* Nothing gets through, by 503 or 429 */
+		for (int kind = FETCH_ERROR_RATE; kind <= FETCH_ERROR_OVERLOAD; kind++)
 		{
-			int64		wait = throttle_backoff(&retry, attempt);
+			Account		hasty = defaults;
+			int64		now = START;
 
-			in_bounds = in_bounds && wait >= 0 && wait <= bound;
-			if (attempt == 10)
-			{
-				least = Min(least, wait);
-				most = Max(most, wait);
-			}
+			hasty.retry_delay = hasty.retry_max_delay = 1;
+			throttle_init(&throttle, &hasty, 1);
+			if (arrived)
+				throttle_succeeded(&throttle, START, START - SECOND, 0);
+			tries = (Tries) {.attempt = 1,.sent_at = START};
+			for (number = 1; throttle_failed(&throttle, &tries, &(Loss) {.kind = kind}, now,
+											 &not_before) == RETRY_PAGE; number++)
+				tries.sent_at = now = throttle_next_start(&throttle, 0) + MS;
+			tap_ok(kind == RATE || arrived ? now >= START + 120 * SECOND && number < 120 : number == 3,
+				   "gives up after %g s and %d requests", (now - START) / 1e6, number);
+			tap_ok(throttle_next_start(&throttle, 99) <= now + MS, "other pages need not wait");
+			tap_is_int(FAIL(tries, kind,.in_flight = 1), kind == RATE ? FAIL_SYNC : FAIL_PAGE,
+					   "and fail at once");
 		}
 	}
-	tap_ok(in_bounds, "backoff stays between nothing and its bound");
-	tap_ok(least < SECOND / 2 && most > 9 * SECOND, "with full jitter");
-
-	throttle_init(&retry, 10, 3600 * SECOND, 100.0, 7200 * SECOND, 42);
-	in_bounds = true;
-	for (int i = 0; i < 1000; i++)
-	{
-		int64		wait = throttle_backoff(&retry, 10);
-
-		in_bounds = in_bounds && wait >= 0 && wait <= 7200 * SECOND;
-	}
-	tap_ok(in_bounds, "a large factor does not overflow");
-
-	throttle_init(&retry, 10, 0, 100.0, 10 * SECOND, 42);
-	tap_is_int(throttle_backoff(&retry, 10), 0, "no delay stays none");
-	throttle_init(&retry, 10, 5 * SECOND, 2.0, SECOND, 42);
-	tap_ok(throttle_backoff(&retry, 1) <= SECOND, "the cap holds for the first");
 }
 
-static void
-test_window(void)
-{
-	Throttle	retry;
-
-	throttle_init(&retry, 8, SECOND, 2.0, 10 * SECOND, 1);
-	tap_ok(throttle_next_start(&retry, 7) <= 0, "a start below the window");
-	tap_ok(throttle_next_start(&retry, 8) == THROTTLE_NEVER, "none above it");
-
-	for (int i = 0; i < 8; i++)
-		throttle_started(&retry, START);
-	tap_is_int(throttle_refused(&retry, START + MS, START, 7, -1, false), 1,
-			   "a wave without success is barren");
-	tap_ok(throttle_next_start(&retry, 2) < THROTTLE_NEVER &&
-		   throttle_next_start(&retry, 3) == THROTTLE_NEVER, "the window is halved");
-	for (int i = 6; i > 0; i--)
-		throttle_refused(&retry, START + 2 * MS, START, i, -1, false);
-	tap_ok(throttle_next_start(&retry, 2) < THROTTLE_NEVER, "once for a wave");
-	tap_ok(throttle_next_start(&retry, 0) >= START + SECOND / 2,
-		   "nothing starts before the backoff is over");
-	tap_is_int(throttle_refused(&retry, START + 2 * SECOND, START + SECOND, 0, -1, false),
-			   2, "the next wave");
-
-	throttle_succeeded(&retry, START, START, 0);
-	tap_ok(throttle_next_start(&retry, 0) <= START + 2 * SECOND,
-		   "a success ends our own backoff");
-	tap_is_int(throttle_refused(&retry, START + 4 * SECOND, START + 3 * SECOND,
-								0, -1, false), 0, "and starts the count again");
-	for (int i = 0; i < 20; i++)
-		throttle_succeeded(&retry, START + 4 * SECOND, START + 4 * SECOND, 0);
-	tap_ok(throttle_next_start(&retry, 7) < THROTTLE_NEVER &&
-		   throttle_next_start(&retry, 8) == THROTTLE_NEVER,
-		   "successes open the window again, no further than before");
-	tap_is_int(throttle_refused(&retry, START + 60 * SECOND, START + 59 * SECOND,
-								0, -1, false), 1, "a success long ago does not count");
-}
-
-static void
-test_paces(void)
-{
-	Throttle	retry;
-	int64		now = START;
-
-	/*
-	 * If every other request is rejected at any rate, there is a minimum rate
-	 */
-	throttle_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
-	for (int i = 0; i < 100; i++, now += 5 * SECOND)
-	{
-		throttle_started(&retry, now);
-		throttle_succeeded(&retry, now, now, 0);
-		throttle_started(&retry, now + SECOND);
-		throttle_refused(&retry, now + SECOND + MS, now + SECOND, 0, -1, false);
-	}
-	tap_ok(throttle_next_start(&retry, 0) <= now - 3 * SECOND + MS,
-		   "never less than a start a second");
-
-	for (int i = 0; i < 10000; i++, now += SECOND)
-	{
-		throttle_started(&retry, now);
-		throttle_succeeded(&retry, now, now, 0);
-	}
-	tap_is_int(throttle_next_start(&retry, 0), now - SECOND + MS,
-			   "nor, after a refusal, more than a thousand");
-}
-
-static void
-test_limit(void)
-{
-	Throttle	retry;
-
-	throttle_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
-	throttle_limit(&retry, 5);
-	tap_ok(throttle_next_start(&retry, 4) <= 0 &&
-		   throttle_next_start(&retry, 5) == THROTTLE_NEVER, "fewer sockets");
-	for (int i = 0; i < 10; i++)
-		throttle_succeeded(&retry, START, START, 0);
-	tap_ok(throttle_next_start(&retry, 5) == THROTTLE_NEVER,
-		   "successes do not bring more");
-	throttle_limit(&retry, 0);
-	tap_ok(throttle_next_start(&retry, 0) <= 0, "one is always left");
-}
-
-static void
-test_hold(void)
-{
-	Throttle	retry;
-	int64		until = START + 5 * SECOND;
-
-	throttle_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
-	throttle_started(&retry, START);
-	throttle_hold(&retry, until);
-	tap_is_int(throttle_next_start(&retry, 0), until, "a pause is kept");
-	tap_ok(throttle_next_start(&retry, 49) == until &&
-		   throttle_next_start(&retry, 50) == THROTTLE_NEVER, "the window is halved");
-	throttle_hold(&retry, until - SECOND);
-	tap_is_int(throttle_next_start(&retry, 0), until, "a shorter one ends no other");
-	throttle_hold(&retry, until + SECOND);
-	tap_is_int(throttle_next_start(&retry, 49), until + SECOND,
-			   "a longer one counts, and halves nothing again");
-	throttle_succeeded(&retry, START, START, 0);
-	tap_is_int(throttle_next_start(&retry, 0), until + SECOND,
-			   "a success does not end what the API asked for");
-	throttle_started(&retry, until + SECOND);
-	tap_ok(throttle_next_start(&retry, 1) > until + SECOND,
-		   "held-back pages do not start at once");
-
-	throttle_init(&retry, 100, SECOND, 2.0, 10 * SECOND, 1);
-	throttle_started(&retry, START);
-	throttle_refused(&retry, START + MS, START, 0, 3 * SECOND, false);
-	throttle_succeeded(&retry, START, START, 0);
-	tap_is_int(throttle_next_start(&retry, 0), START + MS + 3 * SECOND,
-			   "a refusal's Retry-After holds back everything");
-}
-
-/* One minute before Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example. */
+/* One minute before Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example */
 #define NOW ((time_t) (784111777 - 60))
+#define DATE "Wed, 18 May 2033 03:33:20 GMT"
+#define DECADE (INT64CONST(315360000) * SECOND)
 
 static void
-test_retry_after(void)
+test_requested_wait(void)
 {
 	static const struct
 	{
-		const char *value;
 		int64		wait;
-	}			cases[] = {
-		{NULL, -1},
-		{"", -1},
-		{"  ", -1},
-		{"1", SECOND},
-		{"120", 120 * SECOND},
-		{"007", 7 * SECOND},
-		{" \t30 \t", 30 * SECOND},
-		{"1.5", 1500 * MS},
-		{"2.", 2 * SECOND},
-		{".5", -1},
-		{"1.2.3", -1},
-		{"0", -1},
-		{"0.0", -1},
-		{"0.0000001", -1},
-		{"-1", -1},
-		{"-0", -1},
-		{"+1", -1},
-		{"nan", -1},
-		{"inf", -1},
-		{"infinity", -1},
-		{"0x10", -1},
-		{"1e3", -1},
-		{"1,5", -1},
-		{"1 2", -1},
-		{"10s", -1},
-		{"soon", -1},
-		{"99999999999999999999999999", INT64CONST(315360000) * SECOND},
-		{"315360001", INT64CONST(315360000) * SECOND},
-		{"Sun, 06 Nov 1994 08:49:37 GMT", 60 * SECOND},
-		{"Sunday, 06-Nov-94 08:49:37 GMT", 60 * SECOND},
-		{"Sun Nov  6 08:49:37 1994", 60 * SECOND},
-		{" Sun, 06 Nov 1994 08:49:37 GMT ", 60 * SECOND},
-		{"Sun, 06 Nov 1994 08:48:37 GMT", -1},
-		{"Sun, 06 Nov 1994 08:48:36 GMT", -1},
-		{"Thu, 01 Jan 1970 00:00:00 GMT", -1},
-		{"Fri, 31 Dec 9999 23:59:59 GMT", INT64CONST(315360000) * SECOND},
-		{"Sun, 06 Nov 1994 08:49:37", -1},
-		{"Sun, 06 Nov 1994 08:49:37 CET", -1},
-		{"Sun, 06 Nov 1994 08:49:37 GMT junk", -1},
-		{"Sun, 06 Nov 1994", -1},
-		{"Sun, 99 Nov 1994 08:49:37 GMT", -1},
-		{"1994-11-06T08:49:37Z", -1},
+		HttpResponse response;
+	}			waits[] = {
+		{-1, {.status = 429}},
+		{SECOND, {.retry_after = "1"}},
+		{30 * SECOND, {.retry_after = "030",.date = "Sun, 06 Nov 1994 08:58:37 GMT"}},
+		{1500 * MS, {.retry_after = "1.5"}},
+		{DECADE, {.retry_after = "99999999999999999999999999"}},
+		{60 * SECOND, {.retry_after = "Sun, 06 Nov 1994 08:49:37 GMT"}},
+		{60 * SECOND, {.retry_after = "Sunday, 06-Nov-94 08:49:37 GMT",.date = "now"}},
+		{60 * SECOND, {.retry_after = "Sun Nov  6 08:49:37 1994"}},
+		{10 * SECOND, {.retry_after = "Sun, 06 Nov 1994 08:49:37 GMT",.date = "Sun, 06 Nov 1994 08:49:27 GMT"}},
+		{-1, {.retry_after = "Sun, 06 Nov 1994 08:48:37 GMT"}},
+		{DECADE, {.retry_after = "Fri, 31 Dec 9999 23:59:59 GMT"}},
+		{9 * SECOND, {.status = 429,.retry_after = "0",.rate_reset = "9"}},
+		{SECOND, {.status = 429,.retry_after = "1",.rate_reset = "9"}},
+		{60 * SECOND, {.status = 429,.rate_reset = "2000000060",.date = DATE}},
+		{60 * SECOND, {.status = 429,.rate_reset = "2000000060000",.date = DATE}},
+		{-1, {.status = 429,.rate_reset = "2000000000",.date = DATE}},
+		{-1, {.status = 429,.rate_reset = "121"}},
+		{-1, {.status = 503,.rate_reset = "9"}},
 	};
-	char		digits[10001];
+	static const char *const unreadable[] = {
+		"", "  ", ".5", "1.2.3", "0", "0.0", "0.0000001", "-1", "+1", "nan", "inf", "0x10", "1e3",
+		"1,5", "1 2", "10s", "soon", "Sun, 99 Nov 1994 08:49:37 GMT",
+	};
 
-	for (size_t i = 0; i < lengthof(cases); i++)
-		tap_is_int(parse_retry_after(cases[i].value, NULL, NOW), cases[i].wait,
-				   "Retry-After: %s",
-				   cases[i].value ? cases[i].value : "(none)");
-
-	/* The API's clock is ten minutes fast */
-	tap_is_int(parse_retry_after("Sun, 06 Nov 1994 08:59:37 GMT",
-								 "Sun, 06 Nov 1994 08:58:37 GMT", NOW), 60 * SECOND,
-			   "a date is counted from the answer's own");
-	tap_is_int(parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT", "now", NOW),
-			   60 * SECOND, "from our own clock where that is unreadable");
-	tap_is_int(parse_retry_after("30", "Sun, 06 Nov 1994 08:58:37 GMT", NOW),
-			   30 * SECOND, "seconds need no clock");
-
-	memset(digits, '9', sizeof(digits) - 1);
-	digits[sizeof(digits) - 1] = '\0';
-	tap_is_int(parse_retry_after(digits, NULL, NOW), INT64CONST(315360000) * SECOND,
-			   "10,000 digits");
-
-	/* A decimal comma must not matter, in case LC_NUMERIC is ever not "C" */
-	if (setlocale(LC_NUMERIC, "de_DE.UTF-8") != NULL)
-		tap_is_int(parse_retry_after("1.5", NULL, NOW), 1500 * MS, "under LC_NUMERIC de_DE");
-	setlocale(LC_NUMERIC, "C");
+	for (size_t i = 0; i < lengthof(waits); i++)
+		tap_is_int(throttle_requested_wait(&waits[i].response, 120 * SECOND, NOW), waits[i].wait,
+				   "Retry-After %s, reset %s", waits[i].response.retry_after, waits[i].response.rate_reset);
+	for (size_t i = 0; i < lengthof(unreadable); i++)
+		tap_is_int(throttle_requested_wait(&(HttpResponse) {.retry_after = unreadable[i]}, 0, NOW), -1,
+				   "Retry-After: %s", unreadable[i]);
 }
 
 int
 main(void)
 {
-	test_backoff();
-	test_retry_after();
-	test_window();
-	test_paces();
-	test_limit();
-	test_hold();
-	test_no_limit();
-	test_all_refused();
-	test_twenty_per_second();
-	test_overload();
-	test_overload_in_flight();
-	test_other_rates();
-	test_long_listing();
-	test_in_flight_limit();
-	test_shared_limit();
+	test_verdicts();
+	test_requested_wait();
+	for (size_t i = 0; i < lengthof(cases); i++)
+		check_api(&cases[i].api, cases[i].max_mean, cases[i].max_share);
+	check_any_api();
 	return tap_done();
 }
