@@ -145,6 +145,7 @@ SELECT * FROM try('record_changes', 'on', 'off', 'true');
 SELECT * FROM try('record_changes', 'some', '');	-- should fail
 -- The % sign may be left out
 SELECT * FROM try('max_deleted', '0%', '50%', '100%', '50', '12.5%');
+SELECT * FROM try('on_gone', 'delete', 'keep', 'Keep', 'hide', '');
 SELECT * FROM try('max_deleted', '101%', '-1%', '50%%', '%', '', 'half', 'NaN', '1kB');	-- should fail
 
 -- should fail: unknown, or on the wrong object

@@ -8,7 +8,6 @@
 #define YELP_SYNC_COMPAT_H
 
 #include "access/table.h"
-#include "catalog/dependency.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
@@ -107,21 +106,6 @@ compat_can_set_role(Oid member, Oid role)
  * run as the role that deletes our rows.
  */
 #define COMPAT_TRIGGERS_KEEP_ROLE (PG_VERSION_NUM >= 180000)
-
-/* The sequence of an identity column; InvalidOid if it is not one. */
-static inline Oid
-compat_identity_sequence(Oid relid, AttrNumber column)
-{
-#if PG_VERSION_NUM >= 170000
-	Relation	relation = table_open(relid, AccessShareLock);
-	Oid			sequence = getIdentitySequence(relation, column, true);
-
-	table_close(relation, NoLock);
-	return sequence;
-#else
-	return getIdentitySequence(relid, column, true);
-#endif
-}
 
 /*
  * A wait event set that its creator frees.  It has no resource owner, because

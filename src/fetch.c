@@ -28,11 +28,6 @@
 #include "clock.h"
 #include "paginator.h"
 
-/* Give up after this many readings of a listing that keeps changing */
-#define MAX_READINGS 3
-
-StaticAssertDecl(MAX_READINGS <= KNOWN_MAX_PASS, "a mark must hold every pass");
-
 struct Fetch
 {
 	Paginator  *paginator;
@@ -84,21 +79,19 @@ static void
 read_listing(Fetch *fetch, int64 expected)
 {
 	Fetched    *fetched = &fetch->fetched;
-	ProgramSet	before = fetched->programs;
+	Programs   *programs = fetched->programs;
+	ProgramSet	before = programs->listed;
 
-	staging_begin_pass(&fetched->staging);
+	programs_begin_reading(programs);
 	fetched->reading = paginator_fetch(fetch->paginator, expected,
-									   fetched->staging.pass > 1);
-	fetched->programs = staging_end_pass(&fetched->staging);
+									   programs->reading > 1);
 	fetched->pages += fetched->reading.pages;
 	fetched->failed_pages += fetched->reading.failed_pages;
 
-	fetched->confirmed = fetched->staging.pass > 1 &&
-		program_set_equal(before, fetched->programs);
-	fetched->first_pass = fetched->confirmed ? fetched->staging.pass : 1;
-	fetched->repeats = fetched->first_pass < fetched->staging.pass ||
-		fetched->staging.arrived > fetched->programs.count;
-	fetched->doubt = doubt_of(fetch, &fetched->reading, fetched->programs);
+	fetched->confirmed = programs->reading > 1 &&
+		before.count == programs->listed.count && before.digest == programs->listed.digest;
+	programs->first_reading = fetched->confirmed ? programs->reading : 1;
+	fetched->doubt = doubt_of(fetch, &fetched->reading, programs->listed);
 	if (fetched->doubt == DOUBT_MOVING && fetched->confirmed)
 		fetched->doubt = DOUBT_NONE;
 }
@@ -108,7 +101,7 @@ read_again(Fetch *fetch, const char *why)
 {
 	progress_again(fetch->progress, why);
 	read_listing(fetch, Max(fetch->fetched.reading.total,
-							fetch->fetched.programs.count));
+							fetch->fetched.programs->listed.count));
 }
 
 /*
@@ -126,7 +119,7 @@ is_worth_another(const Fetched *fetched, int64 surplus, FetchLacks lacks, void *
 		case DOUBT_MOVING:
 			return true;
 		case DOUBT_FEWER:
-			return fetched->reading.total - fetched->programs.count != surplus ||
+			return fetched->reading.total - fetched->programs->listed.count != surplus ||
 				lacks(arg, fetched);
 		default:
 			return false;
@@ -137,7 +130,7 @@ is_worth_another(const Fetched *fetched, int64 surplus, FetchLacks lacks, void *
 static const char *
 what_to_confirm(const Fetched *fetched, int64 surplus, FetchLacks lacks, void *arg)
 {
-	int64		exceeds = fetched->reading.total - fetched->programs.count;
+	int64		exceeds = fetched->reading.total - fetched->programs->listed.count;
 
 	if (lacks(arg, fetched))
 		return "programs seem to be gone";
@@ -153,7 +146,7 @@ report_done(const Fetch *fetch)
 	ProgressPages pages = {
 		.completed = fetched->reading.pages,
 		.total = fetched->reading.pages + fetched->reading.failed_pages,
-		.programs = fetched->programs.count,
+		.programs = fetched->programs->listed.count,
 		.retries = fetched->counts.retries,
 	};
 
@@ -172,12 +165,11 @@ fetch_programs(Fetch *fetch, FetchExpected expected, FetchLacks lacks, void *arg
 	while (fetched->doubt == DOUBT_NONE && !fetched->confirmed &&
 		   (why = what_to_confirm(fetched, expected.surplus, lacks, arg)) != NULL)
 	{
-		if (fetched->staging.pass < MAX_READINGS)
+		if (fetched->programs->reading < PROGRAMS_MAX_READINGS)
 			read_again(fetch, why);
 		else
 			fetched->doubt = DOUBT_MOVING;
 	}
-	staging_finish(&fetched->staging);
 	fetched->counts = paginator_counts(fetch->paginator);
 	fetched->elapsed = clock_us() - fetch->started;
 	report_done(fetch);
@@ -185,15 +177,14 @@ fetch_programs(Fetch *fetch, FetchExpected expected, FetchLacks lacks, void *arg
 }
 
 Fetch	   *
-fetch_create(const Account *account, Known *known, Progress *progress)
+fetch_create(const Account *account, Programs *programs, Progress *progress)
 {
 	Fetch	   *fetch = palloc0(sizeof(Fetch));
 
 	fetch->progress = progress;
 	fetch->trust_total = account->trust_total;
 	fetch->started = clock_us();
-	staging_init(&fetch->fetched.staging, known);
-	fetch->paginator = paginator_create(account, known,
-										&fetch->fetched.staging, progress);
+	fetch->fetched.programs = programs;
+	fetch->paginator = paginator_create(account, programs, progress);
 	return fetch;
 }

@@ -9,7 +9,6 @@
 #include "account.h"
 #include "paginator.h"
 #include "progress.h"
-#include "staging.h"
 
 typedef struct Fetch Fetch;
 
@@ -30,10 +29,7 @@ typedef enum FetchDoubt
 typedef struct Fetched
 {
 	/* The programs */
-	Staging		staging;
-	int			first_pass;		/* rows of earlier readings are not used */
-	bool		repeats;		/* a program may have arrived more than once */
-	ProgramSet	programs;		/* programs of the last reading */
+	Programs   *programs;
 
 	/* How complete they are */
 	Reading		reading;		/* the last reading */
@@ -59,7 +55,7 @@ typedef struct FetchExpected
 typedef bool (*FetchLacks) (void *arg, const Fetched *fetched);
 
 /* Prepares to fetch, in the current memory context. */
-extern Fetch *fetch_create(const Account *account, Known *known,
+extern Fetch *fetch_create(const Account *account, Programs *programs,
 						   Progress *progress);
 
 /*

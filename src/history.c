@@ -1,202 +1,204 @@
 /*
  * history.c
- *	  The history of syncs, yelp_sync_runs.
+ *	  The history of syncs, yelp_sync_runs, and of programs,
+ *	  yelp_program_changes.
  */
 #include "postgres.h"
 
 #include "history.h"
 
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
-#include "executor/spi.h"
+#include "executor/executor.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
+#include "statement.h"
+#include "subtransaction.h"
 
-/* A column of the only row; -1 for NULL. */
-static int64
-number_of(int column)
+static Datum
+text_or_null(const char *string)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-									  column, &isnull);
+	return string ? CStringGetTextDatum(string) : (Datum) 0;
+}
 
-	return isnull ? -1 : DatumGetInt64(value);
+/* Raises a WARNING instead of an error, unless the sync is interrupted. */
+static void
+try_statement(void (*step) (void *arg), Statement *statement, const char *what,
+			  const char *username)
+{
+	ErrorData  *error = subtransaction_try(step, statement);
+
+	if (error && is_interruption(error))
+		ReThrowError(error);
+	if (error)
+		progress_warning(error->sqlerrcode,
+						 psprintf("could not %s of account \"%s\": %s", what,
+								  username, error->message),
+						 error->detail, error->hint);
+}
+
+static void
+run_statement(void *arg)
+{
+	statement_run(arg);
+}
+
+/* ---- the last run ---- */
+
+static void
+take_last_run(TupleTableSlot *slot, void *arg)
+{
+	LastRun    *last = arg;
+
+	slot_getallattrs(slot);
+	last->listed = DatumGetInt64(slot->tts_values[0]);
+	if (!slot->tts_isnull[1])
+		last->total = DatumGetInt64(slot->tts_values[1]);
+	last->synced = !slot->tts_isnull[2] && DatumGetBool(slot->tts_values[2]);
 }
 
 LastRun
 history_last_run(const char *schema, const char *username, const char *server)
 {
-	Oid			types[] = {TEXTOID, TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(username), CStringGetTextDatum(server)};
-	char	   *sql = psprintf("SELECT listed::pg_catalog.int8, programs::pg_catalog.int8,"
-							   " (status::pg_catalog.text OPERATOR(pg_catalog.=) 'synced')::pg_catalog.int4::pg_catalog.int8"
-							   " FROM %s.yelp_sync_runs"
-							   " WHERE username::pg_catalog.text OPERATOR(pg_catalog.=) $1"
-							   "  AND server::pg_catalog.text OPERATOR(pg_catalog.=) $2"
-							   "  AND listed IS NOT NULL"
-							   " ORDER BY run_id DESC LIMIT 1", schema);
 	LastRun		last = {-1, -1, false};
+	Statement		statement = {
+		.purpose = psprintf("reading %s.yelp_sync_runs", schema),
+		.sql = psprintf("SELECT listed::pg_catalog.int8, programs::pg_catalog.int8,"
+						" status::pg_catalog.text OPERATOR(pg_catalog.=) 'synced'"
+						" FROM %s.yelp_sync_runs"
+						" WHERE username::pg_catalog.text OPERATOR(pg_catalog.=) $1"
+						"  AND server::pg_catalog.text OPERATOR(pg_catalog.=) $2"
+						"  AND listed IS NOT NULL"
+						" ORDER BY finished_at DESC LIMIT 1", schema),
+		.receive = take_last_run,
+		.arg = &last,
+	};
 
-	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
-	if (SPI_processed > 0)
-	{
-		last.listed = number_of(1);
-		last.total = number_of(2);
-		last.synced = number_of(3) == 1;
-	}
+	statement_add(&statement, TEXTOID, CStringGetTextDatum(username));
+	statement_add(&statement, TEXTOID, CStringGetTextDatum(server));
+	try_statement(run_statement, &statement, "read the history", username);
 	return last;
 }
 
-int64
-history_next_run(Oid runs)
-{
-	Oid			sequence = compat_identity_sequence(runs, get_attnum(runs, "run_id"));
+/* ---- adding rows ---- */
 
-	if (!OidIsValid(sequence))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has no identity column \"run_id\"",
-						get_rel_name(runs)),
-				 errdetail("The server option record_changes requires run numbers."),
-				 errhint("Restore it: ALTER TABLE ... ALTER COLUMN run_id ADD GENERATED ALWAYS AS IDENTITY;")));
-	return nextval_internal(sequence, false);
+Datum
+history_new_run_id(void)
+{
+	return DirectFunctionCall1(gen_random_uuid, (Datum) 0);
 }
 
-static Datum
-interval_datum(int64 microseconds)
+static void
+add_number(Statement *statement, bool known, int64 number)
+{
+	statement_add(statement, INT8OID, Int64GetDatum(number));
+	statement->nulls[statement->count - 1] = !known;
+}
+
+static void
+add_interval(Statement *statement, bool known, int64 microseconds)
 {
 	Interval   *interval = palloc0(sizeof(Interval));
 
 	interval->time = microseconds;
-	return IntervalPGetDatum(interval);
-}
-
-/* ---- a row to insert ---- */
-
-#define MAX_COLUMNS 32
-
-typedef struct RunRow
-{
-	StringInfoData names;
-	StringInfoData parameters;
-	int			count;
-	Oid			types[MAX_COLUMNS];
-	Datum		values[MAX_COLUMNS];
-} RunRow;
-
-static void
-set(RunRow *row, const char *column, Oid type, Datum value)
-{
-	const char *separator = row->count > 0 ? ", " : "";
-
-	Assert(row->count < MAX_COLUMNS);
-	row->types[row->count] = type;
-	row->values[row->count++] = value;
-	appendStringInfo(&row->names, "%s%s", separator, column);
-	appendStringInfo(&row->parameters, "%s$%d", separator, row->count);
-}
-
-static void
-set_text(RunRow *row, const char *column, const char *value)
-{
-	set(row, column, TEXTOID, CStringGetTextDatum(value));
-}
-
-static void
-set_time(RunRow *row, const char *column, TimestampTz value)
-{
-	set(row, column, TIMESTAMPTZOID, TimestampTzGetDatum(value));
-}
-
-static void
-set_number(RunRow *row, const char *column, int64 value)
-{
-	set(row, column, INT8OID, Int64GetDatum(value));
-}
-
-static void
-set_interval(RunRow *row, const char *column, int64 microseconds)
-{
-	set(row, column, INTERVALOID, interval_datum(microseconds));
-}
-
-/* Sets the columns that every sync has, whatever its outcome. */
-static void
-begin_row(RunRow *row, const SyncRun *run, const char *status)
-{
-	row->count = 0;
-	initStringInfo(&row->names);
-	initStringInfo(&row->parameters);
-	if (run->run_id > 0)
-		set_number(row, "run_id", run->run_id);
-	set_text(row, "username", run->username);
-	set_text(row, "synced_by", run->synced_by);
-	set_time(row, "started_at", run->started_at);
-	set_time(row, "finished_at", run->finished_at);
-	set_text(row, "status", status);
-	if (run->server)
-		set_text(row, "server", run->server);
-	if (run->program_status)
-		set_text(row, "program_status", run->program_status);
-	if (run->warnings)
-		set(row, "warnings", TEXTARRAYOID,
-			makeArrayResult(run->warnings, CurrentMemoryContext));
-}
-
-static void
-insert_row(const char *schema, const RunRow *row)
-{
-	char	   *sql = psprintf("INSERT INTO %s.yelp_sync_runs (%s)"
-							   " OVERRIDING SYSTEM VALUE VALUES (%s)",
-							   schema, row->names.data, row->parameters.data);
-	int			result = SPI_execute_with_args(sql, row->count, (Oid *) row->types,
-											   (Datum *) row->values, NULL, false, 0);
-
-	if (result != SPI_OK_INSERT)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("could not record the sync in table %s.yelp_sync_runs", schema),
-				 errdetail("A rule on the table replaced the INSERT (%s).",
-						   SPI_result_code_string(result)),
-				 errhint("Drop the rule, or use a trigger instead.")));
+	statement_add(statement, INTERVALOID, known ? IntervalPGetDatum(interval) : (Datum) 0);
 }
 
 void
-history_add(const char *schema, const SyncRun *run, const Fetched *fetched,
-			const Merge *merge)
+history_add(const char *schema, const SyncRun *run, const SyncResult *result,
+			const Fetched *fetched, const ErrorData *error)
 {
-	RunRow		row;
+	static const Fetched nothing;
+	bool		known = fetched != NULL;
+	int			first = 1;
+	Statement		statement = {
+		.purpose = psprintf("insert into %s.yelp_sync_runs", schema),
+		.sql = psprintf("INSERT INTO %s.yelp_sync_runs"
+						" (run_id, username, server, synced_by, started_at, finished_at, status,"
+						"  program_status, programs, listed, pages, requests, retries,"
+						"  received_bytes, added, updated, unchanged, deleted, missing, problems,"
+						"  failed_pages, fetch_time, merge_time, warnings, sqlstate, error)"
+						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,"
+						"  $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)", schema),
+	};
 
-	begin_row(&row, run, merge->status);
-	set_number(&row, "programs", fetched->reading.total);
-	set_number(&row, "listed", merge->programs);
-	set_number(&row, "pages", fetched->pages);
-	set_number(&row, "requests", fetched->counts.requests);
-	set_number(&row, "retries", fetched->counts.retries);
-	set_number(&row, "received_bytes", fetched->counts.received_bytes);
-	set_number(&row, "added", merge->added);
-	set_number(&row, "updated", merge->updated);
-	set_number(&row, "unchanged", merge->unchanged);
-	set_number(&row, "deleted", merge->deleted);
-	set_number(&row, "missing", merge->show_missing ? merge->unlisted : 0);
-	set_number(&row, "problems", merge->problems);
-	set_number(&row, "failed_pages", fetched->failed_pages);
-	set_interval(&row, "fetch_time", fetched->elapsed);
-	set_interval(&row, "merge_time", run->merge_us);
-	insert_row(schema, &row);
+	if (!known)
+		fetched = &nothing;
+	statement_add(&statement, UUIDOID, run->run_id);
+	statement_add(&statement, TEXTOID, CStringGetTextDatum(run->username));
+	statement_add(&statement, TEXTOID, text_or_null(run->server));
+	statement_add(&statement, TEXTOID, CStringGetTextDatum(run->synced_by));
+	statement_add(&statement, TIMESTAMPTZOID, TimestampTzGetDatum(run->started_at));
+	statement_add(&statement, TIMESTAMPTZOID, TimestampTzGetDatum(run->finished_at));
+	statement_add(&statement, TEXTOID, CStringGetTextDatum(sync_status_names[result->status]));
+	statement_add(&statement, TEXTOID, text_or_null(run->program_status));
+	add_number(&statement, known, fetched->reading.total);
+	add_number(&statement, known, result->programs);
+	add_number(&statement, known, fetched->pages);
+	add_number(&statement, known, fetched->counts.requests);
+	add_number(&statement, known, fetched->counts.retries);
+	add_number(&statement, known, fetched->counts.received_bytes);
+	add_number(&statement, known, result->added);
+	add_number(&statement, known, result->updated);
+	add_number(&statement, known, result->unchanged);
+	add_number(&statement, known, result->deleted);
+	add_number(&statement, known, result->missing);
+	add_number(&statement, known, result->problems);
+	add_number(&statement, known, fetched->failed_pages);
+	add_interval(&statement, known, result->fetch_us);
+	add_interval(&statement, known, result->merge_us);
+	/* There may be one more, about this row */
+	statement_add(&statement, TEXTARRAYOID, run->warnings == NULL ? (Datum) 0 :
+				  makeMdArrayResult(run->warnings, 1, &run->warnings->nelems, &first,
+									CurrentMemoryContext, false));
+	statement_add(&statement, TEXTOID, text_or_null(error ? unpack_sql_state(error->sqlerrcode) : NULL));
+	statement_add(&statement, TEXTOID, text_or_null(error == NULL ? NULL : error->detail == NULL ? error->message :
+											psprintf("%s: %s", error->message, error->detail)));
+	try_statement(run_statement, &statement, "record the sync", run->username);
+}
+
+/* The first parameters are set. */
+static void
+add_changes(void *arg)
+{
+	Statement	   *statement = arg;
+	const Merge *merge = statement->arg;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(merge->change_desc, &TTSOpsMinimalTuple);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "yelp_sync batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+
+	for (int first = statement->count; statement_add_rows(statement, merge->changes, slot, NULL, NULL) > 0;)
+	{
+		statement_run(statement);
+		statement->count = first;
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	ExecDropSingleTupleTableSlot(slot);
 }
 
 void
-history_add_failure(const char *schema, const SyncRun *run, const ErrorData *error)
+history_add_changes(const SyncRun *run, const Merge *merge)
 {
-	RunRow		row;
+	Statement		statement = {
+		.purpose = psprintf("insert into %s.yelp_program_changes", merge->tables.schema),
+		.sql = psprintf("INSERT INTO %s.yelp_program_changes"
+						" (run_id, changed_at, username, program_id, action, changed, old, new)"
+						" SELECT $1, $2, $3, c.program_id, c.action, c.changed::pg_catalog.text[],"
+						"  c.old, c.new"
+						" FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5),"
+						"  pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8))"
+						"  AS c(program_id, action, changed, old, new)", merge->tables.schema),
+		.arg = unconstify(Merge *, merge),
+	};
 
-	begin_row(&row, run, "failed");
-	set_text(&row, "sqlstate", unpack_sql_state(error->sqlerrcode));
-	set_text(&row, "error", error->message);
-	insert_row(schema, &row);
+	statement_add(&statement, UUIDOID, run->run_id);
+	statement_add(&statement, TIMESTAMPTZOID, TimestampTzGetDatum(merge->at));
+	statement_add(&statement, TEXTOID, CStringGetTextDatum(run->username));
+	try_statement(add_changes, &statement, "record the changes", run->username);
+	tuplestore_end(merge->changes);
 }

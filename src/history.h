@@ -1,6 +1,10 @@
 /*
  * history.h
- *	  The history of syncs, yelp_sync_runs.
+ *	  The history of syncs, yelp_sync_runs, and of programs,
+ *	  yelp_program_changes.
+ *
+ * They decide about nothing but how many pages to ask for at once, and cannot
+ * fail a sync: there is a WARNING, and it goes on.
  */
 #ifndef YELP_SYNC_HISTORY_H
 #define YELP_SYNC_HISTORY_H
@@ -11,21 +15,20 @@
 #include "fetch.h"
 #include "merge.h"
 
-/* A finished sync. */
+/* A finished sync */
 typedef struct SyncRun
 {
-	int64		run_id;			/* 0: assigned by the table */
+	Datum		run_id;			/* uuid */
 	const char *username;
 	const char *synced_by;		/* role */
 	const char *server;			/* NULL: not found */
 	const char *program_status; /* the filter; NULL: not found */
 	TimestampTz started_at;
 	TimestampTz finished_at;
-	int64		merge_us;
 	ArrayBuildState *warnings;	/* text[]; NULL: none */
 } SyncRun;
 
-/* The result of the previous sync. */
+/* The result of the previous sync */
 typedef struct LastRun
 {
 	int64		listed;			/* programs that arrived, or -1 */
@@ -33,23 +36,18 @@ typedef struct LastRun
 	bool		synced;			/* was its status not "partial"? */
 } LastRun;
 
-/* Needs an SPI connection; the schema is quoted. */
+/* Needs an SPI connection, as all of these do; the schema is quoted. */
 extern LastRun history_last_run(const char *schema, const char *username,
 								const char *server);
 
-/*
- * Reserves the number of the next run, if it is needed before the row is
- * added; requires only the INSERT privilege.  Raises 55000 if run_id is not
- * an identity column.
- */
-extern int64 history_next_run(Oid runs);
+/* A random run_id, in the current memory context. */
+extern Datum history_new_run_id(void);
 
-/* Adds a row.  Needs an SPI connection. */
-extern void history_add(const char *schema, const SyncRun *run, const Fetched *fetched,
-						const Merge *merge);
+/* Adds a row; a sync that failed has an error instead of programs. */
+extern void history_add(const char *schema, const SyncRun *run, const SyncResult *result,
+						const Fetched *fetched, const ErrorData *error);
 
-/* The same for a failed sync, without figures. */
-extern void history_add_failure(const char *schema, const SyncRun *run,
-								const ErrorData *error);
+/* Adds the changes that a merge has collected: all or, if that fails, none. */
+extern void history_add_changes(const SyncRun *run, const Merge *merge);
 
 #endif							/* YELP_SYNC_HISTORY_H */

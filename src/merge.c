@@ -1,237 +1,290 @@
 /*
  * merge.c
- *	  Merge the fetched rows into yelp_programs.
+ *	  Make the rows of yelp_programs equal to the programs that were received.
  *
- * The fetched tuplestore is an ephemeral named relation, "fetched", and a
- * single statement joins it with the account's rows by fingerprint.  Only
- * programs that differ are parsed to jsonb, mapped to columns and written.
+ * The hash table of programs.c knows which of them are new, changed or gone,
+ * so each is written by one of a few plain statements, over batches of rows
+ * that are passed as arrays.  The values of unique indexes that users add are
+ * freed before others take them: all deletions come first, then the programs
+ * that ended, the other changes, and the new ones.
  *
- * It is planned without nested loops, except for look-ups of single rows.
- * The planner has no statistics of the fetched rows, and those of the stored
- * rows may be outdated; if it underestimates them, a nested loop would take
- * hours instead of seconds, while a hash join costs little more if there are
- * few.  The hashed rows are narrow: altered rows, which include whole
- * documents, are looked up by key instead, so that memory does not grow with
- * them.  If only few rows are to be altered or deleted, their IDs restrict
- * the table to them.
+ * In the end, the rows are read once more: whatever others or triggers did
+ * meanwhile, a sync that calls itself synced has stored every program.
  */
 #include "postgres.h"
 
 #include "merge.h"
 
 #include "access/xact.h"
-#include "common/pg_prng.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "executor/spi.h"
-#include "executor/tuptable.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "tcop/dest.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/plancache.h"
-#include "utils/snapmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "local_setting.h"
-#include "merge_statement.h"
+#include "statement.h"
 
 /*
- * If at least this many rows arrive, only a fraction of the reformatted ones
- * is written
+ * If more rows than this differ, only one in RESPELLED_SHARE of those that
+ * are only formatted anew is written.
  */
 #define MANY_ROWS 1000
-#define RESPELLED_SHARE INT64CONST(10)
+#define RESPELLED_SHARE 10
 
-/* See are_few */
-#define FEW_SHARE 10
-
-#define WORK_MEM_SHARES 8
-#define MIN_WORK_MEM 64			/* kB: PostgreSQL's minimum */
-
-/* ---- the rows returned by the statement ---- */
-
-typedef struct ActionReceiver
+const char *const sync_status_names[] =
 {
-	DestReceiver pub;
-	Merge	   *merge;
-} ActionReceiver;
-
-static bool
-text_is(Datum text, const char *word)
-{
-	size_t		length = strlen(word);
-
-	return VARSIZE_ANY_EXHDR(DatumGetPointer(text)) == length &&
-		memcmp(VARDATA_ANY(DatumGetPointer(text)), word, length) == 0;
-}
-
-/* Counts the row; true if it is returned to the caller. */
-static bool
-count_action(Merge *merge, Datum action)
-{
-	if (text_is(action, "added"))
-		merge->added++;
-	else if (text_is(action, "updated"))
-		merge->updated++;
-	else if (text_is(action, "deleted"))
-		merge->deleted++;
-	else if (text_is(action, "missing"))
-	{
-		merge->unlisted++;
-		return merge->show_missing;
-	}
-	else
-	{
-		merge->kept += text_is(action, "kept");
-		return false;
-	}
-	return true;
-}
-
-static bool
-receive_action(TupleTableSlot *slot, DestReceiver *self)
-{
-	Merge	   *merge = ((ActionReceiver *) self)->merge;
-	bool		isnull;
-	bool		shown = count_action(merge, slot_getattr(slot, 1, &isnull));
-	Datum		changed = slot_getattr(slot, 3, &isnull);
-
-	if (!isnull)
-		lost_fields_note(&merge->lost, changed);
-	if (shown && merge->result)
-		tuplestore_puttupleslot(merge->result, slot);
-	return true;
-}
+	[SYNC_SYNCED] = "synced",
+	[SYNC_PARTIAL] = "partial",
+	[SYNC_FAILED] = "failed"
+};
 
 /* ---- statements ---- */
 
-static void
-register_rows(char *name, TupleDesc desc, Tuplestorestate *rows)
-{
-	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+/*
+ * They run with the caller's search_path, because the caller's triggers do; so
+ * everything is schema-qualified, including operators.
+ *
+ * $1 is the username, $2 the time, $3 to $5 are IDs, fingerprints and
+ * documents.  $6 says which of the programs that are only formatted anew get
+ * their new fingerprint: those whose own has this remainder, or all if it is
+ * negative.  So those that are formatted anew once are settled after some
+ * syncs, and those that always are cost little.  $7 says whether old and new
+ * values are wanted.
+ *
+ * The planner knows the number of elements of an array, but may be wrong about
+ * the number of rows of an account, for example of one that is new since the
+ * last ANALYZE.  If it took them for one row, it would read all of them for
+ * each batch.  As the username comes out of a subquery (OFFSET 0), it expects
+ * the average instead, and looks the keys up in the primary key.
+ */
+#define EQ "OPERATOR(pg_catalog.=)"
 
-	relation->md.name = name;
-	relation->md.reliddesc = InvalidOid;
-	relation->md.tupdesc = desc;
-	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation->md.enrtuples = tuplestore_tuple_count(rows);
-	relation->reldata = rows;
-	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
-		elog(ERROR, "could not register the rows \"%s\"", name);
-}
+/* The keys of programs that are gone */
+#define GONE_KEYS \
+	"(SELECT u.username, k.program_id" \
+	"  FROM (SELECT $1 AS username OFFSET 0) u, pg_catalog.unnest($3) k(program_id) OFFSET 0) g" \
+	" WHERE t.username " EQ " g.username AND t.program_id " EQ " g.program_id@t@"
 
-static void
-unregister_rows(const char *name)
+#define GONE_RESULT \
+	" RETURNING t.program_id::pg_catalog.text, NULL::pg_catalog.text[]," \
+	"  CASE WHEN $7 THEN t.data END, NULL::pg_catalog.jsonb"
+
+/* Received programs with the columns that their documents fill */
+#define RECEIVED \
+	"(SELECT r.*, @schema@.yelp_sync_columns(r.data) AS columns FROM (" \
+	"  SELECT u.username, f.program_id, f.fingerprint, f.document::pg_catalog.jsonb AS data" \
+	"  FROM (SELECT $1 AS username OFFSET 0) u, ROWS FROM" \
+	"   (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5))" \
+	"   AS f(program_id, fingerprint, document) OFFSET 0) r OFFSET 0) d"
+
+static const char delete_gone[] =
+"DELETE FROM @programs@ t USING " GONE_KEYS GONE_RESULT;
+
+static const char mark_gone[] =
+"UPDATE @programs@ t SET gone_at = $2, updated_at = $2 FROM " GONE_KEYS
+" AND t.gone_at IS NULL" GONE_RESULT;
+
+/*
+ * A program is compared with the stored row, unless that has the same text
+ * meanwhile.  One that is not to be written is returned without "changed".
+ */
+static const char update_altered[] =
+"WITH altered AS MATERIALIZED ("
+" SELECT d.username, d.program_id, d.fingerprint, d.data, (d.columns).*, s.changed,"
+"   pg_catalog.cardinality(s.changed) OPERATOR(pg_catalog.>) 0 OR $6 OPERATOR(pg_catalog.<) 0"
+"    OR pg_catalog.abs(d.fingerprint OPERATOR(pg_catalog.%) " CppAsString2(RESPELLED_SHARE) ") " EQ " $6 AS written,"
+"   CASE WHEN $7 THEN @schema@.yelp_sync_picked(s.columns, s.data, s.gone_at,"
+"    pg_catalog.array_append(s.changed, 'data')) END AS old,"
+"   CASE WHEN $7 THEN @schema@.yelp_sync_picked(d.columns, d.data, NULL, s.changed) END AS new"
+" FROM " RECEIVED " CROSS JOIN LATERAL ("
+"   SELECT c.*, pg_catalog.array_cat("
+"    @schema@.yelp_sync_changed(c.columns, d.columns, c.data, d.data),"
+"    CASE WHEN c.gone_at IS NOT NULL THEN '{gone_at}'::pg_catalog.text[] END) AS changed"
+"   FROM (SELECT p.data, p.gone_at, ROW(@p.columns@)::@schema@.yelp_sync_values AS columns"
+"     FROM @programs@ p"
+"     WHERE p.username " EQ " d.username AND p.program_id " EQ " d.program_id@p@"
+"      AND NOT COALESCE(p.fingerprint " EQ " d.fingerprint AND p.gone_at IS NULL, false)"
+"     OFFSET 0) c OFFSET 0) s"
+"), updated AS ("
+" UPDATE @programs@ t"
+" SET (@columns@, data, fingerprint, gone_at, updated_at) ="
+"  ROW(@a.columns@, a.data, a.fingerprint, NULL,"
+"   CASE WHEN pg_catalog.cardinality(a.changed) " EQ " 0 THEN t.updated_at ELSE $2 END)"
+" FROM altered a"
+" WHERE t.username " EQ " a.username AND t.program_id " EQ " a.program_id@t@ AND a.written"
+" RETURNING t.program_id, a.changed, a.old, a.new"
+")"
+" SELECT u.program_id::pg_catalog.text, u.changed, u.old, u.new FROM updated u"
+" UNION ALL SELECT a.program_id::pg_catalog.text, NULL, NULL, NULL FROM altered a WHERE NOT a.written";
+
+static const char insert_new[] =
+"INSERT INTO @schema@.yelp_programs AS t"
+" (username, program_id, @columns@, data, fingerprint, created_at, updated_at)"
+" SELECT d.username, d.program_id, (d.columns).*, d.data, d.fingerprint, $2, $2 FROM " RECEIVED
+" RETURNING t.program_id::pg_catalog.text, NULL::pg_catalog.text[],"
+"  NULL::pg_catalog.jsonb, CASE WHEN $7 THEN t.data END";
+
+/* The columns that are filled from a program's document, as a list. */
+static char *
+filled_columns(const Tables *tables, const char *prefix)
 {
-	if (SPI_unregister_relation(name) != SPI_OK_REL_UNREGISTER)
-		elog(ERROR, "could not unregister the rows \"%s\"", name);
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < tables->filled->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(tables->filled, i);
+
+		if (!column->attisdropped)
+			appendStringInfo(&list, "%s%s%s", list.len > 0 ? ", " : "", prefix,
+							 quote_identifier(NameStr(column->attname)));
+	}
+	return list.data;
 }
 
 /*
- * Plans a statement without nested loops between tables, and without JIT
- * compilation, which does not pay off.  The settings only apply to planning
- * this statement: the user's functions and triggers that it calls are planned
- * normally.
+ * A statement for these tables.  Citus finds the node with the rows by a
+ * constant username, so there "t" and "p" are restricted to that as well.
  */
-static SPIPlanPtr
-plan_statement(const char *sql, ParamListInfo params, bool few)
+static char *
+statement_for(const char *template, const Tables *tables)
 {
-	int			level = NewGUCNestLevel();
-	Oid		   *types = palloc(params->numParams * sizeof(Oid));
-	SPIPlanPtr	plan;
-	CachedPlan *cached;
+	const char *const words[][2] = {
+		{"@schema@", tables->schema},
+		{"@programs@", psprintf("%s%s.yelp_programs", tables->partitioned ? "" : "ONLY ",
+								tables->schema)},
+		{"@columns@", filled_columns(tables, "")},
+		{"@p.columns@", filled_columns(tables, "p.")},
+		{"@a.columns@", filled_columns(tables, "a.")},
+		{"@t@", tables->distributed ? " AND t.username " EQ " $1" : ""},
+		{"@p@", tables->distributed ? " AND p.username " EQ " $1" : ""},
+	};
+	StringInfoData sql;
 
-	for (int i = 0; i < params->numParams; i++)
-		types[i] = params->params[i].ptype;
-	local_setting("enable_nestloop", "off");
-	local_setting("enable_mergejoin", "off");
-	if (few)
-		local_setting("enable_seqscan", "off");
-	local_setting("jit", "off");
-	plan = SPI_prepare_cursor(sql, params->numParams, types, CURSOR_OPT_GENERIC_PLAN);
-	cached = SPI_plan_get_cached_plan(plan);
-	ReleaseCachedPlan(cached, NULL);
-	AtEOXact_GUC(true, level);
-	return plan;
+	initStringInfo(&sql);
+	while (*template != '\0')
+	{
+		const char *end = template + strcspn(template, "@");
+
+		appendBinaryStringInfo(&sql, template, end - template);
+		template = end;
+		for (int i = 0; *template == '@' && i < (int) lengthof(words); i++)
+		{
+			if (strncmp(template, words[i][0], strlen(words[i][0])) == 0)
+			{
+				appendStringInfoString(&sql, words[i][1]);
+				template += strlen(words[i][0]);
+				break;
+			}
+		}
+	}
+	return sql.data;
 }
 
-/*
- * SPI includes the statement in an error's context; replace this long text by
- * a description.
- */
+/* ---- the rows that they return ---- */
+
+/* A step of the merge */
+typedef struct Step
+{
+	Merge	   *merge;
+	const char *statement;
+	const char *action;			/* as returned to the caller */
+	int64	   *count;
+	TupleDesc	action_desc;	/* of the rows that the sync returns */
+} Step;
+
+static TupleDesc
+make_desc(int natts, const char *const *names, const Oid *types)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(natts);
+
+	for (int i = 0; i < natts; i++)
+		TupleDescInitEntry(desc, i + 1, names[i], types[i], -1, 0);
+	return compat_finish_tuple_desc(desc);
+}
+
+/* Returns a row to the caller of the sync. */
 static void
-shorten_context(ErrorData *error, const char *sql, const char *purpose)
+put_action(const Step *step, Datum program_id, Datum changed, bool unknown)
 {
-	char	   *start = error->context ? strstr(error->context, sql) : NULL;
+	Datum		values[] = {CStringGetTextDatum(step->action), program_id, changed};
+	bool		nulls[] = {false, false, unknown};
 
-	if (start)
-		error->context = psprintf("%.*s%s%s", (int) (start - error->context),
-								  error->context, purpose, start + strlen(sql));
+	bool		shown = step->merge->show_missing || step->count != &step->merge->result.unlisted;
+
+	++*step->count;
+	if (step->merge->rows && shown)
+		tuplestore_putvalues(step->merge->rows, step->action_desc, values, nulls);
 }
 
-/* Is it the constraint of the primary key, or that of a partition? */
+/* Arrays of arrays are rectangular, so the names of columns become a text. */
+static void
+put_change(const Step *step, Datum *values, bool *nulls)
+{
+	Datum		change[] = {values[0], CStringGetTextDatum(step->action), 0, values[2], values[3]};
+	bool		unknown[] = {false, false, nulls[1], nulls[2], nulls[3]};
+
+	if (!nulls[1])
+		change[2] = CStringGetTextDatum(OidOutputFunctionCall(F_ARRAY_OUT, values[1]));
+	tuplestore_putvalues(step->merge->changes, step->merge->change_desc, change, unknown);
+}
+
+/* Takes a row (program_id, changed, old, new). */
+static void
+take_written(TupleTableSlot *slot, void *arg)
+{
+	const Step *step = arg;
+	bool		update = step->statement == update_altered;
+	Datum	   *values = slot->tts_values;
+	bool	   *nulls = slot->tts_isnull;
+
+	slot_getallattrs(slot);
+	if (update && nulls[1])
+		programs_forgo(step->merge->programs, values[0]);
+	else if (update && ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(values[1])),
+									  ARR_DIMS(DatumGetArrayTypeP(values[1]))) == 0)
+		return;
+	else
+	{
+		put_action(step, values[0], values[1], nulls[1]);
+		if (step->merge->changes)
+			put_change(step, values, nulls);
+	}
+}
+
+/* ---- steps ---- */
+
 static bool
-is_primary_key(const Merge *merge, const char *constraint)
+take_row(void *programs, TupleTableSlot *slot)
 {
-	const char *table = "yelp_programs";
-	const char *suffix = strrchr(constraint, '_');
-
-	if (!merge->tables.partitioned)
-		return strcmp(constraint, "yelp_programs_pkey") == 0;
-	return strncmp(constraint, table, strlen(table)) == 0 &&
-		suffix && strcmp(suffix, "_pkey") == 0;
+	return programs_take_row(programs, slot);
 }
 
 /*
- * With a transaction snapshot, rows that another sync has added since are not
- * visible, but still conflict.
+ * Has another session added the program?  With a constraint of the user's on
+ * other columns, it is an error that only the user can resolve.
  */
 static bool
-is_lost_race(const Merge *merge, const ErrorData *error)
+is_lost_race(const ErrorData *error)
 {
-	return IsolationUsesXactSnapshot() &&
-		error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
-		error->constraint_name != NULL &&
-		is_primary_key(merge, error->constraint_name);
-}
-
-/*
- * The statement uses about eight tuplestores and hash tables at a time, each
- * of which may take work_mem or twice that; let them share it.  Returns the
- * nest level for AtEOXact_GUC.
- */
-static int
-share_work_mem(void)
-{
-	int			level = NewGUCNestLevel();
-	char	   *share = psprintf("%dkB", Max(work_mem / WORK_MEM_SHARES, MIN_WORK_MEM));
-
-	local_setting("work_mem", share);
-	/* Otherwise, the statement would be replanned with the user's settings */
-	if (plan_cache_mode == PLAN_CACHE_MODE_FORCE_CUSTOM_PLAN)
-		local_setting("plan_cache_mode", "auto");
-	return level;
+	return error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION && error->detail &&
+		strstr(error->detail, "(username, program_id)=(") != NULL;
 }
 
 static void
-run_plan(SPIPlanPtr plan, SPIExecuteOptions *options)
-{
-	int			level = share_work_mem();
-
-	if (SPI_execute_plan_extended(plan, options) != SPI_OK_SELECT)
-		elog(ERROR, "merge failed: %s", SPI_result_code_string(SPI_result));
-	AtEOXact_GUC(true, level);
-}
-
-static void
-run_merge(Merge *merge, const char *sql, SPIExecuteOptions *options, bool few)
+run_batch(Statement *statement)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
 	PG_TRY();
 	{
-		run_plan(plan_statement(sql, options->params, few), options);
+		statement_run(statement);
 	}
 	PG_CATCH();
 	{
@@ -240,185 +293,151 @@ run_merge(Merge *merge, const char *sql, SPIExecuteOptions *options, bool few)
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
-		if (is_lost_race(merge, error))
+		if (is_lost_race(error))
 		{
 			error->sqlerrcode = ERRCODE_T_R_SERIALIZATION_FAILURE;
 			error->message = "could not serialize access due to a concurrent sync";
 		}
-		shorten_context(error, sql, psprintf("merge into %s.yelp_programs", merge->tables.schema));
 		ReThrowError(error);
 	}
 	PG_END_TRY();
 }
 
-/* What to join with, as cheaply as possible. */
-static MergeSource
-source_of(const Fetched *fetched)
+/* Runs the step's statement over batches of these rows. */
+static void
+run_step(Step *step, Tuplestorestate *rows, TupleDesc desc)
 {
-	if (fetched->repeats)
-		return MERGE_LATEST_ROWS;
-	return fetched->first_pass > 1 ? MERGE_PASS_ROWS : MERGE_ALL_ROWS;
+	const Merge *merge = step->merge;
+	const Programs *programs = merge->programs;
+	bool		many = programs->counts[ROWS_ENDED] + programs->counts[ROWS_ALTERED] > MANY_ROWS;
+	int32		remainder = many ?
+		(int32) (pg_prng_uint64(&pg_global_prng_state) % RESPELLED_SHARE) : -1;
+	char	   *sql = statement_for(step->statement, &merge->tables);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "yelp_sync batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	int			count;
+
+	do
+	{
+		Statement		statement = {
+			.purpose = psprintf("merge into %s.yelp_programs", merge->tables.schema),
+			.sql = sql,
+			.receive = take_written,
+			.arg = step,
+		};
+
+		statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->username));
+		statement_add(&statement, TIMESTAMPTZOID, TimestampTzGetDatum(merge->at));
+		count = statement_add_rows(&statement, rows, slot, desc == programs->desc ? take_row : NULL,
+							   merge->programs);
+		while (statement.count < 2 + ROW_COLUMNS)
+			statement_add(&statement, TEXTARRAYOID, (Datum) 0);
+		statement_add(&statement, INT4OID, Int32GetDatum(remainder));
+		statement_add(&statement, BOOLOID, BoolGetDatum(merge->record));
+		if (count > 0)
+			run_batch(&statement);
+		MemoryContextReset(context);
+	} while (count > 0);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* Deletes or marks the programs that are proved to be gone, or returns them. */
+static void
+remove_unlisted(Merge *merge, TupleDesc action_desc)
+{
+	static const char *const names[] = {"program_id"};
+	TupleDesc	desc = make_desc(lengthof(names), names, (Oid[]) {TEXTOID});
+	Tuplestorestate *unlisted = programs_find_unlisted(merge->programs, &merge->tables,
+													   merge->username);
+	Step		step = {
+		.merge = merge,
+		.action_desc = action_desc,
+		.statement = merge->keep_gone ? mark_gone : delete_gone,
+		.action = !merge->delete_gone ? "missing" : merge->keep_gone ? "gone" : "deleted",
+		.count = merge->delete_gone ? &merge->result.deleted : &merge->result.unlisted,
+	};
+
+	if (merge->delete_gone)
+		run_step(&step, unlisted, desc);
+	else
+	{
+		TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+
+		while (tuplestore_gettupleslot(unlisted, true, false, slot))
+		{
+			slot_getallattrs(slot);
+			put_action(&step, slot->tts_values[0], (Datum) 0, true);
+		}
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	tuplestore_end(unlisted);
 }
 
 /*
- * Is at most one in FEW_SHARE of the stored programs to be altered or
- * deleted?
+ * Counts the stored programs with problems; those of earlier syncs count as
+ * well, as long as their fields are as they are.
  */
-static bool
-are_few(const Merge *merge, const Fetched *fetched)
-{
-	return fetched->staging.count + merge_count_unlisted(merge, fetched) <=
-		merge->stored.count / FEW_SHARE;
-}
-
 static void
-execute_merge(Merge *merge, const Fetched *fetched)
+take_problems(TupleTableSlot *slot, void *arg)
 {
-	Oid			types[] = {
-		TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID, INT8OID
-	};
-	ActionReceiver receiver = {
-		.pub = *None_Receiver,
-		.merge = merge,
-	};
-	SPIExecuteOptions options = {.dest = &receiver.pub};
-	ParamListInfo params = makeParamList(lengthof(types));
-	bool		few = are_few(merge, fetched);
-	char	   *sql = merge_statement(&merge->tables, source_of(fetched),
-									  merge->record, few, merge->tables.triggers);
-	Datum		values[] = {
-		CStringGetTextDatum(merge->username),
-		BoolGetDatum(merge->delete_gone),
-		TimestampTzGetDatum(merge->at),
-		Int32GetDatum(fetched->first_pass),
-		Int64GetDatum(fetched->staging.count > MANY_ROWS ? RESPELLED_SHARE : 1),
-		Int64GetDatum((int64) pg_prng_uint64(&pg_global_prng_state)),
-		Int64GetDatum(merge->run_id),
-	};
+	SyncResult *result = arg;
 
-	receiver.pub.receiveSlot = receive_action;
-	receiver.pub.mydest = DestTuplestore;
-	for (int i = 0; i < (int) lengthof(types); i++)
-	{
-		params->params[i].value = values[i];
-		params->params[i].isnull = false;
-		params->params[i].pflags = PARAM_FLAG_CONST;
-		params->params[i].ptype = types[i];
-	}
-	options.params = params;
-	run_merge(merge, sql, &options, few);
+	slot_getallattrs(slot);
+	result->problems = DatumGetInt64(slot->tts_values[0]);
+	if (!slot->tts_isnull[1])
+		result->first_problem = TextDatumGetCString(slot->tts_values[1]);
 }
 
-int64
-merge_count_unlisted(const Merge *merge, const Fetched *fetched)
-{
-	return merge->stored.count - fetched->staging.stored;
-}
-
-static TupleDesc
-missing_desc(void)
-{
-	TupleDesc	desc = CreateTemplateTupleDesc(1);
-
-	TupleDescInitEntry(desc, 1, "program_id", TEXTOID, -1, 0);
-	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
-	return compat_finish_tuple_desc(desc);
-}
-
-/* The IDs of the stored programs that did not arrive. */
-static Tuplestorestate *
-find_missing(const Merge *merge, const Fetched *fetched)
-{
-	Tuplestorestate *missing = tuplestore_begin_heap(true, false, work_mem);
-
-	if (merge_count_unlisted(merge, fetched) > 0)
-		known_add_missing(merge->known, fetched->first_pass, missing);
-	return missing;
-}
-
-/* Did exactly the stored programs arrive, unchanged and once each? */
-static bool
-nothing_changed(const Merge *merge, const Fetched *fetched)
-{
-	return !fetched->repeats &&
-		program_set_same_content(merge->stored, fetched->programs);
-}
-
-static void
-merge_rows(Merge *merge, const Fetched *fetched)
-{
-	Tuplestorestate *missing = find_missing(merge, fetched);
-
-	/* Its memory can be reused */
-	known_free(merge->known);
-	merge->known = NULL;
-	register_rows(MERGE_FETCHED, fetched->staging.desc, fetched->staging.store);
-	register_rows(MERGE_MISSING, missing_desc(), missing);
-	execute_merge(merge, fetched);
-	unregister_rows(MERGE_MISSING);
-	unregister_rows(MERGE_FETCHED);
-	tuplestore_end(missing);
-}
-
-/* Counts the stored programs with problems. */
 static void
 count_problems(Merge *merge)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(merge->username)};
-	char	   *sql = psprintf("SELECT pg_catalog.count(*), pg_catalog.min(pg_catalog.format("
-							   "'The first one is program \"%%s\": %%s.', program_id,"
-							   " pg_catalog.array_to_string(problems, ', ')))"
-							   " FROM %s%s.yelp_programs"
-							   " WHERE username OPERATOR(pg_catalog.=) $1 AND problems IS NOT NULL",
-							   merge->tables.partitioned ? "" : "ONLY ", merge->tables.schema);
-	bool		isnull;
+	Statement		statement = {
+		.purpose = "counting programs with problems",
+		.sql = psprintf("SELECT pg_catalog.count(*), pg_catalog.min(pg_catalog.format("
+						"'The first one is program \"%%s\": %%s.', program_id,"
+						" pg_catalog.array_to_string(problems, ', ')))"
+						" FROM %s%s.yelp_programs"
+						" WHERE username OPERATOR(pg_catalog.=) $1 AND problems IS NOT NULL",
+						merge->tables.partitioned ? "" : "ONLY ", merge->tables.schema),
+		.receive = take_problems,
+		.arg = &merge->result,
+	};
 
-	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
-	merge->problems = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-												  1, &isnull));
-	merge->first_problem = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->username));
+	statement_run(&statement);
 }
 
-static void
-merge_changed(Merge *merge, const Fetched *fetched)
-{
-	const Staging *staging = &fetched->staging;
-	int64		added;
-
-	merge->programs = fetched->first_pass == staging->pass ?
-		fetched->programs.count : staging->programs;
-	if (nothing_changed(merge, fetched))
-	{
-		merge->unchanged = merge->programs;
-		return;
-	}
-	/* Rows whose update is suppressed by a user's trigger are unchanged */
-	merge->unchanged = known_count_arrived(merge->known, fetched->first_pass);
-	added = merge->programs - merge->unchanged;
-	merge_rows(merge, fetched);
-	merge->unchanged -= merge->updated;
-	if (merge->tables.triggers)
-		merge->kept += Max(added - merge->added, 0);
-}
+static const char *const action_names[] = {"action", "program_id", "changed"};
+static const Oid action_types[] = {TEXTOID, TEXTOID, TEXTARRAYOID};
+static const char *const change_names[] = {"program_id", "action", "changed", "old", "new"};
+static const Oid change_types[] = {TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID};
 
 void
-merge_programs(Merge *merge, const Fetched *fetched)
+merge_programs(Merge *merge)
 {
-	merge_changed(merge, fetched);
+	Programs   *programs = merge->programs;
+	SyncResult *result = &merge->result;
+	TupleDesc	action_desc = make_desc(lengthof(action_types), action_names, action_types);
+	Step		update = {merge, update_altered, "updated", &result->updated, action_desc};
+	Step		insert = {merge, insert_new, "added", &result->added, action_desc};
+
+	if (merge->record)
+	{
+		merge->change_desc = make_desc(lengthof(change_types), change_names, change_types);
+		merge->changes = tuplestore_begin_heap(false, false, work_mem);
+	}
+	if (programs_count_unlisted(programs) > 0)
+		remove_unlisted(merge, action_desc);
+	for (ProgramRows rows = ROWS_ENDED; rows < PROGRAM_ROWS; rows++)
+		run_step(rows == ROWS_NEW ? &insert : &update, programs->rows[rows], programs->desc);
 	count_problems(merge);
-}
-
-int64
-merge_count_lost(const Merge *merge)
-{
-	int64		count;
-
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetLatestSnapshot());
-	count = known_count_rows(merge->tables.schema, merge->tables.partitioned,
-							 merge->username);
-	PopActiveSnapshot();
-	return Max(merge->stored.count + merge->added - merge->deleted - count, 0);
+	merge->wrong = programs_count_wrong(programs, &merge->tables, merge->username,
+										merge->delete_gone);
+	result->programs = programs_count_listed(programs);
+	result->missing = merge->show_missing ? result->unlisted : 0;
+	result->unchanged = result->programs - programs->added - result->updated;
 }

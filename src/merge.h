@@ -1,64 +1,77 @@
 /*
  * merge.h
- *	  Merge the fetched rows into yelp_programs.
+ *	  Make the rows of yelp_programs equal to the programs that were received.
  */
 #ifndef YELP_SYNC_MERGE_H
 #define YELP_SYNC_MERGE_H
 
 #include "datatype/timestamp.h"
 
-#include "fetch.h"
-#include "lost_fields.h"
-#include "tables.h"
+#include "programs.h"
+
+typedef enum SyncStatus
+{
+	SYNC_SYNCED,
+	SYNC_PARTIAL,				/* something was skipped or is not proved */
+	SYNC_FAILED
+} SyncStatus;
+
+/* The words for them */
+extern const char *const sync_status_names[];
+
+/* The result of a sync; of one that failed, only the status */
+typedef struct SyncResult
+{
+	SyncStatus	status;
+	int64		programs;		/* received, each counted once */
+	int64		added;
+	int64		updated;
+	int64		unchanged;
+	int64		deleted;		/* proved to be gone, and deleted or, with
+								 * on_gone = keep, marked */
+	int64		unlisted;		/* stored programs that are not listed, and
+								 * not proved to be gone */
+	int64		missing;		/* the same, if they were returned */
+	int64		problems;		/* stored programs with fields that could not
+								 * be read, changed or not */
+	char	   *first_problem;	/* about one of them, as a sentence, or NULL */
+
+	/* Microseconds */
+	int64		fetch_us;
+	int64		merge_us;
+	int64		total_us;
+} SyncResult;
 
 typedef struct Merge
 {
 	/* What to do */
 	Tables		tables;
 	const char *username;
-	Known	   *known;			/* what is stored; NULL during the merge */
-	ProgramSet	stored;			/* the same, as a set */
-	bool		delete_gone;	/* otherwise, keep programs that are not
-								 * listed */
-	const char *status;			/* of the sync: synced or partial */
+	Programs   *programs;
+	bool		delete_gone;	/* otherwise, leave programs that are not
+								 * listed as they are */
+	bool		keep_gone;		/* mark them instead of deleting them */
 	bool		show_missing;	/* return programs that are stored, but not
 								 * listed */
-	TimestampTz at;				/* for created_at and updated_at */
-	bool		record;			/* record changes in yelp_program_changes */
-	int64		run_id;			/* if so, the run_id to use */
+	bool		record;			/* collect the changes */
+	TimestampTz at;				/* of all changes */
 
-	/* Receives the rows (action, program_id, changed) */
-	Tuplestorestate *result;
+	/* Receives the rows (action, program_id, changed); may be NULL */
+	Tuplestorestate *rows;
 
 	/* What was done */
-	int64		added;
-	int64		updated;
-	int64		unchanged;
-	int64		deleted;
-	int64		unlisted;		/* not listed, but still stored */
-	int64		kept;			/* not added, updated or deleted because of
-								 * policies or triggers */
-	int64		programs;		/* fetched, each counted once */
-	int64		problems;		/* stored with fields that could not be read,
-								 * changed or not */
-	char	   *first_problem;	/* about one of them, as a sentence, or NULL */
-	LostFields	lost;			/* the columns that changed */
+	SyncResult	result;
+	int64		wrong;			/* programs that are not stored as they should
+								 * be: others, or triggers, interfered */
+	Tuplestorestate *changes;	/* rows for history_add_changes, or NULL */
+	TupleDesc	change_desc;
 } Merge;
 
-/* The number of stored programs that the last reading did not return. */
-extern int64 merge_count_unlisted(const Merge *merge, const Fetched *fetched);
-
 /*
- * Makes the account's rows equal to what was fetched, in one statement; needs
- * an SPI connection.  Raises the errors of the table's constraints and
- * triggers.
+ * Writes what differs: programs that are gone first, then those that changed,
+ * then new ones.  Needs an SPI connection.  Raises the errors of the table's
+ * constraints and triggers, and 40001 if another session has added a program.
  */
-extern void merge_programs(Merge *merge, const Fetched *fetched);
-
-/*
- * The number of programs that should be stored after the merge, but are not:
- * other transactions, or triggers, have deleted them.  Needs an SPI connection.
- */
-extern int64 merge_count_lost(const Merge *merge);
+extern void merge_programs(Merge *merge);
 
 #endif							/* YELP_SYNC_MERGE_H */

@@ -79,6 +79,7 @@ typedef struct OptionRule
 const char *const program_status_names[] =
 {"PAST", "PAUSED", "CURRENT", "FUTURE", "ALL", NULL};
 
+static const char *const on_gone_names[] = {"delete", "keep", NULL};
 static const char *const http_versions[] = {"1.1", "2", NULL};
 
 /*
@@ -306,6 +307,8 @@ static const OptionRule rules[] =
 	{ON_SERVER(trust_total), BOOLEAN, .initial = "on"},
 	{ON_SERVER(max_deleted), .type = OPTION_REAL, .min = 0, .max = 100,
 		.range = "0% to 100%", .initial = "50%"},
+	{ON_SERVER(on_gone), CHOICE(on_gone_names, "delete, keep"),
+		.initial = "delete"},
 	{ON_SERVER(record_changes), BOOLEAN, .initial = "off"},
 	{ON_MAPPING(username), TEXT(MAX_USERNAME_LENGTH, check_username)},
 	{ON_MAPPING(password), TEXT(MAX_PASSWORD_LENGTH, check_not_empty)},

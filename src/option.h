@@ -23,6 +23,13 @@ typedef enum ProgramStatus
 /* As the API spells them; ends with NULL */
 extern const char *const program_status_names[];
 
+/* What to do with programs that are gone */
+typedef enum OnGone
+{
+	ON_GONE_DELETE,
+	ON_GONE_KEEP
+} OnGone;
+
 typedef enum HttpVersion
 {
 	HTTP_VERSION_1_1,
@@ -64,6 +71,7 @@ typedef struct Account
 	/* When programs are considered gone */
 	bool		trust_total;
 	double		max_deleted;	/* percent of the stored programs */
+	OnGone		on_gone;
 
 	/* What to record */
 	bool		record_changes;

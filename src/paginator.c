@@ -59,7 +59,6 @@ struct Paginator
 {
 	/* What to fetch */
 	const Account *account;
-	const Known *known;
 	Progress   *progress;
 
 	/* Which page is requested when */
@@ -75,7 +74,7 @@ struct Paginator
 	ReadingNotes notes;
 	int64		arrived;		/* pages in all readings */
 	HttpClient *http;
-	Staging    *staging;
+	Programs   *programs;
 	PaginatorCounts counts;
 	int64		skipped;		/* pages in all readings */
 	MemoryContext page_context;
@@ -299,8 +298,7 @@ take_page(Paginator *paginator, Slot *slot, ProgramPage *page)
 	};
 
 	reading_add_page(&paginator->notes, slot->offset, slot->limit, page);
-	seen.fresh = staging_add_page(paginator->staging, page, slot->offset,
-								  paginator->account->username);
+	seen.fresh = programs_add_page(paginator->programs, page);
 	/* Skipped programs are not tracked: count them as new up to the total */
 	if (slot->offset < page->total)
 		seen.fresh += page->skipped;
@@ -490,10 +488,11 @@ static bool
 read_body(const Paginator *paginator, const HttpResponse *response, ProgramPage *page,
 		  JsonError *problem)
 {
-	KnownPrograms known = {known_fingerprint, known_prefetch, paginator->known};
+	KnownPrograms known = {programs_fingerprint, programs_prefetch, paginator->programs};
 
 	return program_page_read(page, response->body, response->length,
-							 known_set(paginator->known).count > 0 ? &known : NULL,
+							 paginator->programs->stored > 0 || paginator->programs->reading > 1 ?
+							 &known : NULL,
 							 problem);
 }
 
@@ -606,7 +605,7 @@ paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 	http_close(paginator->http);
 	warn_skipped(paginator);
 	reading = reading_end(&paginator->notes, paginator->listing,
-						  paginator->staging->set.count);
+						  paginator->programs->listed.count);
 	listing_free(paginator->listing);
 	return reading;
 }
@@ -614,14 +613,12 @@ paginator_fetch(Paginator *paginator, int64 expected, bool strict)
 /* ---- the pages of a sync ---- */
 
 Paginator  *
-paginator_create(const Account *account, const Known *known, Staging *staging,
-				 Progress *progress)
+paginator_create(const Account *account, Programs *programs, Progress *progress)
 {
 	Paginator  *paginator = palloc0(sizeof(Paginator));
 
 	paginator->account = account;
-	paginator->known = known;
-	paginator->staging = staging;
+	paginator->programs = programs;
 	paginator->progress = progress;
 	slots_init(&paginator->slots, account->concurrency);
 	throttle_init(&paginator->throttle, account, pg_prng_uint64(&pg_global_prng_state));

@@ -6,10 +6,9 @@
 #define YELP_SYNC_PAGINATOR_H
 
 #include "account.h"
-#include "known.h"
 #include "progress.h"
 #include "reading.h"
-#include "staging.h"
+#include "programs.h"
 
 typedef struct Paginator Paginator;
 
@@ -24,8 +23,8 @@ typedef struct PaginatorCounts
  * Prepares to fetch pages, in the current memory context; their programs are
  * added to the rows, without document if they are already stored.
  */
-extern Paginator *paginator_create(const Account *account, const Known *known,
-								   Staging *staging, Progress *progress);
+extern Paginator *paginator_create(const Account *account, Programs *programs,
+								   Progress *progress);
 
 /*
  * Reads the whole listing; can be called repeatedly, and remembers the rate

@@ -54,6 +54,7 @@ typedef struct PageReader
 	int			id_length;
 	uint64		id_hash;
 	uint64		fingerprint;
+	bool		active;
 } PageReader;
 
 /* Takes ownership of the message; returns false for the caller to return. */
@@ -88,9 +89,15 @@ read_program_member(void *arg, const JsonToken *name, const char *at)
 {
 	PageReader *reader = arg;
 	const char *end = json_scan_value(&reader->scan, at);
+	JsonToken	value;
 
-	if (end && json_string_is(name, "program_id"))
-		note_id(reader, json_token(at, end));
+	if (end == NULL)
+		return NULL;
+	value = json_token(at, end);
+	if (json_string_is(name, "program_id"))
+		note_id(reader, value);
+	else if (json_string_is(name, "program_status"))
+		reader->active = value.type == JSON_STRING && json_string_is(&value, "ACTIVE");
 	return end;
 }
 
@@ -238,6 +245,7 @@ add_program(PageReader *reader, const char *at, const char *end, bool stored)
 	program->fingerprint = reader->fingerprint;
 	program->document = stored ? NULL : at;
 	program->length = end - at;
+	program->active = reader->active;
 }
 
 /* Adds an element that has been scanned, or counts it as skipped. */
@@ -283,6 +291,7 @@ read_element(void *arg, pg_attribute_unused() const JsonToken *name, const char 
 		return end;
 	}
 	reader->id_token.size = 0;
+	reader->active = false;
 	reader->scan.ntokens = 1;
 	reader->scan.too_deep = false;
 	end = *at == '{' ? json_scan_list(&reader->scan, at, read_program_member, reader) :

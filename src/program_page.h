@@ -50,13 +50,6 @@ fingerprint_of_text(const char *text, size_t length, uint64 id_hash)
 	return hash ? hash : 1;
 }
 
-/* Hash of a program: its ID and its fingerprint. */
-static inline uint64
-fingerprint_of_program(uint64 id_hash, uint64 fingerprint)
-{
-	return hash_combine64(id_hash, fingerprint);
-}
-
 /* The stored programs. */
 typedef struct KnownPrograms
 {
@@ -78,6 +71,7 @@ typedef struct PageProgram
 								 * unchanged */
 	int			length;			/* of the document, in bytes */
 	uint64		fingerprint;	/* see fingerprint_of_text */
+	bool		active;			/* is its status ACTIVE?  Only with a document */
 } PageProgram;
 
 typedef struct ProgramPage

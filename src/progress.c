@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "merge.h"
 #include "compat.h"
 #include "subtransaction.h"
 #include "text.h"
@@ -385,7 +386,7 @@ progress_merged(int64 new, int64 common, int64 gone, int64 unlisted)
 }
 
 char	   *
-progress_summary(const ProgressResult *result)
+progress_summary(const SyncResult *result)
 {
 	return psprintf("complete: +" INT64_FORMAT " added, ~" INT64_FORMAT
 					" updated, =" INT64_FORMAT " unchanged, -" INT64_FORMAT
@@ -395,7 +396,7 @@ progress_summary(const ProgressResult *result)
 }
 
 void
-progress_complete(const ProgressResult *result)
+progress_complete(const SyncResult *result)
 {
 	MemoryContext caller = begin_message();
 
@@ -404,7 +405,7 @@ progress_complete(const ProgressResult *result)
 					",\"unchanged\":" INT64_FORMAT ",\"deleted\":" INT64_FORMAT
 					",\"total_synced\":" INT64_FORMAT
 					",\"timing\":{\"total\":%.2f,\"api\":%.2f,\"merge\":%.2f}",
-					result->status, result->added, result->updated, result->unchanged,
+					sync_status_names[result->status], result->added, result->updated, result->unchanged,
 					result->deleted, result->programs, SECONDS(result->total_us),
 					SECONDS(result->fetch_us), SECONDS(result->merge_us)),
 		   progress_summary(result));

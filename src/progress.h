@@ -106,22 +106,11 @@ extern void progress_fetch_done(Progress *progress, const ProgressPages *pages,
 extern void progress_merged(int64 new, int64 common, int64 gone,
 							int64 unlisted);
 
-typedef struct ProgressResult
-{
-	const char *status;			/* synced or partial */
-	int64		added;
-	int64		updated;
-	int64		unchanged;
-	int64		deleted;
-	int64		programs;
-	int64		fetch_us;
-	int64		merge_us;
-	int64		total_us;
-} ProgressResult;
+struct SyncResult;
 
 /* The result of a sync in one line, in the current memory context. */
-extern char *progress_summary(const ProgressResult *result);
-extern void progress_complete(const ProgressResult *result);
+extern char *progress_summary(const struct SyncResult *result);
+extern void progress_complete(const struct SyncResult *result);
 
 /* Another reading begins; the reason is the end of a sentence. */
 extern void progress_again(Progress *progress, const char *why);

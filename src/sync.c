@@ -2,7 +2,7 @@
  * sync.c
  *	  Sync a single account, step by step.
  *
- * Data flows one way: account -> fetch -> staging -> merge -> result.
+ * Data flows one way: account -> fetch -> programs -> merge -> result.
  */
 #include "postgres.h"
 
@@ -23,7 +23,6 @@
 #include "compat.h"
 #include "fetch.h"
 #include "http.h"
-#include "known.h"
 #include "tables.h"
 
 /* Number of programs that may always be deleted, whatever max_deleted is */
@@ -150,12 +149,12 @@ explain_doubt(const Fetched *fetched, const char **hint)
 			*hint = "The programs that arrived were added or updated.  If the API always reports a total above what it lists, set the server option trust_total to off.";
 			return psprintf("The API reports a total of " INT64_FORMAT
 							", but lists " INT64_FORMAT " programs in %d reading%s.",
-							reading->total, fetched->programs.count,
-							fetched->staging.pass,
-							fetched->staging.pass == 1 ? "" : "s");
+							reading->total, fetched->programs->listed.count,
+							fetched->programs->reading,
+							fetched->programs->reading == 1 ? "" : "s");
 		case DOUBT_MOVING:
 			return psprintf("The listing changed while it was being read, %d times in a row.",
-							fetched->staging.pass);
+							fetched->programs->reading);
 	}
 	return NULL;
 }
@@ -180,10 +179,10 @@ is_mass_deletion(const Account *account, const Merge *merge,
 {
 	if (account->max_deleted >= 100)
 		return false;
-	if (fetched->programs.count == 0 && unlisted > 0)
+	if (fetched->programs->listed.count == 0 && unlisted > 0)
 		return true;
 	return unlisted > ALWAYS_DELETABLE &&
-		unlisted > merge->stored.count * account->max_deleted / 100;
+		unlisted > merge->programs->stored * account->max_deleted / 100;
 }
 
 static void
@@ -192,7 +191,7 @@ warn_mass_deletion(const Account *account, const Merge *merge, int64 unlisted)
 	progress_warning(ERRCODE_WARNING,
 					 psprintf(INT64_FORMAT " of " INT64_FORMAT
 							  " programs of account \"%s\" are no longer listed: nothing was deleted",
-							  unlisted, merge->stored.count, account->username),
+							  unlisted, merge->programs->stored, account->username),
 					 psprintf("The server option max_deleted is %g%%.",
 							  account->max_deleted),
 					 psprintf("If they really are gone, run: %s and sync again.",
@@ -205,7 +204,7 @@ decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
 {
 	int64		unlisted;
 
-	merge->status = fetched->doubt == DOUBT_NONE ? "synced" : "partial";
+	merge->result.status = fetched->doubt == DOUBT_NONE ? SYNC_SYNCED : SYNC_PARTIAL;
 	merge->show_missing = lists_all(account) &&
 		fetched->doubt != DOUBT_FAILED_PAGES &&
 		fetched->doubt != DOUBT_SKIPPED && fetched->doubt != DOUBT_END;
@@ -213,11 +212,11 @@ decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
 		warn_doubt(account, fetched);
 	else if (lists_all(account) && fetched->confirmed)
 	{
-		unlisted = merge_count_unlisted(merge, fetched);
+		unlisted = programs_count_unlisted(merge->programs);
 		merge->delete_gone = !is_mass_deletion(account, merge, fetched, unlisted);
 		if (!merge->delete_gone)
 		{
-			merge->status = "partial";
+			merge->result.status = SYNC_PARTIAL;
 			warn_mass_deletion(account, merge, unlisted);
 		}
 	}
@@ -228,97 +227,39 @@ decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
 static void
 warn_problems(const Account *account, const Merge *merge)
 {
-	int64		count = merge->problems;
+	int64		count = merge->result.problems;
 
 	if (count > 0)
 		progress_warning(ERRCODE_WARNING,
 						 psprintf("could not read all fields of " INT64_FORMAT " program%s of account \"%s\"",
 								  count, count == 1 ? "" : "s", account->username),
-						 merge->first_problem,
+						 merge->result.first_problem,
 						 "Their columns are NULL; the column problems lists the fields.");
 }
 
-/* Triggers can prevent rows from being written. */
+/* Triggers and other sessions may have interfered, at any time. */
 static void
-warn_kept(Merge *merge)
+warn_wrong(Merge *merge)
 {
-	if (merge->kept == 0)
+	if (merge->wrong == 0)
 		return;
-	merge->status = "partial";
+	merge->result.status = SYNC_PARTIAL;
 	progress_warning(ERRCODE_WARNING,
-					 psprintf("could not write " INT64_FORMAT " program%s of account \"%s\"",
-							  merge->kept, merge->kept == 1 ? "" : "s", merge->username),
-					 "Triggers on yelp_programs prevented programs from being added, updated or deleted.",
-					 "Check the triggers on yelp_programs.");
-}
-
-/*
- * Rows that others have deleted since they were read arrived without text.
- * They can only be missing if a transaction has ended, or because of a
- * trigger.
- */
-static void
-warn_lost(const Sync *sync, Merge *merge)
-{
-	int64		lost;
-
-	if (!merge->tables.triggers && !snapshot_has_moved(&sync->read_at))
-		return;
-	lost = merge_count_lost(merge);
-	if (lost == 0)
-		return;
-	merge->status = "partial";
-	progress_warning(ERRCODE_WARNING,
-					 psprintf(INT64_FORMAT " program%s of account \"%s\" %s deleted from table %s.yelp_programs during the sync",
-							  lost, lost == 1 ? "" : "s", merge->username,
-							  lost == 1 ? "was" : "were", merge->tables.schema),
-					 "Another transaction or a trigger deleted them.",
-					 "Sync again.");
-}
-
-static void
-warn_lost_fields(const Merge *merge)
-{
-	char	   *names = lost_fields_find(&merge->lost, merge->tables.schema, merge->username);
-
-	if (names)
-		progress_warning(ERRCODE_WARNING,
-						 psprintf("fields are missing from all programs of account \"%s\": %s",
-								  merge->username, names),
-						 "Programs had them at the last sync; their columns are now NULL.",
-						 "The API may have renamed them; the column data has the programs as the API returned them.");
-}
-
-/* The result, for the server log and the client. */
-static ProgressResult
-result_of(const Sync *sync)
-{
-	const Merge *merge = &sync->merge;
-	ProgressResult result = {
-		.status = merge->status,
-		.added = merge->added,
-		.updated = merge->updated,
-		.unchanged = merge->unchanged,
-		.deleted = merge->deleted,
-		.programs = merge->programs,
-		.fetch_us = sync->fetched->elapsed,
-		.merge_us = sync->run.merge_us,
-		.total_us = clock_us() - sync->started,
-	};
-
-	return result;
+					 psprintf(INT64_FORMAT " program%s of account \"%s\" %s not as listed in table %s.yelp_programs",
+							  merge->wrong, merge->wrong == 1 ? "" : "s", merge->username,
+							  merge->wrong == 1 ? "is" : "are", merge->tables.schema),
+					 "Another session changed or deleted them during the sync, or a trigger kept them from being written.",
+					 "Sync again.  If this recurs, check the triggers on yelp_programs.");
 }
 
 static void
 log_run(const Sync *sync)
 {
-	ProgressResult result = result_of(sync);
-
 	if (sync_log)
 		ereport(LOG_SERVER_ONLY,
 				(errmsg_internal("yelp_sync: account \"%s\" on server \"%s\": %s",
 								 sync->username, sync->account->server,
-								 progress_summary(&result)),
+								 progress_summary(&sync->merge.result)),
 				 errhidestmt(true),
 				 errhidecontext(true)));
 }
@@ -335,7 +276,7 @@ expect_programs(const Sync *sync)
 	bool		unknown = last.listed < 0;
 	bool		informative = !unknown && (last.synced || sync->account->trust_total);
 	FetchExpected expected = {
-		.programs = unknown ? sync->merge.stored.count :
+		.programs = unknown ? sync->merge.programs->stored :
 			last.synced ? last.listed : Max(last.listed, last.total),
 		.surplus = informative ? last.total - last.listed : 0,
 	};
@@ -346,9 +287,9 @@ expect_programs(const Sync *sync)
 
 /* A FetchLacks callback: would the merge delete something? */
 static bool
-lacks_programs(void *arg, const Fetched *fetched)
+lacks_programs(pg_attribute_unused() void *arg, const Fetched *fetched)
 {
-	return merge_count_unlisted(arg, fetched) > 0;
+	return programs_count_unlisted(fetched->programs) > 0;
 }
 
 /*
@@ -399,16 +340,14 @@ prepare_tables(Sync *sync, bool changes, LOCKMODE mode)
 
 /* A step that runs as the tables' user. */
 static void
-read_known(void *arg)
+read_stored(void *arg)
 {
 	Sync	   *sync = arg;
 	Merge	   *merge = &sync->merge;
 
 	sync->last = history_last_run(merge->tables.schema, sync->username,
 								  sync->account->server);
-	sync->read_at = snapshot_mark();
-	merge->known = known_read(merge->tables.schema, merge->tables.partitioned, sync->username, 0);
-	merge->stored = known_set(merge->known);
+	merge->programs = programs_read(&merge->tables, sync->username);
 }
 
 /* What the user may not expect of the tables. */
@@ -442,44 +381,19 @@ sync_prepare(Sync *sync)
 	lock_account(sync);
 	prepare_tables(sync, sync->account->record_changes, AccessShareLock);
 	progress_start(&sync->progress, sync->username, sync->account->server);
-	tables_run_as(&sync->merge.tables, read_known, sync);
+	tables_run_as(&sync->merge.tables, read_stored, sync);
 	report_tables(sync);
 }
 
 void
 sync_fetch(Sync *sync)
 {
-	Fetch	   *fetch = fetch_create(sync->account, sync->merge.known,
+	Fetch	   *fetch = fetch_create(sync->account, sync->merge.programs,
 									 &sync->progress);
 
 	sync->fetched = fetch_programs(fetch, expect_programs(sync),
 								   lists_all(sync->account) ? lacks_programs : lacks_nothing,
 								   &sync->merge);
-}
-
-/*
- * Since the previous transaction, rows may have been deleted or edited, or
- * the table recreated.  Then the text of programs that arrived unchanged is
- * not available.
- */
-static void
-check_stored(Sync *sync)
-{
-	Merge	   *merge = &sync->merge;
-	Known	   *now;
-
-	if (!snapshot_has_moved(&sync->read_at))
-		return;
-	sync->read_at = snapshot_mark();
-	now = known_read(merge->tables.schema, merge->tables.partitioned, sync->username,
-					 merge->stored.count);
-	if (!program_set_same_content(known_set(now), merge->stored))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("programs of account \"%s\" were changed in table %s.yelp_programs while they were being fetched",
-						sync->username, merge->tables.schema),
-				 errhint("Sync again.")));
-	known_free(now);
 }
 
 /* A step that runs as the tables' user. */
@@ -490,22 +404,21 @@ store(void *arg)
 	Merge	   *merge = &sync->merge;
 	int64		started = clock_us();
 
-	if (sync->session)
-		check_stored(sync);
 	decide_deletion(sync->account, sync->fetched, merge);
+	merge->keep_gone = sync->account->on_gone == ON_GONE_KEEP;
 	merge->at = GetCurrentTimestamp();
-	if (merge->record)
-		merge->run_id = sync->run.run_id = history_next_run(merge->tables.runs);
-	merge_programs(merge, sync->fetched);
+	merge_programs(merge);
 	warn_problems(sync->account, merge);
-	warn_kept(merge);
-	warn_lost(sync, merge);
-	warn_lost_fields(merge);
+	warn_wrong(merge);
 
 	sync->run.finished_at = GetCurrentTimestamp();
-	sync->run.merge_us = clock_us() - started;
+	sync->run.run_id = history_new_run_id();
 	sync->run.warnings = sync->progress.warnings;
-	history_add(merge->tables.schema, &sync->run, sync->fetched, merge);
+	merge->result.fetch_us = sync->fetched->elapsed;
+	merge->result.merge_us = clock_us() - started;
+	if (merge->changes)
+		history_add_changes(&sync->run, merge);
+	history_add(merge->tables.schema, &sync->run, &merge->result, sync->fetched, NULL);
 }
 
 /*
@@ -517,10 +430,11 @@ sync_store(Sync *sync, Tuplestorestate *result)
 {
 	AcceptInvalidationMessages();
 	prepare_tables(sync, sync->account->record_changes, RowExclusiveLock);
-	sync->merge.result = result;
+	sync->merge.rows = result;
 	tables_run_as(&sync->merge.tables, store, sync);
+	sync->merge.result.total_us = clock_us() - sync->started;
 	log_run(sync);
-	staging_free(&sync->fetched->staging);
+	programs_free(sync->merge.programs);
 }
 
 /* A step that runs as the tables' user. */
@@ -531,7 +445,9 @@ add_failure(void *arg)
 
 	sync->run.finished_at = GetCurrentTimestamp();
 	sync->run.warnings = sync->progress.warnings;
-	history_add_failure(sync->merge.tables.schema, &sync->run, sync->error);
+	sync->run.run_id = history_new_run_id();
+	sync->merge.result.status = SYNC_FAILED;
+	history_add(sync->merge.tables.schema, &sync->run, &sync->merge.result, NULL, sync->error);
 }
 
 void
@@ -544,10 +460,10 @@ sync_record_failure(Sync *sync)
 void
 sync_report(Sync *sync)
 {
-	const Merge *merge = &sync->merge;
-	ProgressResult result = result_of(sync);
+	SyncResult *result = &sync->merge.result;
 
-	progress_merged(merge->added, merge->programs - merge->added, merge->deleted,
-					merge->unlisted);
-	progress_complete(&result);
+	result->total_us = clock_us() - sync->started;
+	progress_merged(result->added, result->programs - result->added, result->deleted,
+					result->unlisted);
+	progress_complete(result);
 }

@@ -11,7 +11,6 @@
 #include "utils/tuplestore.h"
 
 #include "history.h"
-#include "snapshot_mark.h"
 
 /* The setting yelp_sync.log_syncs */
 extern bool sync_log;
@@ -30,7 +29,6 @@ typedef struct Sync
 	Progress	progress;
 	Fetched    *fetched;
 	LastRun		last;			/* the previous sync */
-	SnapshotMark read_at;		/* when the stored programs were read */
 	SyncRun		run;
 	ErrorData  *error;			/* if it failed, or NULL */
 	int64		started;		/* by clock_us */

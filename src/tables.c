@@ -519,7 +519,6 @@ check_trigger(Code *code, Form_pg_trigger trigger)
 	bool		ours = strcmp(name, EDIT_TRIGGER) == 0;
 	ObjectAddress address;
 
-	tables->triggers |= !trigger->tgisinternal && !ours;
 	tables->heals |= ours && trigger->tgrelid == tables->programs &&
 		trigger->tgenabled != TRIGGER_DISABLED;
 	if (tables->restricted && trigger->tginitdeferred && trigger->tgenabled != TRIGGER_DISABLED)
@@ -690,28 +689,15 @@ typedef struct Column
 	Oid			type;
 } Column;
 
-/* Those that a sync uses, in addition to yelp_sync_values */
-static const Column columns[TABLE_COUNT][32] = {
-	[PROGRAMS] = {
-		{"username", TEXTOID}, {"program_id", TEXTOID}, {"data", JSONBOID},
-		{"fingerprint", INT8OID}, {"created_at", TIMESTAMPTZOID}, {"updated_at", TIMESTAMPTZOID}
-	},
-	[RUNS] = {
-		{"run_id", INT8OID}, {"username", TEXTOID}, {"server", TEXTOID}, {"synced_by", TEXTOID},
-		{"started_at", TIMESTAMPTZOID}, {"finished_at", TIMESTAMPTZOID}, {"status", TEXTOID},
-		{"program_status", TEXTOID}, {"programs", INT8OID}, {"listed", INT8OID},
-		{"pages", INT8OID}, {"requests", INT8OID}, {"retries", INT8OID},
-		{"received_bytes", INT8OID}, {"added", INT8OID}, {"updated", INT8OID},
-		{"unchanged", INT8OID}, {"deleted", INT8OID}, {"missing", INT8OID},
-		{"problems", INT8OID}, {"failed_pages", INT8OID}, {"fetch_time", INTERVALOID},
-		{"merge_time", INTERVALOID}, {"warnings", TEXTARRAYOID}, {"sqlstate", TEXTOID},
-		{"error", TEXTOID}
-	},
-	[CHANGES] = {
-		{"run_id", INT8OID}, {"changed_at", TIMESTAMPTZOID}, {"username", TEXTOID},
-		{"program_id", TEXTOID}, {"action", TEXTOID}, {"changed", TEXTARRAYOID},
-		{"old", JSONBOID}, {"new", JSONBOID}
-	},
+/*
+ * Those of yelp_programs that a sync uses, in addition to yelp_sync_values.
+ * Those of the other tables decide nothing: see history.h.
+ */
+static const Column columns[] =
+{
+	{"username", TEXTOID}, {"program_id", TEXTOID}, {"data", JSONBOID},
+	{"fingerprint", INT8OID}, {"gone_at", TIMESTAMPTZOID},
+	{"created_at", TIMESTAMPTZOID}, {"updated_at", TIMESTAMPTZOID}
 };
 
 /*
@@ -786,6 +772,18 @@ reject_citus_worker(void)
 				 errhint("Sync on the coordinator.")));
 }
 
+/* Does Citus plan the statements on the table? */
+static bool
+is_distributed(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+
+	return OidIsValid(get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE)) &&
+		tables_query("SELECT FROM pg_dist_partition WHERE logicalrelid = $1::regclass",
+					 lengthof(types), types, values) > 0;
+}
+
 /* The install script defines the other columns of yelp_programs as a type. */
 static TupleDesc
 filled_columns(Oid schema)
@@ -822,18 +820,16 @@ tables_prepare(Oid schema, bool changes, LOCKMODE mode)
 	for (TableName table = 0; table <= last; table++)
 		relids[table] = lock_table(schema, table, mode, &locked);
 	tables.programs = relids[PROGRAMS];
-	tables.runs = relids[RUNS];
 	tables.partitioned = get_rel_relkind(tables.programs) == RELKIND_PARTITIONED_TABLE;
+	tables.distributed = is_distributed(tables.programs);
 	tables.filled = filled_columns(schema);
 
 	owner = owner_of(RELOID, tables.programs, Anum_pg_class_relowner);
 	choose_user(&tables, owner);
 	for (TableName table = 0; table <= last; table++)
-	{
 		reject_row_security(&tables, relids[table]);
-		for (const Column *column = columns[table]; column->name; column++)
-			check_column(relids[table], column->name, column->type);
-	}
+	for (int i = 0; i < (int) lengthof(columns); i++)
+		check_column(tables.programs, columns[i].name, columns[i].type);
 	for (int i = 0; i < tables.filled->natts; i++)
 	{
 		Form_pg_attribute column = TupleDescAttr(tables.filled, i);

@@ -18,13 +18,12 @@ typedef struct Tables
 	Oid			schema_oid;
 	const char *schema;			/* schema of the tables, quoted */
 	bool		partitioned;	/* is yelp_programs partitioned? */
-	bool		triggers;		/* does yelp_programs have any of its users'? */
+	bool		distributed;	/* is yelp_programs a Citus table? */
 	bool		heals;			/* is our trigger there? */
 	const char *created;		/* names of those just created; NULL: none */
 	bool		created_programs;	/* is yelp_programs one of them? */
 	TupleDesc	filled;			/* columns filled from a program's document */
 	Oid			programs;		/* yelp_programs */
-	Oid			runs;			/* yelp_sync_runs */
 
 	/* As whom statements run that use the tables */
 	Oid			run_as;

@@ -29,7 +29,7 @@ ACCOUNTS = """
 RUNS = """
     SELECT coalesce(json_agg(r), '[]')::text FROM (
         SELECT * FROM sync_page.runs WHERE username = %(username)s
-        ORDER BY run_id DESC LIMIT 10) AS r"""
+        ORDER BY finished_at DESC LIMIT 10) AS r"""
 
 PROGRAMS = """
     WITH found AS NOT MATERIALIZED (

@@ -79,19 +79,20 @@ is( value(
 			CASE WHEN attnotnull THEN ' not null' ELSE '' END ||
 			CASE WHEN attcollation = '"C"'::regcollation THEN ' C' ELSE '' END, ', ' ORDER BY attnum)
 		FROM pg_attribute WHERE attrelid = 'ads.yelp_programs'::regclass AND attnum > 0}),
-	'username text not null C, program_id text not null C, program_type text,'
+	'username text not null C, program_id text not null C, fingerprint bigint,'
+	  . ' gone_at timestamp with time zone, program_type text,'
 	  . ' program_status text, program_pause_status text, start_date date, end_date date,'
 	  . ' yelp_business_id text, partner_business_id text, budget numeric(14,2),'
 	  . ' max_bid numeric(14,2), ad_cost numeric(14,2), currency text, fee_period text,'
 	  . ' is_autobid boolean, billed_impressions bigint, billed_clicks bigint,'
 	  . ' active_features text[], available_features text[], problems text[], data jsonb not null,'
-	  . ' fingerprint bigint, created_at timestamp with time zone not null,'
+	  . ' created_at timestamp with time zone not null,'
 	  . ' updated_at timestamp with time zone not null',
 	'the columns of yelp_programs');
 is( value(
 		q{SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
 		FROM pg_attribute WHERE attrelid = 'ads.yelp_sync_runs'::regclass AND attnum > 0}),
-	'run_id bigint, username text, server text, synced_by text, started_at timestamp with time zone,'
+	'run_id uuid, username text, server text, synced_by text, started_at timestamp with time zone,'
 	  . ' finished_at timestamp with time zone, status text, program_status text, programs bigint, listed bigint, pages bigint, requests bigint,'
 	  . ' retries bigint, received_bytes bigint, added bigint, updated bigint,'
 	  . ' unchanged bigint, deleted bigint, missing bigint, problems bigint, failed_pages bigint,'
@@ -100,7 +101,7 @@ is( value(
 is( value(
 		q{SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
 		FROM pg_attribute WHERE attrelid = 'ads.yelp_program_changes'::regclass AND attnum > 0}),
-	'run_id bigint, changed_at timestamp with time zone, username text, program_id text, action text,'
+	'run_id uuid, changed_at timestamp with time zone, username text, program_id text, action text,'
 	  . ' changed text[], old jsonb, new jsonb',
 	'the columns of yelp_program_changes');
 
@@ -384,7 +385,7 @@ is( value(
 		WHERE relnamespace = 'advertising'::regnamespace AND relkind <> 'i';
 		SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc
 		WHERE pronamespace = 'advertising'::regnamespace}),
-	"0\nyelp_program_changes yelp_programs yelp_sync_runs yelp_sync_runs_run_id_seq\nyelp_programs_edited",
+	"0\nyelp_program_changes yelp_programs yelp_sync_runs\nyelp_programs_edited",
 	'and nothing is left but the tables');
 YelpTest::table_is_listing($node, $api, 'acme', 'which have every row', schema => 'advertising');
 YelpTest::install($node, $api);

@@ -209,7 +209,7 @@ foreach my $progress (qw(text json off))
 	is($sync->{error}, 'could not sync 1 of 1 account', "progress $progress: its error");
 	$api->faults;
 }
-like($node->safe_psql('postgres', q{SELECT warnings::text FROM yelp_sync_runs WHERE warnings IS NOT NULL ORDER BY run_id DESC LIMIT 1}),
+like($node->safe_psql('postgres', q{SELECT warnings::text FROM yelp_sync_runs WHERE warnings IS NOT NULL ORDER BY finished_at DESC LIMIT 1}),
 	qr/could not read all fields of 1 program/, 'the warning is on record');
 
 done_testing();

@@ -135,7 +135,7 @@ value(q{
 	GRANT SELECT ON ads.yelp_programs TO regress_reader;
 	COMMENT ON TABLE ads.yelp_programs IS 'mine'});
 my $before = picture();
-my $runs = value('SELECT count(*), max(run_id) FROM ads.yelp_sync_runs');
+my $runs = value('SELECT count(*), max(finished_at) FROM ads.yelp_sync_runs');
 my $shape = shape();
 my $drop = YelpTest::run($node, 'DROP EXTENSION yelp_sync CASCADE');
 is($drop->{error}, undef, 'DROP EXTENSION CASCADE');
@@ -145,7 +145,7 @@ is(shape(), $shape, 'and all that was added');
 YelpTest::install($node, $api, schema => 'ads', tables => 0);
 is_deeply(YelpTest::actions(sync('acme')), {}, 'the next sync finds no change');
 is(picture(), $before, 'and writes nothing');
-isnt(value('SELECT count(*), max(run_id) FROM ads.yelp_sync_runs'), $runs, 'but the history');
+isnt(value('SELECT count(*), max(finished_at) FROM ads.yelp_sync_runs'), $runs, 'but the history');
 change();
 is_deeply(YelpTest::actions(sync('acme')), { added => 2, updated => 4, deleted => 3 }, 'the one after it, what is new');
 value(q{UPDATE ads.yelp_programs SET budget = 1 WHERE program_id = (SELECT min(program_id) FROM ads.yelp_programs)});

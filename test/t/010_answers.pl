@@ -243,7 +243,7 @@ my @problems = (
 # What is stored, with each row's place and version
 my $state = q{SELECT md5(string_agg(p.ctid || p.xmin::text || p::text, ';' ORDER BY program_id))
 	FROM yelp_programs p
-	UNION ALL SELECT md5(string_agg(r::text, ';' ORDER BY run_id)) FROM yelp_sync_runs r};
+	UNION ALL SELECT md5(string_agg(r::text, ';' ORDER BY finished_at)) FROM yelp_sync_runs r};
 
 # The first page is to come first: a later one that is refused before any page
 # told the total may be asked for twice.

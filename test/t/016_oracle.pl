@@ -48,7 +48,7 @@ sub run_query
 {
 	my ($account) = @_;
 	return 'SELECT run_id, ' . join(', ', @run_columns)
-	  . " FROM yelp_sync_runs WHERE username = '$account' ORDER BY run_id DESC LIMIT 1";
+	  . " FROM yelp_sync_runs WHERE username = '$account' ORDER BY finished_at DESC LIMIT 1";
 }
 
 sub parse_stored
@@ -326,6 +326,7 @@ sub run_world
 		$api->config(%{ $state->{api} });
 		$api->set_programs($account, $state->texts);
 		my $result = sync($account);
+		$state->settle($result->{stored});
 		my @broken =
 		    $result->{error} ? check_failure($state, $result, $before)
 		  : ($result->{run}{run_id} // '') eq $run_id ? 'no history'

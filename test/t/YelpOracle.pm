@@ -36,7 +36,7 @@ CREATE VIEW oracle.after AS
 SELECT p.username, p.program_id, p.fingerprint, p.xmin::text || p.ctid::text AS place, to_jsonb(r) AS row
 FROM public.yelp_programs p CROSS JOIN LATERAL (SELECT $columns, problems) AS r;
 CREATE TABLE oracle.before AS SELECT * FROM oracle.after;
-CREATE TABLE oracle.last_run (username text, run_id bigint);
+CREATE TABLE oracle.last_run (username text, finished_at timestamptz);
 
 -- The listing, as it was at one moment or at several
 CREATE TABLE oracle.listed (moment integer, program_id text, row jsonb);
@@ -52,7 +52,7 @@ RETURN program_id COLLATE "C" < 'I';
 
 CREATE FUNCTION oracle.runs(account text) RETURNS SETOF public.yelp_sync_runs LANGUAGE sql AS '
 	SELECT r.* FROM public.yelp_sync_runs r JOIN oracle.last_run l USING (username)
-	WHERE username = account AND r.run_id > l.run_id ORDER BY r.run_id';
+	WHERE username = account AND r.finished_at > l.finished_at ORDER BY r.finished_at';
 
 CREATE FUNCTION oracle.compare(account text, edited boolean) RETURNS void LANGUAGE sql AS '
 	DELETE FROM oracle.program;
@@ -113,7 +113,7 @@ CREATE FUNCTION oracle.names(object jsonb) RETURNS text[] LANGUAGE sql
 RETURN ARRAY(SELECT jsonb_object_keys(object) COLLATE "C" ORDER BY 1);
 
 -- Do the changes of a run fit the rows that there were?
-CREATE FUNCTION oracle.misrecorded(run bigint) RETURNS SETOF text LANGUAGE sql AS '
+CREATE FUNCTION oracle.misrecorded(run uuid) RETURNS SETOF text LANGUAGE sql AS '
 	SELECT format(''run %s: %s is recorded for the row %s'', run, c, r.row)
 	FROM public.yelp_program_changes c LEFT JOIN oracle.replayed r USING (program_id)
 	WHERE run_id = run AND NOT COALESCE(CASE action
@@ -121,14 +121,14 @@ CREATE FUNCTION oracle.misrecorded(run bigint) RETURNS SETOF text LANGUAGE sql A
 		WHEN ''deleted'' THEN NOT oracle.contradicts(jsonb_build_object(''data'', old), r.row)
 			AND old IS NOT NULL AND new IS NULL AND changed IS NULL
 		WHEN ''updated'' THEN NOT oracle.contradicts(old, r.row)
-			AND oracle.names(old) = ARRAY(SELECT unnest(changed) COLLATE "C" ORDER BY 1)
-			AND oracle.names(old) = oracle.names(new)
+			AND oracle.names(new) = ARRAY(SELECT unnest(changed) COLLATE "C" ORDER BY 1)
+			AND oracle.names(old) = oracle.names(new || ''{"data": 0}'')
 			AND NOT EXISTS (SELECT FROM jsonb_each(new) AS n WHERE n.value = old -> n.key)
 		END, false)';
 
 -- Of a program that was added only the document is known, and no document where columns show
 -- all that changed in it
-CREATE FUNCTION oracle.replay(run bigint) RETURNS void LANGUAGE sql AS '
+CREATE FUNCTION oracle.replay(run uuid) RETURNS void LANGUAGE sql AS '
 	DELETE FROM oracle.replayed r USING public.yelp_program_changes c
 	WHERE run_id = run AND action = ''deleted'' AND c.program_id = r.program_id;
 	UPDATE oracle.replayed r
@@ -141,7 +141,7 @@ CREATE FUNCTION oracle.replay(run bigint) RETURNS void LANGUAGE sql AS '
 -- The changes of all runs, over the table as it was, give the table as it is
 CREATE FUNCTION oracle.wrong_changes(account text) RETURNS SETOF text LANGUAGE plpgsql AS '
 DECLARE
-	run bigint;
+	run uuid;
 BEGIN
 	DELETE FROM oracle.replayed;
 	INSERT INTO oracle.replayed SELECT program_id, was FROM oracle.program WHERE was IS NOT NULL;
@@ -198,7 +198,7 @@ BEGIN;
 DELETE FROM oracle.before WHERE username = $account;
 INSERT INTO oracle.before SELECT * FROM oracle.after WHERE username = $account;
 DELETE FROM oracle.last_run WHERE username = $account;
-INSERT INTO oracle.last_run SELECT $account, COALESCE(max(run_id), 0) FROM yelp_sync_runs
+INSERT INTO oracle.last_run SELECT $account, COALESCE(max(finished_at), '-infinity') FROM yelp_sync_runs
 	WHERE username = $account;
 COMMIT};
 }

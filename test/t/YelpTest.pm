@@ -296,14 +296,14 @@ sub last_run
 {
 	my ($columns, $account) = @_;
 	my $where = defined $account ? 'WHERE username = ' . literal($account) : '';
-	return "SELECT $columns FROM yelp_sync_runs $where ORDER BY run_id DESC LIMIT 1";
+	return "SELECT $columns FROM yelp_sync_runs $where ORDER BY finished_at DESC LIMIT 1";
 }
 
 sub content_query
 {
 	return q{SELECT md5(string_agg(p::text, ',' ORDER BY p.username, p.program_id)) FROM yelp_programs p
 		UNION ALL
-		SELECT md5(string_agg(r::text, ',' ORDER BY r.run_id)) FROM yelp_sync_runs r};
+		SELECT md5(string_agg(r::text, ',' ORDER BY r.finished_at)) FROM yelp_sync_runs r};
 }
 
 sub actions

@@ -548,8 +548,13 @@ The listing, as the API spells it.
 
 =item $state->listed
 
-The programs that are listed, by id; of one that is listed twice the later.  C<text> is how it
-is spelt, C<columns> what its row must hold, and C<odd> whether that has problems.
+The programs that are listed, by id.  C<text> is how it is spelt, C<columns> what its row must
+hold, and C<odd> whether that has problems.
+
+=item $state->settle($stored)
+
+Of a program that is listed twice, the one that arrives first counts, and which that is nobody
+knows: it is the one that is stored.
 
 =cut
 
@@ -562,7 +567,20 @@ sub texts
 sub listed
 {
 	my ($self) = @_;
-	return { map { $_->{id} => $_ } grep { !$_->{unusable} } @{ $self->{programs} } };
+	return $self->{listed} //= { map { $_->{id} => $_ } grep { !$_->{unusable} } @{ $self->{programs} } };
+}
+
+sub settle
+{
+	my ($self, $stored) = @_;
+	my $listed = $self->listed;
+
+	foreach my $program (grep { !$_->{unusable} } @{ $self->{programs} })
+	{
+		my $row = $stored->{ $program->{id} } or next;
+		$listed->{ $program->{id} } = $program if $row->{columns} eq $program->{columns};
+	}
+	return;
 }
 
 =pod
