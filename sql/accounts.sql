@@ -212,6 +212,8 @@ SELECT username, server FROM yelp_accounts WHERE username = 'back';
 ROLLBACK;
 SELECT username, server FROM yelp_accounts WHERE username = 'back';
 SELECT * FROM yelp_sync('back');	-- should fail
+-- The error context is hidden only while the account is added
+DO $$ BEGIN PERFORM yelp_sync_add_account('back', 's3cret'); RAISE 'undone'; END $$;	-- should fail
 
 -- What was created without the validator: no username or password is no account, other options are ignored
 ALTER FOREIGN DATA WRAPPER yelp_sync NO VALIDATOR;

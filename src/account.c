@@ -5,9 +5,9 @@
  * The owner of a server decides where the passwords of its user mappings are
  * sent and what is taken for the API's responses, and can create user
  * mappings for any role.  Therefore a server is used only if its owner is the
- * current user, a superuser or the owner of the extension.  Membership in the
- * owner's role is not sufficient, because a role may be able to grant itself
- * to others.
+ * current user or a superuser, as the owner of the extension is.  Membership in
+ * the owner's role is not sufficient, because a role may be able to grant
+ * itself to others.
  *
  * No catalog index finds a user mapping by its username, so this session keeps
  * one of its own until a user mapping changes: with thousands of accounts, one
@@ -22,7 +22,6 @@
 #include "access/htup_details.h"
 #include "access/reloptions.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
@@ -57,9 +56,7 @@ typedef struct MappingKey
 	Oid			server;
 } MappingKey;
 
-static MappingKey *keys;		/* sorted by hash */
-static int	nkeys;
-static int	max_keys;
+static StringInfoData keys;		/* array of MappingKey */
 static uint64 changes = 1;		/* of user mappings, as this session noticed */
 static uint64 indexed_changes;	/* when the index was made; 0: never */
 
@@ -76,37 +73,25 @@ hash_username(const char *username)
 	return hash_bytes((const unsigned char *) username, strlen(username));
 }
 
-static int
-compare_keys(const void *a, const void *b)
-{
-	uint32		left = ((const MappingKey *) a)->hash;
-	uint32		right = ((const MappingKey *) b)->hash;
-
-	return left < right ? -1 : left > right;
-}
-
-/* The key of a row of pg_user_mapping; false if it has no username. */
-static bool
-get_key(HeapTuple tuple, TupleDesc desc, MappingKey *key)
+/* Adds the key of a row of pg_user_mapping that has a username. */
+static void
+index_mapping(HeapTuple tuple, TupleDesc desc)
 {
 	Form_pg_user_mapping mapping = (Form_pg_user_mapping) GETSTRUCT(tuple);
+	MappingKey	key = {.user = mapping->umuser,.server = mapping->umserver};
 	bool		isnull;
 	Datum		options = heap_getattr(tuple, Anum_pg_user_mapping_umoptions, desc, &isnull);
 	ListCell   *cell;
 
-	key->user = mapping->umuser;
-	key->server = mapping->umserver;
 	foreach(cell, isnull ? NIL : untransformRelOptions(options))
 	{
 		DefElem    *def = lfirst_node(DefElem, cell);
 
-		if (strcmp(def->defname, "username") == 0)
-		{
-			key->hash = hash_username(defGetString(def));
-			return true;
-		}
+		if (strcmp(def->defname, "username") != 0)
+			continue;
+		key.hash = hash_username(defGetString(def));
+		appendBinaryStringInfo(&keys, (char *) &key, sizeof(key));
 	}
-	return false;
 }
 
 static void
@@ -115,55 +100,31 @@ index_mappings(void)
 	Relation	catalog = table_open(UserMappingRelationId, AccessShareLock);
 	MemoryContext garbage = AllocSetContextCreate(CurrentMemoryContext, "yelp_sync mappings",
 												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller;
 	uint64		now = changes;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	if (keys == NULL)
+	if (keys.data == NULL)
 	{
-		keys = MemoryContextAlloc(TopMemoryContext, 64 * sizeof(MappingKey));
-		max_keys = 64;
+		caller = MemoryContextSwitchTo(TopMemoryContext);
+		initStringInfo(&keys);
+		MemoryContextSwitchTo(caller);
 		CacheRegisterSyscacheCallback(USERMAPPINGUSERSERVER, note_change, 0);
 	}
-	nkeys = 0;
+	resetStringInfo(&keys);
 	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		MemoryContext caller = MemoryContextSwitchTo(garbage);
-
-		if (nkeys == max_keys)
-		{
-			keys = repalloc_huge(keys, 2 * max_keys * sizeof(MappingKey));
-			max_keys *= 2;
-		}
-		if (get_key(tuple, RelationGetDescr(catalog), &keys[nkeys]))
-			nkeys++;
+		caller = MemoryContextSwitchTo(garbage);
+		index_mapping(tuple, RelationGetDescr(catalog));
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(garbage);
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 	MemoryContextDelete(garbage);
-	qsort(keys, nkeys, sizeof(MappingKey), compare_keys);
 	indexed_changes = now;
-}
-
-/* The first key with this hash, or where it would be. */
-static int
-find_key(uint32 hash)
-{
-	int			low = 0;
-
-	for (int high = nkeys; low < high;)
-	{
-		int			middle = low + (high - low) / 2;
-
-		if (keys[middle].hash < hash)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
 }
 
 /* ---- accounts ---- */
@@ -205,17 +166,16 @@ maps(const Account *account, const char *username)
 	return account && strcmp(account->username, username) == 0;
 }
 
-static bool
-is_trusted(Oid owner, const ForeignDataWrapper *wrapper)
-{
-	/* The wrapper was created by the extension's script, hence as its owner */
-	return owner == GetUserId() || superuser_arg(owner) || owner == wrapper->owner;
-}
-
 bool
 account_trusts(Oid owner)
 {
-	return is_trusted(owner, GetForeignDataWrapperByName(WRAPPER_NAME, false));
+	return owner == GetUserId() || superuser_arg(owner);
+}
+
+static bool
+is_usable(Oid server, Oid owner)
+{
+	return account_trusts(owner) && compat_server_usage(server, GetUserId());
 }
 
 static int
@@ -245,23 +205,23 @@ find_accounts(const char *username, bool usable)
 	option_set_stored(&defaults, wrapper->options, ForeignDataWrapperRelationId);
 	if (indexed_changes != changes)
 		index_mappings();
-	for (int i = username ? find_key(hash) : 0;
-		 i < nkeys && (username == NULL || keys[i].hash == hash); i++)
+	for (MappingKey *key = (MappingKey *) keys.data;
+		 (char *) key < keys.data + keys.len; key++)
 	{
 		ForeignServer *server;
 		Account    *account;
 
-		if (keys[i].user != GetUserId() && OidIsValid(keys[i].user))
+		if ((username && key->hash != hash) ||
+			(key->user != GetUserId() && OidIsValid(key->user)))
 			continue;
-		server = GetForeignServerExtended(keys[i].server, FSV_MISSING_OK);
+		server = GetForeignServerExtended(key->server, FSV_MISSING_OK);
 		if (server == NULL || server->fdwid != wrapper->fdwid ||
-			usable != (is_trusted(server->owner, wrapper) &&
-					   compat_server_usage(server->serverid, GetUserId())))
+			usable != is_usable(server->serverid, server->owner))
 			continue;
-		account = load_account(&defaults, server, keys[i].user);
+		account = load_account(&defaults, server, key->user);
 		if (account == NULL || (username && !maps(account, username)))
 			continue;
-		if (OidIsValid(keys[i].user) ||
+		if (OidIsValid(key->user) ||
 			!maps(load_account(&defaults, server, GetUserId()), account->username))
 			accounts = lappend(accounts, account);
 	}
@@ -312,7 +272,7 @@ require_usable(const ForeignServer *server, const char *username)
 				 errmsg("account \"%s\" cannot use server \"%s\", which belongs to role \"%s\"",
 						shown_username(username), server->servername,
 						GetUserNameFromId(server->owner, false)),
-				 errdetail("Only servers owned by the current user, a superuser or the extension's owner are used, because a server's owner decides where passwords are sent."),
+				 errdetail("Only servers owned by the current user or a superuser are used, because a server's owner decides where passwords are sent."),
 				 errhint("Map the account on a server of your own, or have a superuser run: ALTER SERVER %s OWNER TO ...;",
 						 name)));
 }
@@ -400,7 +360,7 @@ missing_hint(const char *username)
 		Form_pg_foreign_server row = (Form_pg_foreign_server) GETSTRUCT(tuple);
 		const char **name = &server;
 
-		if (row->srvfdw != wrapper->fdwid || !is_trusted(row->srvowner, wrapper))
+		if (row->srvfdw != wrapper->fdwid || !account_trusts(row->srvowner))
 			continue;
 		if (!compat_server_usage(row->oid, GetUserId()))
 			name = &closed;
@@ -483,14 +443,14 @@ account_find(const char *username)
 
 /* ---- adding an account ---- */
 
-/* The statement that adds an account contains its password. */
+/* An error context: the statement that adds an account contains its password. */
 static void
 hide_statement(pg_attribute_unused() void *arg)
 {
 	errhidestmt(true);
 }
 
-/* Runs a utility command that has no text. */
+/* Runs a utility command that has no text, so that none shows the password. */
 static void
 run_command(void *command, const char *shown)
 {
@@ -501,7 +461,6 @@ run_command(void *command, const char *shown)
 	plan->stmt_location = -1;
 	ProcessUtility(plan, shown, false, PROCESS_UTILITY_QUERY, NULL, NULL,
 				   None_Receiver, NULL);
-	CommandCounterIncrement();
 }
 
 static void

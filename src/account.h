@@ -19,7 +19,7 @@ extern Account *account_find(const char *username);
 
 /*
  * Does the current user trust this server owner with its passwords?  Only the
- * user itself, superusers and the owner of the extension are trusted.
+ * user itself and superusers are trusted.
  */
 extern bool account_trusts(Oid owner);
 
