@@ -134,7 +134,7 @@ SELECT * FROM yelp_accounts ORDER BY username, server;
 SET ROLE regress_yelp_super;
 DO $$
 BEGIN
-	FOR i IN 1 .. 12 LOOP
+	FOR i IN 1 .. 100 LOOP
 		EXECUTE format('CREATE SERVER many%s FOREIGN DATA WRAPPER yelp_sync', i);
 		EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER many%s OPTIONS (username %L, password %L)',
 			i, 'account ' || i, 'x');
@@ -148,6 +148,12 @@ SELECT * FROM yelp_sync('evreybodi');	-- should fail
 SELECT * FROM yelp_sync('ACME');	-- should fail
 SELECT * FROM yelp_sync('acne');	-- should fail
 SELECT * FROM yelp_sync('me');	-- should fail: too short to be a near miss
+SELECT * FROM yelp_sync('everybody else');	-- should fail: five edits are none
+SELECT * FROM yelp_sync(repeat('x', 300));	-- should fail: shortened
+-- Two usernames of the same hash
+SELECT hashtext('u28412') = hashtext('n77467') AS same_hash;
+SELECT yelp_sync_add_account('u28412', 's3cret', 'hash');
+SELECT * FROM yelp_sync('n77467');	-- should fail
 
 -- What to do by situation: for a role without any right, with USAGE on a server, on the wrapper, and
 -- where all servers are taken
@@ -221,13 +227,17 @@ CREATE SERVER old FOREIGN DATA WRAPPER yelp_sync OPTIONS (obsolete 'x');
 CREATE USER MAPPING FOR CURRENT_USER SERVER old OPTIONS (username 'old');
 CREATE USER MAPPING FOR PUBLIC SERVER old OPTIONS (password 'x');
 SELECT count(*) FROM yelp_accounts WHERE server = 'old';
-ALTER USER MAPPING FOR CURRENT_USER SERVER old OPTIONS (ADD password 'x', ADD obsolete 'x');
+ALTER USER MAPPING FOR CURRENT_USER SERVER old OPTIONS (DROP username, ADD password 'x');
+ALTER USER MAPPING FOR PUBLIC SERVER old OPTIONS (ADD username 'shared');
+SELECT username, server FROM yelp_accounts WHERE server = 'old';
+ALTER USER MAPPING FOR CURRENT_USER SERVER old OPTIONS (ADD username 'old', ADD obsolete 'x');
 SELECT username, server FROM yelp_accounts WHERE server = 'old';
 ALTER FOREIGN DATA WRAPPER yelp_sync VALIDATOR yelp_sync_validator;
 
 -- Servers of other wrappers are ignored
 CREATE FOREIGN DATA WRAPPER other;
 CREATE SERVER other FOREIGN DATA WRAPPER other OPTIONS (endpoint 'x');
+CREATE SERVER "First" FOREIGN DATA WRAPPER other;
 CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (username 'elsewhere', password 'x');
 SELECT * FROM yelp_accounts WHERE username = 'elsewhere';
 SELECT * FROM yelp_sync('elsewhere');	-- should fail

@@ -310,7 +310,7 @@ closest_account(List *accounts, const char *username)
 	const Account *closest = NULL;
 	ListCell   *cell;
 
-	foreach(cell, length <= MAX_USERNAME_LENGTH ? accounts : NIL)
+	foreach(cell, accounts)
 	{
 		const Account *account = lfirst(cell);
 		int			distance = varstr_levenshtein_less_equal(username, length,
@@ -392,7 +392,7 @@ reject_missing(const char *username)
 {
 	List	   *accounts = account_list();
 	const char *shown = shown_username(username);
-	const Account *closest = closest_account(accounts, username);
+	const Account *closest = closest_account(accounts, shown);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),

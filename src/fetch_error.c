@@ -79,10 +79,12 @@ find_error(const JsonToken *answer)
 	for (int i = 0; i < (int) lengthof(names); i++)
 	{
 		const JsonToken *error = json_member(answer, names[i]);
-		bool		is_list = error && error->type == JSON_ARRAY && error->size > 1;
 
-		error += is_list;
-		if (error && (error->type == JSON_OBJECT || (is_list && error->type == JSON_STRING)))
+		if (error && error->type == JSON_ARRAY && error->size > 1 && error[1].type == JSON_STRING)
+			return &error[1];
+		if (error && error->type == JSON_ARRAY && error->size > 1)
+			error++;
+		if (error && error->type == JSON_OBJECT)
 			return error;
 	}
 	return answer;

@@ -129,7 +129,7 @@ scan_string(JsonScan *scan, const char *at)
 			if (hex_value(at[i]) < 0)
 				return broken(scan, at, "invalid escape");
 		}
-		at += at[1] == 'u' ? 6 : 2;
+		at += 2;
 	}
 }
 
@@ -269,12 +269,11 @@ json_scan(JsonScan *scan, const char *text, size_t length, JsonReader read, void
 	const char *start = skip_space(text);
 	const char *at;
 
+	Assert(length <= MaxAllocSize);
 	memset(scan, 0, sizeof(JsonScan));
 	scan->text = text;
 	scan->end = text + length;
 	scan->error = error;
-	if (length > MaxAllocSize)
-		return fail(error, JSON_TOO_LARGE, psprintf("body of %zu bytes is too long", length));
 	if (length == 0)
 		return fail(error, JSON_BROKEN, pstrdup("body is not JSON: it is empty"));
 	if (*start == '{')
@@ -471,7 +470,6 @@ json_decodes_to(const JsonToken *string, const char *text)
 
 	Assert(length <= JSON_MAX_COMPARED);
 	return string->length <= length * JSON_SPELLED_BYTES &&
-		memchr(string->text, '\\', string->length) != NULL &&
 		json_decode(string, decoded) == length &&
 		memcmp(decoded, text, length) == 0;
 }
@@ -508,7 +506,7 @@ has_bad_escape(const char *at, const char *end)
 
 /*
  * The number of digits that a number's exponent adds to its plain spelling,
- * which is how numeric shows it; counted up to JSON_MAX_DIGITS + 1.
+ * which is how numeric shows it; not exact if it is more than JSON_MAX_DIGITS.
  */
 static int
 exponent_digits(const JsonToken *number)
@@ -524,7 +522,7 @@ exponent_digits(const JsonToken *number)
 		if (*at != '+' && *at != '-')
 			digits = digits * 10 + *at - '0';
 	}
-	return Min(digits, JSON_MAX_DIGITS + 1);
+	return digits;
 }
 
 const char *

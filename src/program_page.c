@@ -116,32 +116,38 @@ guess_end(PageReader *reader, const char *at)
 	if (reader->known == NULL || reader->start_length == 0 ||
 		strncmp(at, reader->start, reader->start_length) != 0)
 		return NULL;
-	quote = memchr(id, '"', Min(reader->scan.end - id, PAGE_MAX_ID_BYTES + 1));
-	if (quote == NULL || memchr(id, '\\', quote - id) != NULL)
+	quote = memchr(id, '"', reader->scan.end - id);
+	next = quote;
+	while (next && strncmp(next, reader->start, reader->start_length) != 0)
+		next = memchr(next + 1, '{', reader->scan.end - next - 1);
+	if (next == NULL)
 		return NULL;
 	note_id(reader, json_token(id - 1, quote + 1));
-	next = quote;
-	do
-		next = memchr(next + 1, '{', reader->scan.end - next - 1);
-	while (next && strncmp(next, reader->start, reader->start_length) != 0);
-	while (next && next[-1] != '}' && next > quote)
+	while (next[-1] != '}' && next > quote)
 		next--;
 	return next;
 }
 
-/* What is wrong with the ID of a program, or NULL. */
+/* What is wrong with the ID of the current program, or NULL. */
 static const char *
 find_id_complaint(const PageReader *reader)
 {
 	const JsonToken *id = &reader->id_token;
+	const char *unstorable;
 
-	return id->size == 0 ? "is missing" :
-		id->type != JSON_STRING ? "is not a string" :
-		id->length == 0 ? "is empty" :
-		reader->id_length > PAGE_MAX_ID_BYTES ?
-		"is longer than " CppAsString2(PAGE_MAX_ID_BYTES) " bytes" :
-		json_unstorable(id) ? json_unstorable(id) :
-		text_has_controls(reader->id, reader->id_length) ? "contains a control character" : NULL;
+	if (id->size == 0)
+		return "is missing";
+	if (id->type != JSON_STRING)
+		return "is not a string";
+	if (id->length == 0)
+		return "is empty";
+	if (reader->id_length > PAGE_MAX_ID_BYTES)
+		return "is longer than " CppAsString2(PAGE_MAX_ID_BYTES) " bytes";
+	unstorable = json_unstorable(id);
+	if (unstorable)
+		return unstorable;
+	return text_has_controls(reader->id, reader->id_length) ?
+		"contains a control character" : NULL;
 }
 
 /* The reason why jsonb cannot store an object, as a message, or NULL. */
@@ -198,10 +204,11 @@ find_reason(PageReader *reader, const char *at, const char *end)
 static bool
 is_stored(PageReader *reader, const char *at, const char *end)
 {
-	const uint64 *stored = reader->known && reader->id_token.size > 0 ?
-		reader->known->fingerprint(reader->known->arg, reader->id_hash) : NULL;
+	const uint64 *stored;
 
 	reader->fingerprint = fingerprint_of_text(at, end - at, reader->id_hash);
+	stored = reader->known && reader->id_token.size > 0 ?
+		reader->known->fingerprint(reader->known->arg, reader->id_hash) : NULL;
 	return stored && *stored == reader->fingerprint;
 }
 
@@ -397,19 +404,26 @@ read_word(const JsonToken *value)
 	return word;
 }
 
+/* Reads what the page says of itself; false if it is not a page. */
 static bool
-check_page(PageReader *reader)
+read_page(PageReader *reader)
 {
+	ProgramPage *page = reader->page;
+	const char *complaint = NULL;
 	double		total = 0;
-	const char *complaint =
-	reader->total.size == 0 ? "field \"total\" is missing" :
-	!is_integer(&reader->total, &total) ? "field \"total\" is not an integer" :
-	total < 0 ? "field \"total\" is negative" :
-	reader->list.size == 0 ? "field \"payment_programs\" is missing" :
-	reader->list.type != JSON_ARRAY && reader->list.type != JSON_NULL ?
-	"field \"payment_programs\" is not an array" :
-	reader->failed ? "API reported an error" : NULL;
 
+	if (reader->total.size == 0)
+		complaint = "field \"total\" is missing";
+	else if (!is_integer(&reader->total, &total))
+		complaint = "field \"total\" is not an integer";
+	else if (total < 0)
+		complaint = "field \"total\" is negative";
+	else if (reader->list.size == 0)
+		complaint = "field \"payment_programs\" is missing";
+	else if (reader->list.type != JSON_ARRAY && reader->list.type != JSON_NULL)
+		complaint = "field \"payment_programs\" is not an array";
+	else if (reader->failed)
+		complaint = "API reported an error";
 	if (complaint)
 		return fail(reader, JSON_UNFIT, pstrdup(complaint));
 	if (total > PAGE_MAX_TOTAL)
@@ -418,10 +432,10 @@ check_page(PageReader *reader)
 	if (reader->position > PAGE_MAX_TOTAL)
 		return fail(reader, JSON_TOO_LARGE, psprintf("page of %d programs is too long",
 													 reader->position));
-	reader->page->total = (int64) total;
-	reader->page->limit = read_echo(&reader->limit, 1);
-	reader->page->offset = read_echo(&reader->offset, 0);
-	reader->page->status = read_word(&reader->status);
+	page->total = (int64) total;
+	page->limit = read_echo(&reader->limit, 1);
+	page->offset = read_echo(&reader->offset, 0);
+	page->status = read_word(&reader->status);
 	return true;
 }
 
@@ -434,7 +448,7 @@ program_page_read(ProgramPage *page, const char *text, size_t length,
 
 	memset(page, 0, sizeof(ProgramPage));
 	success = json_scan(&reader.scan, text, length, read_page_member, &reader, error) &&
-		check_page(&reader);
+		read_page(&reader);
 	json_free(&reader.tokens);
 	if (!success)
 		clear_list(&reader);

@@ -4,7 +4,7 @@
  *
  * What a target for in_server.c calls needs a server: its parsers, its errors,
  * a database.  The target and this file are one library, whose functions are
- * called by SQL (see test/fuzz/run and test/t/031_fuzz.pl).
+ * called by SQL (see test/fuzz/run and test/t/030_corpus.pl).
  */
 #include "postgres.h"
 

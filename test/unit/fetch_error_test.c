@@ -28,6 +28,10 @@ error_is(const char *text, size_t length, const char *want_id,
 				want_description ? want_description : "is not there");
 }
 
+#define TEN(text) text text text text text text text text text text
+#define DEEP TEN(TEN("["))
+#define DEEP_END TEN(TEN("]"))
+
 static void
 test_errors(void)
 {
@@ -68,6 +72,7 @@ test_errors(void)
 	error_is(TEXT("<html><body>502</body></html>"), NULL, NULL);
 	error_is(TEXT("{\"error\":{\"id\":\"X\"}"), NULL, NULL);
 	error_is(TEXT("\xFF\xFE\0\x01"), NULL, NULL);
+	error_is(TEXT("{\"error\":\"x\",\"deep\":" DEEP "0" DEEP_END "}"), NULL, NULL);
 	error_is(TEXT("{\"error\":{\"id\":\"\xFF\"}}"), NULL, NULL);
 }
 
@@ -101,6 +106,14 @@ test_texts(void)
 		appendStringInfoString(&body, ",{}");
 	appendStringInfoString(&body, "]}");
 	error_is(body.data, body.len, NULL, want.data);
+
+	/* Beside more than are read */
+	body.data[--body.len] = '\0';
+	body.data[--body.len] = '\0';
+	for (int i = 0; i < 40000; i++)
+		appendStringInfoString(&body, ",{}");
+	appendStringInfoString(&body, "]}");
+	error_is(body.data, body.len, NULL, NULL);
 }
 
 /* ---- responses ---- */
