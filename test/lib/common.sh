@@ -21,7 +21,7 @@ pg_config=						# its pg_config, later that of the copy
 bindir=							# programs of the copy
 work=							# the private directory
 user=							# user for building and running, never root
-make_options=()					# options for building
+make_options=(with_llvm=no)		# options for building; no test needs bitcode
 extras=()						# optional packages: see missing_extras
 tools=()						# other required tools: PACKAGE:PROGRAM, or PACKAGE
 								# if the program has the same name
@@ -237,7 +237,7 @@ copy_postgres() {
 	find -L "$bin" -maxdepth 1 -type f \( -name 'pg*' -o -name postgres \
 		-o -name initdb -o -name psql -o -name '*db' -o -name '*user' \) \
 		-exec cp -L -t "$bindir" {} +
-	cp -R "$lib/." "$work/pg$lib"
+	find "$lib" -mindepth 1 -maxdepth 1 ! -name bitcode -exec cp -R -t "$work/pg$lib" {} +
 	cp -R "$share/." "$work/pg$share"
 	for dir in $("$pg_config" --includedir-server --libdir); do
 		link_directory "$dir"
