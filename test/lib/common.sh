@@ -270,7 +270,7 @@ build() {
 	say "building with $("$pg_config" --version)"
 	make_copy -s clean
 	make_copy -s -j "$(nproc)" "${make_options[@]}"
-	make_copy -s install
+	make_copy -s "${make_options[@]}" install
 }
 
 # Prints the processes that run in the private directory, that is, those started
