@@ -54,8 +54,7 @@ const char *const sync_status_names[] =
  * documents.  $6 says which of the programs that are only formatted anew get
  * their new fingerprint: those whose own has this remainder, or all if it is
  * negative.  So those that are formatted anew once are settled after some
- * syncs, and those that always are cost little.  $7 says whether old and new
- * values are wanted.
+ * syncs, and those that always are cost little.
  *
  * The planner knows the number of elements of an array, but may be wrong about
  * the number of rows of an account, for example of one that is new since the
@@ -73,7 +72,7 @@ const char *const sync_status_names[] =
 
 #define GONE_RESULT \
 	" RETURNING t.program_id::pg_catalog.text, NULL::pg_catalog.text[]," \
-	"  CASE WHEN $7 THEN t.data END, NULL::pg_catalog.jsonb"
+	"  CASE WHEN @record@ THEN t.data END, NULL::pg_catalog.jsonb"
 
 /* Received programs with the columns that their documents fill */
 #define RECEIVED \
@@ -99,9 +98,9 @@ static const char update_altered[] =
 " SELECT d.username, d.program_id, d.fingerprint, d.data, (d.columns).*, s.changed,"
 "   pg_catalog.cardinality(s.changed) OPERATOR(pg_catalog.>) 0 OR $6 OPERATOR(pg_catalog.<) 0"
 "    OR pg_catalog.abs(d.fingerprint OPERATOR(pg_catalog.%) " CppAsString2(RESPELLED_SHARE) ") " EQ " $6 AS written,"
-"   CASE WHEN $7 THEN @schema@.yelp_sync_picked(s.columns, s.data, s.gone_at,"
+"   CASE WHEN @record@ THEN @schema@.yelp_sync_picked(s.columns, s.data, s.gone_at,"
 "    pg_catalog.array_append(s.changed, 'data')) END AS old,"
-"   CASE WHEN $7 THEN @schema@.yelp_sync_picked(d.columns, d.data, NULL, s.changed) END AS new"
+"   CASE WHEN @record@ THEN @schema@.yelp_sync_picked(d.columns, d.data, NULL, s.changed) END AS new"
 " FROM " RECEIVED " CROSS JOIN LATERAL ("
 "   SELECT c.*, pg_catalog.array_cat("
 "    @schema@.yelp_sync_changed(c.columns, d.columns, c.data, d.data),"
@@ -128,7 +127,7 @@ static const char insert_new[] =
 " (username, program_id, @columns@, data, fingerprint, created_at, updated_at)"
 " SELECT d.username, d.program_id, (d.columns).*, d.data, d.fingerprint, $2, $2 FROM " RECEIVED
 " RETURNING t.program_id::pg_catalog.text, NULL::pg_catalog.text[],"
-"  NULL::pg_catalog.jsonb, CASE WHEN $7 THEN t.data END";
+"  NULL::pg_catalog.jsonb, CASE WHEN @record@ THEN t.data END";
 
 /* The columns that are filled from a program's document, as a list. */
 static char *
@@ -153,7 +152,7 @@ filled_columns(const Tables *tables, const char *prefix)
  * constant username, so there "t" and "p" are restricted to that as well.
  */
 static char *
-statement_for(const char *template, const Tables *tables)
+statement_for(const char *template, const Tables *tables, bool record)
 {
 	const char *const words[][2] = {
 		{"@schema@", tables->schema},
@@ -163,6 +162,7 @@ statement_for(const char *template, const Tables *tables)
 		{"@p.columns@", filled_columns(tables, "p.")},
 		{"@a.columns@", filled_columns(tables, "a.")},
 		{"@t@", tables->distributed ? " AND t.username " EQ " $1" : ""},
+		{"@record@", record ? "true" : "false"},
 		{"@p@", tables->distributed ? " AND p.username " EQ " $1" : ""},
 	};
 	StringInfoData sql;
@@ -312,7 +312,7 @@ run_step(Step *step, Tuplestorestate *rows, TupleDesc desc)
 	bool		many = programs->counts[ROWS_ENDED] + programs->counts[ROWS_ALTERED] > MANY_ROWS;
 	int32		remainder = many ?
 		(int32) (pg_prng_uint64(&pg_global_prng_state) % RESPELLED_SHARE) : -1;
-	char	   *sql = statement_for(step->statement, &merge->tables);
+	char	   *sql = statement_for(step->statement, &merge->tables, merge->record);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "yelp_sync batch",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -335,7 +335,6 @@ run_step(Step *step, Tuplestorestate *rows, TupleDesc desc)
 		while (statement.count < 2 + ROW_COLUMNS)
 			statement_add(&statement, TEXTARRAYOID, (Datum) 0);
 		statement_add(&statement, INT4OID, Int32GetDatum(remainder));
-		statement_add(&statement, BOOLOID, BoolGetDatum(merge->record));
 		if (count > 0)
 			run_batch(&statement);
 		MemoryContextReset(context);
