@@ -444,6 +444,50 @@ END;
 COMMENT ON FUNCTION @extschema@.yelp_program_businesses(jsonb) IS
 'the businesses in a program''s document, one per row';
 
+-- Its columns are those of yelp_sync_values.  A program was as the first change
+-- after that time found it or, if there is none, as it is.
+DO $do$
+BEGIN
+	EXECUTE format($ddl$
+		CREATE FUNCTION @extschema@.yelp_programs_at(at timestamptz)
+		RETURNS TABLE (username text, program_id text, %1$s, data jsonb, gone_at timestamptz)
+		LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10000
+		SET search_path = pg_catalog, pg_temp
+		AS $function$
+		#variable_conflict use_column
+		BEGIN
+			RETURN QUERY
+			WITH changed AS MATERIALIZED (
+				SELECT DISTINCT ON (username, program_id) username, program_id, action, old
+				FROM @extschema@.yelp_program_changes
+				WHERE changed_at > at
+				ORDER BY username, program_id, changed_at
+			), found AS (
+				SELECT username, program_id, action = 'updated' AS updated,
+					CASE action WHEN 'updated' THEN old -> 'data' ELSE old END AS data, old
+				FROM changed WHERE action <> 'added' OFFSET 0
+			)
+			SELECT username, program_id, (columns).*, data, gone_at FROM (
+				SELECT username, program_id, @extschema@.yelp_sync_columns(data) AS columns, data,
+					CASE WHEN updated THEN (old ->> 'gone_at')::timestamptz END AS gone_at
+				FROM found OFFSET 0) AS f
+			UNION ALL
+			SELECT username, program_id, %2$s, data, gone_at FROM @extschema@.yelp_programs AS p
+			WHERE created_at <= at AND NOT EXISTS (SELECT FROM changed AS c
+				WHERE c.username = p.username AND c.program_id = p.program_id);
+		END
+		$function$
+	$ddl$,
+		(SELECT string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum)
+			FROM pg_attribute WHERE attrelid = '@extschema@.yelp_sync_values'::regclass),
+		(SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum)
+			FROM pg_attribute WHERE attrelid = '@extschema@.yelp_sync_values'::regclass));
+END
+$do$;
+
+COMMENT ON FUNCTION @extschema@.yelp_programs_at(timestamptz) IS
+'the programs as they were stored at a time, as far back as yelp_program_changes has all changes';
+
 --
 -- The sync
 --

@@ -42,6 +42,19 @@ sub changes
 	return \%changes;
 }
 
+# Keeps a copy of the table, for a look back
+my @copied = qw(username program_id program_type program_status program_pause_status start_date end_date
+  yelp_business_id partner_business_id budget max_bid ad_cost currency fee_period is_autobid
+  billed_impressions billed_clicks active_features available_features problems data gone_at);
+
+sub keep_copy
+{
+	local $" = ', ';
+	value("CREATE TABLE IF NOT EXISTS copies AS SELECT now() AS at, @copied FROM yelp_programs WITH NO DATA;
+		INSERT INTO copies SELECT now(), @copied FROM yelp_programs");
+	return;
+}
+
 # All programs as they are stored, by program_id
 sub stored
 {
@@ -55,6 +68,8 @@ sub changes_are
 	my ($sync, $before, $name) = @_;
 	my $after = stored();
 	my %expected;
+
+	keep_copy();
 	my %got = map { my $row = $_; $row->{program_id} => { map { $_ => $row->{$_} } qw(action changed old new) } }
 	  values %{ changes() };
 
@@ -62,7 +77,7 @@ sub changes_are
 	{
 		my ($id, $action, $changed) = @$row{qw(program_id action changed)};
 		my %change = (action => $action, changed => $changed, old => undef, new => undef);
-		$change{old} = $before->{$id}{data} if $action eq 'deleted';
+		$change{old} = $before->{$id}{data} if $action =~ /^(deleted|gone)$/;
 		$change{new} = $after->{$id}{data} if $action eq 'added';
 		if ($action eq 'updated')
 		{
@@ -139,6 +154,64 @@ is_deeply(changes(), {}, 'are no change');
 YelpTest::set_server($node, max_deleted => '100%');
 changes_are(sync(), $before, 'until they are deleted');
 
+note 'programs that are gone are kept';
+
+YelpTest::set_server($node, on_gone => 'keep');
+my @listed = split /\n/, value(q{SELECT data FROM yelp_programs ORDER BY program_id});
+my @gone = map { $json->decode(Encode::encode('UTF-8', $_))->{program_id} } @listed[ 0 .. 3 ];
+my $written = q{SELECT count(*), sum(hashtextextended(concat(ctid, xmin, p), 0)) FROM yelp_programs AS p};
+$api->set_programs('acme', @listed[ 4 .. $#listed ]);
+$before = stored();
+$sync = sync();
+is_deeply([ sort map { "$_->{action} $_->{program_id}" } @{ $sync->{rows} } ], [ map { "gone $_" } @gone ],
+	'programs that are no longer listed are gone');
+changes_are($sync, $before, 'which is recorded, with what they were');
+is(value('SELECT string_agg(program_id, $$ $$ ORDER BY program_id) FROM yelp_programs
+		WHERE gone_at = updated_at AND gone_at = (SELECT max(changed_at) FROM yelp_program_changes)'), "@gone",
+	'they are stored, with the time');
+is(value('SELECT status, deleted, missing, unchanged FROM yelp_sync_runs ORDER BY finished_at DESC LIMIT 1'),
+	'synced|4|0|' . (@listed - 4), 'the run');
+my $picture = value($written);
+$api->reset('counters');
+$sync = sync();
+is_deeply([ $sync->{rows}, $sync->{warnings} ], [ [], ['could not read all fields of 1 program of account "acme"'] ],
+	'the next sync has nothing to say of them');
+is(value($written), $picture, 'and writes nothing');
+is(scalar(grep { $_->{offset} == 0 } $api->log), 1, 'and does not read the listing again');
+
+# One returns as it was, one altered
+my $altered = $listed[1] =~ s/("program_type": ")\w+/$1X/r;
+$api->set_programs('acme', @listed[ 0, 4 .. $#listed ], $altered);
+$before = stored();
+$sync = sync();
+my $returned = YelpTest::reported($sync);
+is_deeply($returned, { $gone[0] => [ 'updated', ['gone_at'] ], $gone[1] => [ 'updated', [ 'program_type', 'gone_at' ] ] },
+	'programs that are listed again');
+changes_are($sync, $before, 'are recorded with the time');
+is(value('SELECT string_agg(program_id, $$ $$ ORDER BY program_id) FROM yelp_programs WHERE gone_at IS NOT NULL'),
+	"@gone[ 2, 3 ]", 'and are no longer gone');
+
+# Somebody clears the time, or sets it
+value(qq{UPDATE yelp_programs SET gone_at = NULL WHERE program_id = '$gone[2]';
+	UPDATE yelp_programs SET gone_at = now() WHERE program_id = '$gone[1]'});
+$returned = YelpTest::reported(sync());
+is_deeply($returned, { $gone[2] => [ 'gone', undef ], $gone[1] => [ 'updated', ['gone_at'] ] },
+	'a time that was set by hand is put right');
+keep_copy();
+
+# Not more than may be deleted
+YelpTest::set_server($node, max_deleted => '10%');
+$api->set_programs('acme', @listed[ 25 .. $#listed ]);
+$sync = sync();
+is((grep { $_->{action} eq 'missing' } @{ $sync->{rows} }), 23, 'more than max_deleted are missing, not gone');
+is(value('SELECT count(*) FROM yelp_programs WHERE gone_at IS NOT NULL'), 2, 'and are not marked');
+$api->set_programs('acme', @listed[ 4 .. $#listed ], $altered, $listed[0]);
+is(scalar(@{ sync()->{rows} }), 0, 'they are listed again');
+YelpTest::set_server($node, on_gone => 'delete', max_deleted => '100%');
+is(scalar(@{ sync()->{rows} }), 0, 'with on_gone = delete, those that were kept stay');
+value('DELETE FROM yelp_programs WHERE gone_at IS NOT NULL');
+is(scalar(@{ sync()->{rows} }), 0, 'until they are deleted by hand');
+
 note 'in one transaction with the merge';
 
 $api->mutate(seed => ++$seed, alter => 4, remove => 3, add => 2);
@@ -163,6 +236,34 @@ $sync = sync();
 is((grep { $_->{action} eq 'deleted' } @{ $sync->{rows} }), 0, 'deletions that a trigger prevents');
 changes_are($sync, $before, 'are no change');
 value('DROP TRIGGER skip ON yelp_programs');
+
+note 'the table as it was';
+
+value(q{DELETE FROM copies});
+keep_copy();
+
+foreach my $round (1 .. 12)
+{
+	YelpTest::set_server($node, on_gone => $round % 3 == 0 ? 'delete' : 'keep');
+	$api->mutate(seed => 100 + $round, alter => 20, remove => $round % 4, add => $round % 5, respell => 2);
+	$api->set_programs('acme', value(q{SELECT data FROM copies WHERE program_id = (SELECT min(program_id) FROM copies
+			WHERE gone_at IS NOT NULL) LIMIT 1}), map { $json->encode($_) } $api->programs('acme'))
+	  if $round == 8;
+	sync();
+	keep_copy();
+}
+my $columns = join ', ', @copied;
+cmp_ok(value('SELECT count(*) FROM copies WHERE gone_at IS NOT NULL'), '>', 10, 'copies with programs that are gone');
+is(value('SELECT count(DISTINCT at) FROM copies'), 13, 'copies of many times');
+is( value(qq{SELECT count(*) FROM (SELECT DISTINCT at FROM copies) AS times, LATERAL (
+		(SELECT $columns FROM yelp_programs_at(at) EXCEPT ALL
+			SELECT $columns FROM copies c WHERE c.at = times.at)
+		UNION ALL (SELECT $columns FROM copies c WHERE c.at = times.at
+			EXCEPT ALL SELECT $columns FROM yelp_programs_at(at))) AS differences}),
+	0, 'yelp_programs_at() shows each of them');
+is(value(q{SELECT count(*) FROM yelp_programs_at('infinity')}), value('SELECT count(*) FROM yelp_programs'),
+	'... what is, in the future');
+YelpTest::set_server($node, on_gone => undef);
 
 note 'rights';
 
