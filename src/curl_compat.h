@@ -47,6 +47,20 @@ compat_quick_exit(CURL *easy)
 #endif
 }
 
+/* Runs all transfers, and says anew which sockets to wait for. */
+static inline CURLMcode
+compat_run_all(CURLM *multi, int *running)
+{
+	CURLMcode	code;
+
+#if LIBCURL_VERSION_NUM >= 0x075700
+	CURL_IGNORE_DEPRECATION(code = curl_multi_socket_all(multi, running);)
+#else
+	code = curl_multi_socket_all(multi, running);
+#endif
+	return code;
+}
+
 static inline CURLMcode
 compat_multi_quick_exit(CURLM *multi)
 {

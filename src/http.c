@@ -112,6 +112,7 @@ typedef struct HttpRequest
 	HttpError	failure;		/* recorded by a callback, or HTTP_ANSWERED */
 	bool		no_memory;
 	bool		avoided;		/* an address was not tried */
+	int			reruns;			/* within the same attempt */
 	HttpResponse *first_failure;	/* at another address, or NULL */
 	char		message[CURL_ERROR_SIZE];
 } HttpRequest;
@@ -417,6 +418,7 @@ reset_request(HttpRequest *request)
 	request->resolved = request->connected = request->ready = request->paused = false;
 	request->failure = HTTP_ANSWERED;
 	request->no_memory = request->avoided = false;
+	request->reruns = 0;
 	request->message[0] = '\0';
 }
 
@@ -704,17 +706,21 @@ resume_paused(HttpClient *client)
 	}
 }
 
-static int64
-earliest_deadline(const HttpClient *client)
+/* Tells http_wait.c what it has to know about the requests. */
+static void
+sum_up(const HttpClient *client)
 {
-	int64		earliest = PG_INT64_MAX;
-
+	http_pool.deadline = PG_INT64_MAX;
+	http_pool.connecting = false;
 	for (int i = 0; i < client->account->concurrency; i++)
 	{
-		if (client->requests[i].state == REQUEST_RUNNING)
-			earliest = Min(earliest, client->requests[i].deadline + GRACE_US);
+		const HttpRequest *request = &client->requests[i];
+
+		if (request->state != REQUEST_RUNNING)
+			continue;
+		http_pool.deadline = Min(http_pool.deadline, request->deadline + GRACE_US);
+		http_pool.connecting |= request->resolved && !request->ready;
 	}
-	return earliest;
 }
 
 void
@@ -723,13 +729,13 @@ http_wait(HttpClient *client, int64 deadline)
 	forget_last(client);
 	if (client->resolve_failure)
 		return;
-	http_pool.deadline = earliest_deadline(client);
 	if (client->npaused > 0)
 	{
 		resume_paused(client);
 		deadline = Min(deadline, clock_us() + STALL_US);
 	}
 	run_held(client);
+	sum_up(client);
 	http_wait_until(deadline);
 	CHECK_FOR_INTERRUPTS();
 	run_held(client);
@@ -893,10 +899,13 @@ describe(HttpRequest *request, CURLcode code, HttpResponse *response)
 		response->failure = HTTP_DENIED_BY_PROXY;
 	}
 	response->message = request->message[0] ? request->message : curl_easy_strerror(code);
-	/* The connection may have been shut down at its deadline */
-	response->timed_out = code == CURLE_OPERATION_TIMEDOUT ||
-		(code != CURLE_OK && request->failure == HTTP_ANSWERED &&
-		 clock_us() >= request->deadline);
+	response->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+	if (code != CURLE_OK && request->failure == HTTP_ANSWERED && !response->timed_out &&
+		clock_us() >= request->deadline)
+	{
+		response->timed_out = true;
+		response->message = "The connection was shut down, because the peer did not stop sending";
+	}
 	response->lost_kept = kept && response->status == 0 && is_lost(code);
 	response->refused = !kept && response->status == 0 && response->stage != HTTP_RESOLVE &&
 		(code == CURLE_COULDNT_CONNECT || code == CURLE_SSL_CONNECT_ERROR || is_lost(code));
@@ -963,15 +972,18 @@ read_body(HttpRequest *request, HttpResponse *response)
 
 /* ---- other addresses ---- */
 
-/* Avoids the request's address; false if it was avoided before. */
+/* Avoids the request's address from now on; false if that is unknown. */
 static bool
 avoid_address(HttpRequest *request)
 {
 	HttpClient *client = request->client;
 	const char *ip = text_info(request->easy, CURLINFO_PRIMARY_IP);
 
-	if (ip == NULL || ip[0] == '\0' || client->navoided == MAX_AVOIDED ||
-		is_avoided(client, ip))
+	if (ip == NULL || ip[0] == '\0')
+		return false;
+	if (is_avoided(client, ip))
+		return true;
+	if (client->navoided == MAX_AVOIDED)
 		return false;
 	strlcpy(client->avoided[client->navoided++], ip, INET6_ADDRSTRLEN);
 	return true;
@@ -981,9 +993,12 @@ avoid_address(HttpRequest *request)
 static void
 run_again(HttpRequest *request)
 {
+	int			reruns = request->reruns + 1;
+
 	http_wait_remove(request->easy);
 	request->state = REQUEST_FREE;
 	reset_request(request);
+	request->reruns = reruns;
 	run_request(request);
 }
 
@@ -1008,23 +1023,25 @@ static bool
 tries_elsewhere(HttpRequest *request, HttpResponse *response)
 {
 	HttpClient *client = request->client;
-	bool		failed = response->failure != HTTP_ANSWERED || response->status >= 500;
-	bool		in_time = clock_us() < request->deadline;
+	bool		may_rerun = request->reruns < MAX_AVOIDED && clock_us() < request->deadline;
 
-	if (failed && response->stage >= HTTP_TLS && response->failure != HTTP_BAD_CA_FILE &&
-		response->failure != HTTP_NO_SOCKET && avoid_address(request) &&
-		response->stage == HTTP_TLS && in_time)
+	if ((response->failure == HTTP_ANSWERED && response->status < 500) ||
+		response->failure == HTTP_BAD_CA_FILE || response->failure == HTTP_NO_SOCKET)
+		return false;
+	if (response->stage >= HTTP_TLS)
 	{
+		if (!avoid_address(request) || response->stage > HTTP_TLS || !may_rerun)
+			return false;
 		if (request->first_failure == NULL)
 			request->first_failure = copy_failure(client->context, response);
 		return true;
 	}
-	if (!failed || !request->avoided || response->stage > HTTP_CONNECT)
+	if (!request->avoided)
 		return false;
 	client->navoided = 0;
 	if (request->first_failure)
 		*response = *request->first_failure;
-	return request->first_failure == NULL && in_time;
+	return request->first_failure == NULL && may_rerun;
 }
 
 /* ---- handing out ---- */

@@ -48,7 +48,8 @@
  * Driven by its sockets alone, libcurl does not notice that an address took
  * its share of connect_timeout, and never tries the next one.
  */
-#define PUSH_US (500 * USECS_PER_MSEC)
+#define PUSH_US (200 * USECS_PER_MSEC)
+#define ALL (-2)
 
 #define MIN_SOCKETS 64
 
@@ -164,9 +165,25 @@ acquire_socket(void)
 }
 
 /*
- * For the watchdog.  What has arrived could still be read after a shutdown, at
- * least on Linux, and can be megabytes; no more is accepted.
+ * What has arrived could still be read after a shutdown, at least on Linux,
+ * and can be megabytes; no more is accepted.  Closing it later resets the
+ * connection: a peer whose window was full would otherwise not notice.
  */
+static void
+shut_socket(int fd)
+{
+	static const struct linger none = {.l_onoff = 1};
+	char		discarded[8192];
+	int			nreads = 0;
+
+	(void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+	(void) shutdown(fd, SHUT_RDWR);
+	while (nreads++ < MAX_DISCARDS &&
+		   recv(fd, discarded, sizeof(discarded), MSG_DONTWAIT) > 0)
+		;
+}
+
+/* For the watchdog. */
 static int
 shut_sockets(bool all)
 {
@@ -174,9 +191,6 @@ shut_sockets(bool all)
 
 	for (int fd = 0; fd < nsockets; fd++)
 	{
-		char		discarded[8192];
-		int			nreads = 0;
-
 		if (!is_open(fd))
 			continue;
 #ifdef POLLRDHUP
@@ -194,10 +208,7 @@ shut_sockets(bool all)
 		if (!all)
 			continue;
 #endif
-		(void) shutdown(fd, SHUT_RDWR);
-		while (nreads++ < MAX_DISCARDS &&
-			   recv(fd, discarded, sizeof(discarded), MSG_DONTWAIT) > 0)
-			;
+		shut_socket(fd);
 	}
 	return nopen;
 }
@@ -537,6 +548,7 @@ call_limit(void)
 	return limit;
 }
 
+/* Lets libcurl process an event, or if fd is ALL, everything. */
 static CURLMcode
 run_curl(curl_socket_t fd, int what)
 {
@@ -544,7 +556,10 @@ run_curl(curl_socket_t fd, int what)
 	int			running;
 
 	http_watchdog_start(call_limit());
-	code = curl_multi_socket_action(http_pool.multi, fd, what, &running);
+	if (fd == ALL)
+		code = compat_run_all(http_pool.multi, &running);
+	else
+		code = curl_multi_socket_action(http_pool.multi, fd, what, &running);
 	http_watchdog_stop();
 	return code;
 }
@@ -555,23 +570,6 @@ http_wait_resume(CURL *easy)
 	http_watchdog_start(call_limit());
 	(void) curl_easy_pause(easy, CURLPAUSE_CONT);
 	http_watchdog_stop();
-}
-
-/* See PUSH_US. */
-static CURLMcode
-push_connecting(void)
-{
-	CURLMcode	code = CURLM_OK;
-
-	if (clock_us() - http_pool.pushed_at < PUSH_US)
-		return code;
-	http_pool.pushed_at = clock_us();
-	for (int fd = 0; fd < nsockets && code == CURLM_OK; fd++)
-	{
-		if (sockets[fd].owned && (sockets[fd].wanted & CURL_CSELECT_OUT))
-			code = run_curl(fd, 0);
-	}
-	return code;
 }
 
 static long
@@ -596,8 +594,12 @@ pump(const int *fds, const int *ready, int count)
 		code = run_curl(fds[i], ready[i]);
 	if (code == CURLM_OK && !InterruptPending && curl_timer() == 0)
 		code = run_curl(CURL_SOCKET_TIMEOUT, 0);
-	if (code == CURLM_OK && !InterruptPending)
-		code = push_connecting();
+	if (code == CURLM_OK && !InterruptPending && http_pool.connecting &&
+		clock_us() - http_pool.pushed_at > PUSH_US)
+	{
+		http_pool.pushed_at = clock_us();
+		code = run_curl(ALL, 0);
+	}
 	if (http_pool.out_of_memory)
 		http_wait_reject_memory();
 	check_multi(code);
@@ -618,8 +620,10 @@ wait_time(int64 deadline)
 {
 	long		timer = curl_timer();
 	int64		now = clock_us();
-	int64		left = Min(deadline > now ? deadline - now : 0, PUSH_US);
+	int64		left = deadline > now ? deadline - now : 0;
 
+	if (http_pool.connecting)
+		left = Min(left, PUSH_US);
 	left = left / USECS_PER_MSEC + (left % USECS_PER_MSEC > 0);
 	return (long) Min(left, timer < 0 ? INT_MAX : timer);
 }

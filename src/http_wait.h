@@ -20,11 +20,12 @@ typedef struct HttpPool
 	bool		out_of_memory;	/* set by a callback */
 	int64		deadline;		/* of the request that must end first (by
 								 * clock_us) */
+	bool		connecting;		/* is any request still connecting? */
 
 	/* Private to http_wait.c */
 	int			set;			/* descriptor of the sockets to wait for, or -1 */
 	WaitEventSet *events;		/* that set, the latch and the postmaster */
-	int64		pushed_at;		/* see push_connecting */
+	int64		pushed_at;		/* see PUSH_US in http_wait.c */
 } HttpPool;
 
 extern HttpPool http_pool;

@@ -5,6 +5,7 @@ use warnings FATAL => 'all';
 use POSIX qw(mkfifo);
 use Test::More;
 
+use YelpFlood;
 use YelpSession;
 use YelpTest;
 
@@ -24,6 +25,77 @@ foreach my $coding ('gzip, gzip', 'deflate, gzip, gzip', 'utf-8', 'br')
 		like($result->{error}, qr/unsupported Content-Encoding/, '... and named');
 	};
 }
+
+# What is wrong with the body of an error hides neither its status nor its headers
+my %odd = (
+	br => { body => "\x0b\x02busy", headers => { 'Content-Encoding' => 'br' } },
+	zstd => { body => '(', headers => { 'Content-Encoding' => 'zstd' } },
+	'gzip that is none' => { body => 'busy', headers => { 'Content-Encoding' => 'gzip' } },
+	'over max_page_bytes' => { body => 'x' x 600_000 });
+$session->options(max_page_bytes => '512kB');
+foreach my $name (sort keys %odd)
+{
+	subtest "an error in $name" => sub {
+		my $respond = sub {
+			my ($status, %headers) = @_;
+			my %odd = %{ $odd{$name} };
+			return { action => { respond => { %odd, status => $status,
+						headers => { %{ $odd{headers} // {} }, %headers } } } };
+		};
+		$api->faults($respond->(404));
+		my $result = $session->sync;
+		like($result->{error}, qr/HTTP status 404/, 'the status is shown');
+		is($result->{sqlstate}, 'HV000', '... by its SQLSTATE');
+		$api->faults($respond->(500));
+		like($session->sync->{error}, qr/HTTP status 500 \(attempt 2 of 2/, 'it is tried again');
+		$api->faults($respond->(429, 'Retry-After' => '3600'));
+		$result = $session->sync;
+		is($result->{sqlstate}, '53400', 'Retry-After is read');
+		like($result->{error}, qr/asked to wait 3600 s/, '... and shown');
+	};
+}
+$session->options(max_page_bytes => undef);
+
+subtest 'long headers are clipped' => sub {
+	$api->faults({ action => { respond => { body => 'abc', headers => { 'Content-Type' => 'x' x 90_000 } } } });
+	cmp_ok(length $session->sync->{detail}, '<', 600, 'Content-Type');
+	$api->faults({ action => { respond => { status => 302, headers => { Location => 'http://h/' . 'x' x 90_000 } } } });
+	cmp_ok(length $session->sync->{detail}, '<', 800, 'Location');
+};
+
+# Floods that cancel and the like end are in 020_cancel.pl
+subtest 'timeout ends a flood' => sub {
+	foreach my $what (qw(tickets ack window goaway connect))
+	{
+		my $flood = YelpFlood->start($api, $what);
+		$session->run(YelpTest::create_server("flood_$what", $flood->options, attempts => 1, timeout => '1s'));
+		like($session->sync("flood_$what")->{detail}, qr/^The connection was shut down, because/, $what);
+		$flood->poll('closed');
+	}
+};
+
+subtest 'codings that one header hides from another' => sub {
+	my $flood = YelpFlood->start($api, 'codings');
+	$session->run(YelpTest::create_server('codings', $flood->options, attempts => 1));
+	my $result = $session->sync('codings');
+	like($result->{error}, qr/unsupported Content-Encoding/, 'are refused');
+	$flood->poll('closed');
+};
+
+# libcurl reads from a connection that it closes
+subtest 'a flood over a connection that is kept' => sub {
+	my $flood = YelpFlood->start($api, 'idle_tickets');
+	$session->run(YelpTest::create_server('a', $flood->options, attempts => 1, concurrency => 1,
+			http_version => '1.1'));
+	$session->sync('a');
+	$flood->idle;
+	$flood->poll('floods');
+	$api->faults;
+	$session->run(q{SET statement_timeout = '20s'});
+	is($session->sync->{error}, undef, 'keeps no other server waiting');
+	$flood->poll('closed');
+	$session->run('RESET statement_timeout');
+};
 
 subtest 'an error gives everything back at once' => sub {
 	$api->faults({ action => { respond => { status => 404 } } });
@@ -57,6 +129,24 @@ SKIP:
 	ok($result->{lost}, '... and its session');
 	YelpTest::connections_are($api, 0, '... and its connections');
 }
+
+# A session that does nothing lets connections go that the API has closed
+subtest 'connections that the API closes between two syncs' => sub {
+	my $session = YelpSession->new($node);
+	my $port = sprintf ':%04X', $api->port('http');
+	my $closed_by_api = sub {
+		return grep { (split)[2] =~ /$port$/ && (split)[3] eq '08' }
+		  split /\n/, PostgreSQL::Test::Utils::slurp_file('/proc/net/tcp');
+	};
+	$api->faults;
+	is($session->sync->{error}, undef, 'a sync keeps connections');
+	cmp_ok($api->disconnect('close'), '>', 0, 'the API closes them');
+	$api->poll_until($closed_by_api, 'CLOSE_WAIT');
+	$api->poll_until(sub { !$closed_by_api->() }, 'the other end to be closed');
+	pass('they do not stay in CLOSE_WAIT');
+	is($session->sync->{error}, undef, 'the next sync works');
+	$session->end;
+};
 
 $session->end;
 done_testing();

@@ -13,6 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
+use YelpFlood;
 use YelpSession;
 use YelpTest;
 
@@ -162,6 +163,20 @@ my @phases = (
 		},
 		reached => \&lock_wait,
 	});
+
+# A peer that keeps libcurl, or what it calls, from returning
+foreach my $what (qw(tickets ack window goaway connect))
+{
+	my $flood = YelpFlood->start($api, $what);
+	push @phases,
+	  {
+		name => "a flood: $what",
+		server => { $flood->options, timeout => '1h' },
+		again => sub { $flood->{seen}{floods} = $flood->{seen}{closed} = $flood->count('floods') },
+		reached => sub { $flood->count('floods') > $flood->{seen}{floods} },
+		over => sub { $flood->count('closed') > $flood->{seen}{closed} },
+	  };
+}
 
 # Tells accounts of other phases apart from the one that the trigger is for
 $observer->value(q{

@@ -20,8 +20,8 @@ use PostgreSQL::Test::Utils;
 
 use YelpProcess;
 
-# YelpRelay->start($connect)
-# Listens on a port of 127.0.0.1.  For each connection $connect is called with its socket, and
+# YelpRelay->start($connect, %where)
+# Listens on a port of 127.0.0.1, or where the arguments of IO::Socket::INET say.  For each connection $connect is called with its socket, and
 # returns the socket that it leads to, or nothing to close it.
 #
 # YelpRelay::connect_to($host, $port)
@@ -37,8 +37,8 @@ use YelpProcess;
 # Ends it, and its connections.
 sub start
 {
-	my ($class, $connect) = @_;
-	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 200) or die $!;
+	my ($class, $connect, %where) = @_;
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 200, %where) or die $!;
 	my $serve = sub {
 		$SIG{CHLD} = 'IGNORE';
 		while (my $client = $listener->accept)
