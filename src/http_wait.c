@@ -8,9 +8,10 @@
  * inherits the signal mask, so that the server's signal handlers never run in
  * it.  And the watchdog ends calls that would not return.
  *
- * The sockets are in an epoll set (elsewhere a kqueue), whose own descriptor
- * is one of three events of a WaitEventSet; the others are the latch and the
- * postmaster's death.  A socket that is closed leaves the epoll set by itself.
+ * The sockets are in an epoll set, whose own descriptor is one of three events
+ * of a WaitEventSet; the others are the latch and the postmaster's death.  A
+ * socket that is closed leaves the epoll set by itself.  Where there is no
+ * epoll, libcurl looks at its sockets every POLL_MS.
  *
  * A table tells which sockets are ours.  libcurl 7.88 closes a socket that
  * failed to connect without calling us: its count is released when the
@@ -25,8 +26,6 @@
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/epoll.h>
-#else
-#include <sys/event.h>
 #endif
 
 #include "http_wait.h"
@@ -50,6 +49,13 @@
  */
 #define PUSH_US (200 * USECS_PER_MSEC)
 #define ALL (-2)
+
+/* How often to look at the sockets where there is no epoll */
+#ifdef __linux__
+#define POLL_MS INT_MAX
+#else
+#define POLL_MS 10
+#endif
 
 #define MIN_SOCKETS 64
 
@@ -215,18 +221,11 @@ shut_sockets(bool all)
 
 /* ---- the set of sockets to wait for ---- */
 
-#ifdef __linux__
-
-static int
-make_set(void)
-{
-	return epoll_create1(EPOLL_CLOEXEC);
-}
-
-/* Sets what to wait for on a socket, 0 for nothing. */
+/* Sets what to wait for on a socket, 0 for nothing; false if out of memory. */
 static bool
-change_set(int fd, int wanted)
+change_set(pg_attribute_unused() int fd, pg_attribute_unused() int wanted)
 {
+#ifdef __linux__
 	struct epoll_event event = {.data.fd = fd};
 
 	if (wanted & CURL_CSELECT_IN)
@@ -234,84 +233,13 @@ change_set(int fd, int wanted)
 	if (wanted & CURL_CSELECT_OUT)
 		event.events |= EPOLLOUT;
 	if (wanted == 0)
-	{
 		(void) epoll_ctl(http_pool.set, EPOLL_CTL_DEL, fd, &event);
-		return true;
-	}
-	return epoll_ctl(http_pool.set, EPOLL_CTL_MOD, fd, &event) == 0 ||
-		epoll_ctl(http_pool.set, EPOLL_CTL_ADD, fd, &event) == 0;
-}
-
-/* Reads a ready socket, and what it is ready for; false if there is none. */
-static int
-read_set(int *fds, int *ready, int max)
-{
-	struct epoll_event events[64];
-	int			count = epoll_wait(http_pool.set, events, Min(max, (int) lengthof(events)), 0);
-
-	for (int i = 0; i < count; i++)
-	{
-		fds[i] = events[i].data.fd;
-		ready[i] = 0;
-		if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-			ready[i] |= CURL_CSELECT_IN;
-		if (events[i].events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
-			ready[i] |= CURL_CSELECT_OUT;
-	}
-	return Max(count, 0);
-}
-
-#else
-
-static int
-make_set(void)
-{
-	int			set = kqueue();
-
-	if (set >= 0)
-		(void) fcntl(set, F_SETFD, FD_CLOEXEC);
-	return set;
-}
-
-static bool
-change_set(int fd, int wanted)
-{
-	static const struct
-	{
-		int			flag;
-		int			filter;
-	}			kinds[] = {{CURL_CSELECT_IN, EVFILT_READ}, {CURL_CSELECT_OUT, EVFILT_WRITE}};
-	bool		done = true;
-
-	for (int i = 0; i < (int) lengthof(kinds); i++)
-	{
-		bool		add = (wanted & kinds[i].flag) != 0;
-		struct kevent change;
-
-		EV_SET(&change, fd, kinds[i].filter, add ? EV_ADD : EV_DELETE, 0, 0, 0);
-		if (kevent(http_pool.set, &change, 1, NULL, 0, NULL) < 0 && add)
-			done = false;
-	}
-	return done;
-}
-
-static int
-read_set(int *fds, int *ready, int max)
-{
-	static const struct timespec now = {0, 0};
-	struct kevent events[64];
-	int			count = kevent(http_pool.set, NULL, 0, events,
-							   Min(max, (int) lengthof(events)), &now);
-
-	for (int i = 0; i < count; i++)
-	{
-		fds[i] = (int) events[i].ident;
-		ready[i] = events[i].filter == EVFILT_READ ? CURL_CSELECT_IN : CURL_CSELECT_OUT;
-	}
-	return Max(count, 0);
-}
-
+	else
+		return epoll_ctl(http_pool.set, EPOLL_CTL_MOD, fd, &event) == 0 ||
+			epoll_ctl(http_pool.set, EPOLL_CTL_ADD, fd, &event) == 0;
 #endif
+	return true;
+}
 
 /* ---- libcurl's callbacks: raise no errors ---- */
 
@@ -445,11 +373,13 @@ make_sets(void)
 
 	while (acquired < 2 && AcquireExternalFD())
 		acquired++;
+#ifdef __linux__
 	if (acquired == 2)
-		http_pool.set = make_set();
+		http_pool.set = epoll_create1(EPOLL_CLOEXEC);
+#endif
 	for (int i = http_pool.set >= 0 ? 1 : 0; i < acquired; i++)
 		ReleaseExternalFD();
-	if (http_pool.set < 0)
+	if (acquired < 2 || (POLL_MS == INT_MAX && http_pool.set < 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("out of file descriptors"),
@@ -457,7 +387,8 @@ make_sets(void)
 	http_pool.events = compat_create_wait_event_set(3);
 	AddWaitEventToSet(http_pool.events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(http_pool.events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	AddWaitEventToSet(http_pool.events, WL_SOCKET_READABLE, http_pool.set, NULL, NULL);
+	if (http_pool.set >= 0)
+		AddWaitEventToSet(http_pool.events, WL_SOCKET_READABLE, http_pool.set, NULL, NULL);
 }
 
 static void
@@ -581,18 +512,21 @@ curl_timer(void)
 	return timeout;
 }
 
-/*
- * Lets libcurl process the events one by one, so that interrupts are noticed
- * in between.  Events that remain will be reported again.
- */
 static void
-pump(const int *fds, const int *ready, int count)
+check_run(CURLMcode code)
+{
+	if (http_pool.out_of_memory)
+		http_wait_reject_memory();
+	check_multi(code);
+}
+
+/* Lets libcurl process what is due without any event. */
+void
+http_wait_pump(void)
 {
 	CURLMcode	code = CURLM_OK;
 
-	for (int i = 0; i < count && code == CURLM_OK && !InterruptPending; i++)
-		code = run_curl(fds[i], ready[i]);
-	if (code == CURLM_OK && !InterruptPending && curl_timer() == 0)
+	if (!InterruptPending && curl_timer() == 0)
 		code = run_curl(CURL_SOCKET_TIMEOUT, 0);
 	if (code == CURLM_OK && !InterruptPending && http_pool.connecting &&
 		clock_us() - http_pool.pushed_at > PUSH_US)
@@ -600,15 +534,33 @@ pump(const int *fds, const int *ready, int count)
 		http_pool.pushed_at = clock_us();
 		code = run_curl(ALL, 0);
 	}
-	if (http_pool.out_of_memory)
-		http_wait_reject_memory();
-	check_multi(code);
+	check_run(code);
 }
 
-void
-http_wait_pump(void)
+/*
+ * Lets libcurl process the events one by one, so that interrupts are noticed
+ * in between.  Events that remain will be reported again.
+ */
+static void
+take_events(void)
 {
-	pump(NULL, NULL, 0);
+#ifdef __linux__
+	struct epoll_event events[64];
+	int			count = epoll_wait(http_pool.set, events, lengthof(events), 0);
+
+	for (int i = 0; i < count && !InterruptPending; i++)
+	{
+		int			ready = 0;
+
+		if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+			ready |= CURL_CSELECT_IN;
+		if (events[i].events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+			ready |= CURL_CSELECT_OUT;
+		check_run(run_curl(events[i].data.fd, ready));
+	}
+#else
+	check_run(run_curl(ALL, 0));
+#endif
 }
 
 /*
@@ -625,15 +577,13 @@ wait_time(int64 deadline)
 	if (http_pool.connecting)
 		left = Min(left, PUSH_US);
 	left = left / USECS_PER_MSEC + (left % USECS_PER_MSEC > 0);
-	return (long) Min(left, timer < 0 ? INT_MAX : timer);
+	return (long) Min(Min(left, POLL_MS), timer < 0 ? INT_MAX : timer);
 }
 
 void
 http_wait_until(int64 deadline)
 {
 	WaitEvent	event;
-	int			fds[64];
-	int			ready[64];
 
 	/* Converting text to another encoding reads the catalogs */
 	InvalidateCatalogSnapshotConditionally();
@@ -641,5 +591,6 @@ http_wait_until(int64 deadline)
 						 compat_wait_event()) == 1 && (event.events & WL_LATCH_SET))
 		ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
-	pump(fds, ready, read_set(fds, ready, lengthof(fds)));
+	take_events();
+	http_wait_pump();
 }
