@@ -151,7 +151,7 @@ qualified(Oid schema, const char *name)
 static char *
 role_name(Oid role)
 {
-	return OidIsValid(role) ? GetUserNameFromId(role, true) : "public";
+	return OidIsValid(role) ? GetUserNameFromId(role, false) : "public";
 }
 
 /* The schema-qualified, quoted name of a table. */
@@ -219,8 +219,6 @@ tables_run_as(const Tables *tables, void (*step) (void *arg), void *arg)
 static bool
 is_trusted(const Tables *tables, Oid role)
 {
-	if (!OidIsValid(role))
-		return false;			/* PUBLIC */
 	if (compat_can_set_role(role, tables->run_as) || account_trusts(role))
 		return true;
 	return !superuser_arg(tables->run_as) &&
@@ -394,14 +392,11 @@ require_rights(Oid schema, TableName last, Oid role)
 static void
 reject_row_security(const Tables *tables, Oid relid)
 {
-	Oid			role = check_enable_rls(relid, GetUserId(), true) == RLS_ENABLED ?
-		GetUserId() : tables->run_as;
-
-	if (check_enable_rls(relid, role, true) == RLS_ENABLED)
+	if (check_enable_rls(relid, tables->run_as, true) == RLS_ENABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("row-level security on table %s applies to role \"%s\"",
-						table_name(relid), role_name(role)),
+						table_name(relid), role_name(tables->run_as)),
 				 errdetail("A sync must see and write all rows of its account."),
 				 errhint("Let the table's owner sync, for example through a SECURITY DEFINER function, or a role with BYPASSRLS.")));
 }

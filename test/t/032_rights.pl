@@ -121,6 +121,15 @@ like(join("\n", @{ $created->{notices} }),
 note 'the owner\'s code';
 
 value(theft('ads'), 'ads');
+value(q{CREATE FUNCTION show_path() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN INSERT INTO public.ran VALUES (current_setting('search_path'), current_user); RETURN NULL; END $$;
+	CREATE TRIGGER show_path AFTER INSERT ON yelp_programs EXECUTE FUNCTION show_path()}, 'ads');
+foreach my $case ([ 'ads', '"$user", public' ], [ 'root_role', 'pg_catalog, pg_temp' ])
+{
+	works($case->[0], 'search_path');
+	is(ran(), "$case->[1] ads", "search_path, as $case->[0]");
+}
+value('DROP FUNCTION show_path CASCADE', 'ads');
 foreach my $sql (q{GRANT EXECUTE ON FUNCTION note(text) TO PUBLIC},
 	q{CREATE TRIGGER mine BEFORE INSERT OR UPDATE OR DELETE ON yelp_programs FOR EACH ROW
 		WHEN (note('when')) EXECUTE FUNCTION noting('row')},
@@ -156,10 +165,19 @@ is(value(q{DO $$ BEGIN PERFORM yelp_sync('acme'); EXCEPTION WHEN OTHERS THEN NUL
 	SELECT current_user, current_setting('search_path')}, 'root_role'), 'root_role|"$user", public', 'after an error as well');
 value('DROP FUNCTION fails CASCADE');
 
+# The owner needs what statements need
+value('REVOKE EXECUTE ON FUNCTION yelp_sync_columns FROM PUBLIC');
+is_refused('root_role', 'an owner without privileges', qr/^role "ads" lacks privileges that a sync needs$/,
+	qr/^Run: GRANT EXECUTE ON FUNCTION public\.yelp_sync_columns TO ads;$/);
+value('GRANT EXECUTE ON FUNCTION yelp_sync_columns TO PUBLIC');
+
 # At the end of the transaction it would be the superuser's again
 value(q{CREATE CONSTRAINT TRIGGER late AFTER INSERT ON yelp_programs DEFERRABLE INITIALLY DEFERRED
 	FOR EACH ROW EXECUTE FUNCTION noting('late')}, 'ads');
 is_refused('root_role', 'a deferred trigger', qr/^trigger "late" on table public\.yelp_programs is deferred$/, qr/^Sync as role "ads"\.$/);
+value('ALTER TABLE yelp_programs DISABLE TRIGGER late');
+works('root_role', 'a deferred trigger that is disabled');
+value('ALTER TABLE yelp_programs ENABLE TRIGGER late');
 works('ads', 'a deferred trigger');
 like(ran(), qr/late ads/, 'a deferred trigger, as ads: it runs');
 value('ALTER TABLE yelp_programs OWNER TO postgres; ALTER TABLE yelp_sync_runs OWNER TO postgres;
@@ -179,9 +197,28 @@ value($grants);
 works('clerk', 'privileges');
 is(ran(), join(', ', map { "$_ clerk" } @places), 'a trusted owner\'s code runs as the caller');
 
-note 'code of others';
+note 'whose code is trusted';
 
 value('DROP FUNCTION noting CASCADE; DROP FUNCTION note CASCADE; DROP FUNCTION pure_note CASCADE');
+value(q{CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+	CREATE TRIGGER nothing BEFORE INSERT ON yelp_programs FOR EACH ROW EXECUTE FUNCTION nothing()});
+my $nothing = qr/^function public\.nothing\(\) belongs to role/;
+my $alter = qr/^Check it, then run: ALTER FUNCTION public\.nothing\(\) OWNER TO postgres;/;
+value('ALTER FUNCTION nothing OWNER TO clerk');
+works('clerk', 'its own');
+is_refused('postgres', 'that of another', $nothing, $alter);
+my $schema = value('SELECT nspowner::regrole FROM pg_namespace WHERE nspname = $$public$$');
+value('ALTER SCHEMA public OWNER TO ads; ALTER FUNCTION nothing OWNER TO member');
+works('clerk', 'of a role with the privileges of the schema\'s owner');
+is_refused('postgres', 'of the schema\'s owner', $nothing, $alter);
+value("ALTER SCHEMA public OWNER TO $schema; ALTER FUNCTION nothing OWNER TO ads");
+is_refused($_, 'of a former owner of the schema', $nothing, $alter) foreach 'clerk', 'postgres';
+value('ALTER FOREIGN DATA WRAPPER yelp_sync OWNER TO root_role; ALTER ROLE root_role NOSUPERUSER; ALTER FUNCTION nothing OWNER TO root_role');
+works($_, 'of the extension\'s owner') foreach 'clerk', 'postgres';
+value('DROP FUNCTION nothing CASCADE; ALTER ROLE root_role SUPERUSER; ALTER FOREIGN DATA WRAPPER yelp_sync OWNER TO postgres');
+
+note 'code of others';
+
 value(theft('evil') . q{
 	CREATE FUNCTION same(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT note($$operator$$)';
 	CREATE OPERATOR === (FUNCTION = same, LEFTARG = text, RIGHTARG = text);
@@ -225,7 +262,9 @@ foreach my $case ([ 'yelp_programs', 'evil' ], [ 'yelp_sync_runs', 'PUBLIC' ], [
 value('GRANT TRIGGER ON yelp_programs TO root_role; GRANT REFERENCES ON yelp_programs TO evil');
 works('postgres', 'TRIGGER for another superuser, REFERENCES');
 value('GRANT SELECT ON yelp_programs TO evil');
-value('CREATE TABLE leads (username text, program_id text, FOREIGN KEY (username, program_id) REFERENCES yelp_programs);
+value('CREATE TABLE leads (username text, program_id text,
+		FOREIGN KEY (username, program_id) REFERENCES yelp_programs ON DELETE RESTRICT,
+		FOREIGN KEY (username, program_id) REFERENCES yelp_programs ON UPDATE RESTRICT);
 	CREATE VIEW spy AS SELECT note(currency) FROM yelp_programs', 'evil');
 works('postgres', 'a table that references them, and a view');
 value('DROP TABLE leads; CREATE TABLE leads (username text, program_id text,
@@ -321,8 +360,9 @@ foreach my $statement (q{SELECT yelp_sync('acme')}, q{BEGIN ISOLATION LEVEL REPE
 	is(ran(), '', "$statement: it has not run");
 	value('DROP TRIGGER spy ON yelp_programs');
 }
-# From then on, none can be
+# From then on, none can be, even if nothing is written
 my $other = YelpSession->new($node);
+is(sync('postgres')->{error}, undef, 'a sync that writes');
 $session->run(q{BEGIN; SELECT yelp_sync('acme')});
 $other->begin('CREATE TRIGGER spy BEFORE UPDATE ON yelp_programs FOR EACH ROW EXECUTE FUNCTION nothing()');
 $node->poll_query_until('postgres', q{SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = } . $other->pid);
