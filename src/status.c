@@ -22,26 +22,25 @@
  * one was running (55P03) is no attempt.  The account's lock: see sync.c.
  */
 #define STATUS \
-	"WITH programs AS (%s), runs AS (%s)," \
-	" attempts AS (SELECT DISTINCT ON (username) * FROM runs" \
-	"  WHERE sqlstate IS DISTINCT FROM '55P03' ORDER BY username, finished_at DESC)," \
-	" complete AS (SELECT username, max(finished_at) AS at FROM runs WHERE status = 'synced' GROUP BY username) " \
+	"WITH programs AS (SELECT username COLLATE \"C\", count(*) AS programs FROM %s GROUP BY 1)," \
+	" runs AS (SELECT username COLLATE \"C\"," \
+	"   max(finished_at) FILTER (WHERE status = 'synced') AS complete" \
+	"  FROM %s GROUP BY 1) " \
 	"SELECT username, username = ANY ($1), EXISTS (SELECT FROM pg_locks" \
 	"  WHERE locktype = 'userlock' AND granted" \
 	"   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())" \
 	"   AND (classid::int8 << 32 | objid::int8) = hashtextextended(username, 0))," \
-	" programs, finished_at, status, at, sqlstate, error " \
-	"FROM (SELECT unnest($1) UNION SELECT username FROM programs" \
+	" programs, last.finished_at, last.status, complete, last.sqlstate, last.error " \
+	"FROM (SELECT unnest($1) COLLATE \"C\" UNION SELECT username FROM programs" \
 	"  UNION SELECT username FROM runs) AS a(username)" \
-	" LEFT JOIN programs USING (username) LEFT JOIN attempts USING (username)" \
-	" LEFT JOIN complete USING (username) ORDER BY username"
+	" LEFT JOIN programs USING (username) LEFT JOIN runs USING (username)" \
+	" LEFT JOIN LATERAL (SELECT finished_at, status, sqlstate, error FROM %s r" \
+	"  WHERE r.username = a.username COLLATE \"C\" AND sqlstate IS DISTINCT FROM '55P03'" \
+	"  ORDER BY finished_at DESC LIMIT 1) AS last ON true ORDER BY username"
 
-#define PROGRAMS "SELECT username COLLATE \"C\", count(*) AS programs FROM %s GROUP BY 1"
-#define NO_PROGRAMS "SELECT NULL::text COLLATE \"C\" AS username, NULL::int8 AS programs LIMIT 0"
-
-#define RUNS "SELECT username COLLATE \"C\", finished_at, status, sqlstate, error FROM %s"
-#define NO_RUNS "SELECT NULL::text COLLATE \"C\" AS username, NULL::timestamptz AS finished_at," \
-	" NULL::text AS status, NULL::text AS sqlstate, NULL::text AS error LIMIT 0"
+#define NO_PROGRAMS "(SELECT NULL::text AS username LIMIT 0) AS none"
+#define NO_RUNS "(SELECT NULL::text AS username, NULL::timestamptz AS finished_at," \
+	" NULL::text AS status, NULL::text AS sqlstate, NULL::text AS error LIMIT 0)"
 
 typedef struct Status
 {
@@ -86,8 +85,10 @@ status_list(FunctionCallInfo fcinfo, Oid schema)
 	SPI_connect();
 	programs = tables_readable(&tables, "yelp_programs");
 	runs = tables_readable(&tables, "yelp_sync_runs");
-	status.sql = psprintf(STATUS, programs ? psprintf(PROGRAMS, programs) : NO_PROGRAMS,
-						  runs ? psprintf(RUNS, runs) : NO_RUNS);
+	if (runs == NULL)
+		runs = NO_RUNS;
+	status.sql = psprintf(STATUS, programs ? programs : NO_PROGRAMS,
+						  psprintf("%s AS r", runs), runs);
 	status.mapped = username_array(account_usernames());
 	tables_run_as(&tables, add_rows, &status);
 	SPI_finish();

@@ -118,6 +118,7 @@ tables_query(const char *sql, int count, Oid *types, Datum *values)
 	SPIPlanPtr	plan;
 
 	local_setting("search_path", "pg_catalog, pg_temp");
+	local_setting("jit", "off");
 	plan = SPI_prepare(sql, count, types);
 	if (plan == NULL ||
 		SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot,

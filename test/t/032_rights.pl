@@ -180,6 +180,21 @@ works('root_role', 'a deferred trigger that is disabled');
 value('ALTER TABLE yelp_programs ENABLE TRIGGER late');
 works('ads', 'a deferred trigger');
 like(ran(), qr/late ads/, 'a deferred trigger, as ads: it runs');
+# One that its owner defers on the way
+value('DROP TRIGGER late ON yelp_programs', 'ads');
+value(q{CREATE CONSTRAINT TRIGGER late AFTER INSERT ON yelp_programs DEFERRABLE FOR EACH ROW EXECUTE FUNCTION noting('late');
+	CREATE FUNCTION defer() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN SET CONSTRAINTS ALL DEFERRED; RETURN NULL; END';
+	CREATE TRIGGER defer BEFORE INSERT ON yelp_programs EXECUTE FUNCTION defer()}, 'ads');
+ran();
+$api->mutate(add => 1);
+is(sync('root_role')->{sqlstate}, '42501', 'a trigger that its owner defers');
+is(ran(), '', 'has not run');
+nobody_gained('a trigger that its owner defers');
+is(sync('ads')->{error}, undef, 'as the owner it runs');
+value(q{DROP FUNCTION defer CASCADE; DROP TRIGGER late ON yelp_programs;
+	CREATE CONSTRAINT TRIGGER late AFTER INSERT ON yelp_programs DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION noting('late')}, 'ads');
+
 value('ALTER TABLE yelp_programs OWNER TO postgres; ALTER TABLE yelp_sync_runs OWNER TO postgres;
 	ALTER TABLE yelp_program_changes OWNER TO postgres; ALTER FUNCTION yelp_programs_edited() OWNER TO postgres');
 value(join ';', map { "ALTER FUNCTION $_ OWNER TO postgres" } 'note(text)', 'pure_note(text)', 'noting()');
