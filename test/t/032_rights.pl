@@ -387,6 +387,21 @@ value('DROP TRIGGER spy ON yelp_programs');
 $_->end foreach $session, $other;
 nobody_gained('in the end');
 
+note 'who has no privileges waits for no lock, so nobody waits for it';
+
+my $holder = YelpSession->new($node);
+value(q{ALTER ROLE evil SET lock_timeout = '3s'; REVOKE CREATE ON SCHEMA public FROM evil, PUBLIC});
+$holder->run('BEGIN; LOCK TABLE yelp_programs, yelp_sync_runs, yelp_program_changes');
+is_refused('evil', 'tables that are locked', qr/^role "evil" lacks privileges that a sync needs$/, qr/^Run: GRANT/);
+is(YelpTest::run($node, 'SELECT yelp_sync_create_tables()', user => 'evil')->{error}, undef, 'tables that are there');
+$holder->run('COMMIT; DROP TABLE yelp_program_changes; BEGIN; SELECT yelp_sync_create_tables()');
+my $may_not = qr/^role "evil" may not create public\.yelp_program_changes$/;
+is_refused('evil', 'tables that are being made', $may_not, qr/run SELECT public\.yelp_sync_create_tables\(\); and grant/);
+like(YelpTest::run($node, 'SELECT yelp_sync_create_tables()', user => 'evil')->{error}, $may_not, 'nor by the function');
+$holder->run('COMMIT');
+value($grants);
+$holder->end;
+
 note 'row-level security';
 
 my $hint = qr/^Let the table's owner sync, .* or a role with BYPASSRLS\.$/;
