@@ -22,10 +22,10 @@
  *   privilege.  This is looked at again under a lock that keeps out new
  *   triggers.
  *
- * Trusted is who could become the role that the statements run as, and who
- * could replace the functions that the user called: the owners of the
- * extension and of its schema.  Superusers, who have more to lose, do not
- * trust the latter.
+ * Trusted is who could become the role that the statements run as, a
+ * superuser for example, and the owner of the extension's schema, who could
+ * replace the functions that the user called.  Superusers, who have more to
+ * lose, do not trust the latter.
  *
  * Nothing here keeps a pointer into a cache over another look-up.
  */
@@ -69,7 +69,6 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
-#include "account.h"
 #include "compat.h"
 #include "local_setting.h"
 
@@ -220,7 +219,7 @@ tables_run_as(const Tables *tables, void (*step) (void *arg), void *arg)
 static bool
 is_trusted(const Tables *tables, Oid role)
 {
-	if (compat_can_set_role(role, tables->run_as) || account_trusts(role))
+	if (compat_can_set_role(role, tables->run_as))
 		return true;
 	return !superuser_arg(tables->run_as) &&
 		has_privs_of_role(role, owner_of(NAMESPACEOID, tables->schema_oid, Anum_pg_namespace_nspowner));
