@@ -118,6 +118,8 @@ SELECT * FROM yelp_sync('acme');
 DROP TRIGGER yelp_programs_edited ON yelp_programs;
 ALTER TABLE yelp_programs ALTER budget TYPE numeric(20, 4);
 SELECT * FROM yelp_sync('acme');
+SELECT yelp_sync_create_tables();	-- creates the trigger
+SELECT * FROM yelp_sync('acme');
 SET client_min_messages = warning;
 
 -- should fail: on a worker node of Citus

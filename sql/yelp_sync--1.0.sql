@@ -264,7 +264,21 @@ BEGIN
 			'since when the API no longer lists the program, if the server option on_gone is keep';
 			COMMENT ON COLUMN %1$I.yelp_programs.created_at IS 'when the row was added';
 			COMMENT ON COLUMN %1$I.yelp_programs.updated_at IS 'when a sync last changed the row';
+		$ddl$, schema, CASE WHEN partitions IS NULL THEN storage ELSE 'PARTITION BY HASH (username)' END);
 
+		FOR i IN 0 .. coalesce(partitions, 0) - 1 LOOP
+			EXECUTE format($ddl$
+				CREATE TABLE %1$I.yelp_programs_%2$s PARTITION OF %1$I.yelp_programs
+				FOR VALUES WITH (MODULUS %3$s, REMAINDER %2$s) %4$s;
+
+				COMMENT ON TABLE %1$I.yelp_programs_%2$s IS 'one of %3$s partitions of yelp_programs';
+			$ddl$, schema, i, partitions, storage);
+		END LOOP;
+	END IF;
+
+	IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'yelp_programs_edited'
+			AND tgrelid = format('%I.yelp_programs', schema)::regclass) THEN
+		EXECUTE format($ddl$
 			-- Rows edited by hand are restored by the next sync
 			CREATE OR REPLACE FUNCTION %1$I.yelp_programs_edited()
 			RETURNS trigger
@@ -282,23 +296,14 @@ BEGIN
 			'makes the next sync restore an edited row of yelp_programs';
 
 			CREATE TRIGGER yelp_programs_edited
-			BEFORE UPDATE OF username, program_id, %3$s, data ON %1$I.yelp_programs
+			BEFORE UPDATE OF username, program_id, %2$s, data ON %1$I.yelp_programs
 			FOR EACH ROW
 			WHEN (OLD.fingerprint IS NOT DISTINCT FROM NEW.fingerprint)
 			EXECUTE FUNCTION %1$I.yelp_programs_edited();
 
 			COMMENT ON TRIGGER yelp_programs_edited ON %1$I.yelp_programs IS
 			'makes the next sync restore an edited row';
-		$ddl$, schema, CASE WHEN partitions IS NULL THEN storage ELSE 'PARTITION BY HASH (username)' END, filled);
-
-		FOR i IN 0 .. coalesce(partitions, 0) - 1 LOOP
-			EXECUTE format($ddl$
-				CREATE TABLE %1$I.yelp_programs_%2$s PARTITION OF %1$I.yelp_programs
-				FOR VALUES WITH (MODULUS %3$s, REMAINDER %2$s) %4$s;
-
-				COMMENT ON TABLE %1$I.yelp_programs_%2$s IS 'one of %3$s partitions of yelp_programs';
-			$ddl$, schema, i, partitions, storage);
-		END LOOP;
+		$ddl$, schema, filled);
 	END IF;
 
 	IF to_regclass(format('%I.yelp_sync_runs', schema)) IS NULL THEN

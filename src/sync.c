@@ -369,7 +369,8 @@ report_tables(Sync *sync)
 						 psprintf("trigger yelp_programs_edited on table %s.yelp_programs is missing or disabled",
 								  tables->schema),
 						 "Rows that are edited by hand are not restored by the next sync.",
-						 "Create or enable the trigger.");
+						 psprintf("SELECT %s.yelp_sync_create_tables(); creates it; ALTER TABLE %s.yelp_programs ENABLE TRIGGER yelp_programs_edited; enables it.",
+								  tables->schema, tables->schema));
 }
 
 void

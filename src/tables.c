@@ -182,6 +182,14 @@ is_missing(Oid schema, TableName table)
 	return !OidIsValid(get_relname_relid(rules[table].name, schema));
 }
 
+static bool
+is_table(Oid relid)
+{
+	char		relkind = get_rel_relkind(relid);
+
+	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
+}
+
 /* ---- as whom ---- */
 
 static void
@@ -233,6 +241,7 @@ typedef struct CreateTables
 	int			partitions;
 } CreateTables;
 
+/* A step that runs as the tables' user. */
 static void
 call_make_tables(void *arg)
 {
@@ -248,6 +257,28 @@ call_make_tables(void *arg)
 
 	if (SPI_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not create the tables: %s", SPI_result_code_string(SPI_result));
+}
+
+/*
+ * While an extension's script is running, the tables would become members of
+ * that extension; prevent this, because they are the user's.
+ */
+static void
+make_tables(const Tables *tables, int partitions)
+{
+	CreateTables create = {tables->schema_oid, partitions};
+	bool		creating = creating_extension;
+
+	creating_extension = false;
+	PG_TRY();
+	{
+		tables_run_as(tables, call_make_tables, &create);
+	}
+	PG_FINALLY();
+	{
+		creating_extension = creating;
+	}
+	PG_END_TRY();
 }
 
 /* The names of the missing tables, or NULL. */
@@ -268,15 +299,11 @@ missing_tables(Oid schema)
 
 /*
  * Creates the missing tables, as the owner of the others if the current user
- * could become it.  While an extension's script is running, they would become
- * members of that extension; prevent this, because they are the user's.
+ * could become it.
  */
 static void
 create_missing(Tables *tables, Oid schema, int partitions)
 {
-	CreateTables create = {schema, partitions};
-	bool		creating = creating_extension;
-
 	tables->run_as = GetUserId();
 	tables->created = missing_tables(schema);
 	if (tables->created == NULL)
@@ -302,32 +329,28 @@ create_missing(Tables *tables, Oid schema, int partitions)
 	LockDatabaseObject(NamespaceRelationId, schema, 0, ShareUpdateExclusiveLock);
 	tables->created = missing_tables(schema);
 	tables->created_programs = is_missing(schema, PROGRAMS);
-	if (tables->created == NULL)
-		return;
-	creating_extension = false;
-	PG_TRY();
-	{
-		tables_run_as(tables, call_make_tables, &create);
-	}
-	PG_FINALLY();
-	{
-		creating_extension = creating;
-	}
-	PG_END_TRY();
+	if (tables->created)
+		make_tables(tables, partitions);
 }
 
 void
 tables_create(Oid schema, int partitions)
 {
-	Tables		tables = {0};
-	bool		exists = !is_missing(schema, PROGRAMS);
+	Tables		tables = {.schema_oid = schema};
+	Oid			programs = get_relname_relid(rules[PROGRAMS].name, schema);
 
 	create_missing(&tables, schema, partitions);
-	if (partitions > 0 && exists)
+	if (!OidIsValid(programs))
+		return;
+	if (partitions > 0)
 		ereport(NOTICE,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("table %s already exists, skipping",
-						qualified(schema, rules[PROGRAMS].name))));
+				 errmsg("table %s already exists, skipping", table_name(programs))));
+	choose_user(&tables, owner_of(RELOID, programs, Anum_pg_class_relowner));
+	if (is_table(programs) &&
+		tables.run_as == owner_of(RELOID, programs, Anum_pg_class_relowner) &&
+		!OidIsValid(get_trigger_oid(programs, EDIT_TRIGGER, true)))
+		make_tables(&tables, 0);
 }
 
 /* ---- privileges ---- */
@@ -743,14 +766,13 @@ lock_table(Oid schema, TableName table, LOCKMODE mode, List **relids)
 {
 	char	   *name = pstrdup(rules[table].name);
 	Oid			relid = RangeVarGetRelid(makeRangeVar(schema_name(schema), name, -1), mode, false);
-	char		relkind = get_rel_relkind(relid);
 
-	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+	if (!is_table(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s is not a table", qualified(schema, name)),
 				 errhint("Rename it, and a table will be created in its place.")));
-	*relids = relkind == RELKIND_RELATION ? lappend_oid(*relids, relid) :
+	*relids = get_rel_relkind(relid) == RELKIND_RELATION ? lappend_oid(*relids, relid) :
 		list_concat(*relids, find_all_inheritors(relid, mode, NULL));
 	return relid;
 }
@@ -841,10 +863,9 @@ const char *
 tables_readable(Tables *tables, const char *name)
 {
 	Oid			relid = get_relname_relid(name, tables->schema_oid);
-	char		relkind = get_rel_relkind(relid);
 	Oid			owner;
 
-	if ((relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE) ||
+	if (!is_table(relid) ||
 		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		return NULL;
 	LockRelationOid(relid, AccessShareLock);

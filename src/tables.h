@@ -33,8 +33,9 @@ typedef struct Tables
 /*
  * Creates the missing tables in the extension's schema: all three, owned by
  * the current user; yelp_programs with the given number of partitions, or as
- * a plain table if that is 0.  Existing tables are left unchanged.  Needs an
- * SPI connection.  Raises 42501 if the current user may not create them.
+ * a plain table if that is 0.  Existing tables are left unchanged, but for a
+ * missing yelp_programs_edited trigger, which is created.  Needs an SPI
+ * connection.  Raises 42501 if the current user may not create them.
  */
 extern void tables_create(Oid schema, int partitions);
 
