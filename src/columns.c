@@ -283,8 +283,10 @@ read_row(Jsonb *program, Row *row)
 			add_problem(row, prefixes[column->place], column->name);
 	}
 	row->nulls[PROGRAM_COLUMNS] = row->nproblems == 0;
-	row->values[PROGRAM_COLUMNS] = PointerGetDatum(construct_array(row->problems, row->nproblems, TEXTOID,
-														   -1, false, TYPALIGN_INT));
+	if (row->nproblems > 0)
+		row->values[PROGRAM_COLUMNS] =
+			PointerGetDatum(construct_array(row->problems, row->nproblems, TEXTOID, -1, false,
+											TYPALIGN_INT));
 }
 
 /* The function's row type, which lives as long as the query. */

@@ -123,12 +123,11 @@ fetch_error_read_api(ApiError *error, const char *text, size_t length)
 		"description", "message", "error_description", "detail"
 	};
 	JsonTokens	tokens = {0};
-	JsonError	fault;
 	const JsonToken *json;
 	const JsonToken *found;
 
 	memset(error, 0, sizeof(ApiError));
-	json = json_read(&tokens, text, length, &fault);
+	json = json_read(&tokens, text, length);
 	found = json ? find_error(json) : NULL;
 	if (found && found->type == JSON_STRING)
 		error->description = value_text(found);

@@ -378,21 +378,15 @@ json_tokenize(JsonTokens *tokens, const char *text, size_t length, int ntokens)
 }
 
 const JsonToken *
-json_read(JsonTokens *tokens, const char *text, size_t length, JsonError *error)
+json_read(JsonTokens *tokens, const char *text, size_t length)
 {
 	JsonScan	scan;
-	const JsonToken *json;
+	JsonError	error;
 
-	if (!json_scan(&scan, text, length, NULL, NULL, error))
-		return NULL;
-	if (scan.too_deep)
-		return fail(error, JSON_UNFIT, psprintf("body is nested more than %d levels deep",
-												JSON_MAX_DEPTH));
-	if (scan.ntokens > JSON_MAX_TOKENS)
-		return fail(error, JSON_TOO_LARGE, psprintf("body contains more than %d values",
-													JSON_MAX_TOKENS));
-	json = json_is_utf8(text, length) ? json_tokenize(tokens, text, length, scan.ntokens) : NULL;
-	return json ? json : fail(error, JSON_BROKEN, pstrdup("body is not JSON: invalid UTF-8"));
+	/* If it is too deep, jsmn finds more tokens than were counted */
+	return json_scan(&scan, text, length, NULL, NULL, &error) &&
+		scan.ntokens <= JSON_MAX_TOKENS && json_is_utf8(text, length) ?
+		json_tokenize(tokens, text, length, scan.ntokens) : NULL;
 }
 
 /* ---- strings ---- */

@@ -128,9 +128,11 @@ extern JsonToken json_token(const char *text, const char *end);
 extern const JsonToken *json_tokenize(JsonTokens *tokens, const char *text, size_t length,
 									  int ntokens);
 
-/* The same for a whole text, which must be an object; NULL after an error. */
-extern const JsonToken *json_read(JsonTokens *tokens, const char *text,
-								  size_t length, JsonError *error);
+/*
+ * The same for a whole text; NULL if it is not a JSON object in UTF-8, or too
+ * large or too deep.
+ */
+extern const JsonToken *json_read(JsonTokens *tokens, const char *text, size_t length);
 
 extern void json_free(JsonTokens *tokens);
 
