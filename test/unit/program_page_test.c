@@ -464,6 +464,8 @@ test_program_id(void)
 		{TEXT(PAGE("null")), "field \"payment_programs[0]\" is not an object"},
 		{TEXT(PAGE("[{\"program_id\":\"a\"}]")), "field \"payment_programs[0]\" is not an object"},
 		{TEXT(PAGE("{\"program_id\":\"a\"},\"b\"")), "field \"payment_programs[1]\" is not an object"},
+		{TEXT("{\"total\":1,\"payment_programs\":[1,2,{\"program_id\":\"a\"}],\"payment_programs\":[3]}"),
+		"field \"payment_programs[0]\" is not an object"},
 		{TEXT(PAGE("{}")), ID_FIELD "is missing"},
 		{TEXT(PAGE("{\"id\":\"a\"}")), ID_FIELD "is missing"},
 		{TEXT(PAGE("{\"x\":{\"program_id\":\"a\"}}")), ID_FIELD "is missing"},
@@ -802,10 +804,13 @@ test_known_text(void)
 		PAGE(B "," A "x," B), PAGE(B "," A "]," B), PAGE(B "," A "}}," B),
 	};
 	Stored		stored = {0};
+	Stored		forged = {0};
 	ProgramPage page;
 
 	store_as(&stored, "a", A, "a");
 	store_as(&stored, "b", B, "b");
+	store_as(&forged, "a", "{\"x\":1}", "a");
+	tap_ok(reads_alike(PAGE("{\"program_id\":\"a\"},{\"x\":1}"), &forged), "an ID is no other program's");
 	for (int i = 0; i < (int) lengthof(texts); i++)
 		tap_ok(reads_alike(texts[i], &stored), "read alike: %s", texts[i]);
 	for (int i = 0; i < (int) lengthof(broken); i++)
