@@ -7,8 +7,6 @@
  */
 #include "postgres.h"
 
-#include "columns.h"
-
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -33,7 +31,24 @@ PG_FUNCTION_INFO_V1(yelp_sync_changed);
 /* Amounts in cents that fit numeric(14,2) are less than this */
 #define CENTS_BOUND INT64CONST(100000000000000)
 
-const char *const program_objects[] = {
+/* The object that holds a column's member */
+typedef enum ProgramPlace
+{
+	IN_PROGRAM,
+	IN_METRICS,
+	IN_BUSINESS					/* the first one */
+} ProgramPlace;
+
+/* A column and the JSON member with the same name */
+typedef struct ProgramColumn
+{
+	const char *name;
+	ProgramPlace place;
+	Oid			type;			/* numeric: the member is in cents */
+} ProgramColumn;
+
+/* The members with these objects; the businesses are an array */
+static const char *const program_objects[] = {
 	[IN_PROGRAM] = NULL,
 	[IN_METRICS] = "program_metrics",
 	[IN_BUSINESS] = "businesses"
@@ -46,7 +61,8 @@ static const char *const prefixes[] = {
 	[IN_BUSINESS] = "businesses[0]."
 };
 
-const ProgramColumn program_columns[PROGRAM_COLUMNS] = {
+/* In the order of yelp_sync_values, whose last attribute is problems */
+static const ProgramColumn program_columns[] = {
 	{"program_type", IN_PROGRAM, TEXTOID},
 	{"program_status", IN_PROGRAM, TEXTOID},
 	{"program_pause_status", IN_PROGRAM, TEXTOID},
@@ -65,6 +81,8 @@ const ProgramColumn program_columns[PROGRAM_COLUMNS] = {
 	{"active_features", IN_PROGRAM, TEXTARRAYOID},
 	{"available_features", IN_PROGRAM, TEXTARRAYOID}
 };
+
+#define PROGRAM_COLUMNS ((int) lengthof(program_columns))
 
 /* ---- converting members ---- */
 

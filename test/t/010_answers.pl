@@ -19,7 +19,8 @@ $session->options(
 	page_size => 20,
 	attempts => $attempts,
 	retry_delay => '1ms',
-	retry_max_delay => '2ms');
+	retry_max_delay => '2ms',
+	max_retry_after => '1ms');
 $api->config(accounts => { acme => { count => $count } });
 is($session->sync->{error}, undef, 'first sync');
 my @ids = map { $_->{program_id} } $api->programs;
@@ -127,10 +128,10 @@ my @cases = (
 		{ raw => { text => "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"total\":45}" } },
 		retried => 1 ],
 	[ 'a byte a second', '08006', qr/: timed out \(attempt \d of \d, stage receive\)/,
-		{ drip => { every_ms => 1000 } }, retried => 1, options => { timeout => '300ms' },
-		detail => qr/timed out/i ],
+		{ drip => { every_ms => 1000 } }, retried => 1, overload => 1,
+		options => { timeout => '300ms' }, detail => qr/timed out/i ],
 	[ 'headers, a byte a second', '08006', qr/: timed out \(attempt \d of \d, stage receive\)/,
-		{ drip => { every_ms => 1000, headers => \1 } }, retried => 1,
+		{ drip => { every_ms => 1000, headers => \1 } }, retried => 1, overload => 1,
 		options => { timeout => '300ms' } ],
 
 	# Too much
@@ -138,7 +139,7 @@ my @cases = (
 		{ pad => { bytes => 1 << 20 } }, options => { max_page_bytes => '512kB' },
 		hint => qr/max_page_bytes/ ],
 	[ 'gzip bomb', '54000', qr/: body is larger than max_page_bytes /,
-		{ pad => { bytes => 1 << 26, encoding => 'gzip' } },
+		{ pad => { bytes => 1 << 26, encoding => 'gzip' } }, overload => 1,
 		options => { max_page_bytes => '1MB' }, hint => qr/max_page_bytes/ ],
 	[ 'endless headers', '54000', qr/: response headers are larger than 256 kB /, 'endless_headers',
 		hint => undef ],
