@@ -587,6 +587,7 @@ test_nesting(void)
 	char	   *deep_page = psprintf("{\"x\":%s%s,\"total\":0,\"payment_programs\":[]}",
 									 repeated("", "[", 200000, ""), repeated("", "]", 200000, ""));
 	ProgramPage page;
+	JsonError	error;
 
 	fine(deepest, strlen(deepest), "the deepest nesting");
 	skipped(deeper, strlen(deeper), "program \"" ID "\": nested more than 100 levels deep");
@@ -598,7 +599,7 @@ test_nesting(void)
 	refused(objects, strlen(objects), JSON_BROKEN,
 			"body is not JSON: truncated after 1000001 bytes");
 	deeper[strlen(deeper) - 40] = '"';
-	tap_ok(!program_page_read(&page, deeper, strlen(deeper), NULL, &(JsonError) {0}),
+	tap_ok(!program_page_read(&page, deeper, strlen(deeper), NULL, &error),
 		   "an open string in deep nesting");
 }
 
