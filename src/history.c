@@ -71,6 +71,7 @@ history_last_run(const char *schema, const char *username, const char *server)
 						" WHERE username::pg_catalog.text OPERATOR(pg_catalog.=) $1"
 						"  AND server::pg_catalog.text OPERATOR(pg_catalog.=) $2"
 						"  AND listed IS NOT NULL"
+						"  AND finished_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()"
 						" ORDER BY finished_at DESC LIMIT 1", schema),
 		.receive = take_last_run,
 		.arg = &last,

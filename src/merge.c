@@ -267,40 +267,18 @@ take_row(void *programs, TupleTableSlot *slot)
 }
 
 /*
- * Has another session added the program?  With a constraint of the user's on
- * other columns, it is an error that only the user can resolve.
+ * If another session has added the program, a retry helps; if a constraint of
+ * the user's on other columns is violated, it does not.
  */
-static bool
-is_lost_race(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION && error->detail &&
-		strstr(error->detail, "(username, program_id)=(") != NULL;
-}
-
 static void
-run_batch(Statement *statement)
+explain_error(ErrorData *error)
 {
-	MemoryContext caller = CurrentMemoryContext;
-
-	PG_TRY();
+	if (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION && error->detail &&
+		strstr(error->detail, "(username, program_id)=(") != NULL)
 	{
-		statement_run(statement);
+		error->sqlerrcode = ERRCODE_T_R_SERIALIZATION_FAILURE;
+		error->message = "could not serialize access due to a concurrent sync";
 	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		if (is_lost_race(error))
-		{
-			error->sqlerrcode = ERRCODE_T_R_SERIALIZATION_FAILURE;
-			error->message = "could not serialize access due to a concurrent sync";
-		}
-		ReThrowError(error);
-	}
-	PG_END_TRY();
 }
 
 /* Runs the step's statement over batches of these rows. */
@@ -326,6 +304,7 @@ run_step(Step *step, Tuplestorestate *rows, TupleDesc desc)
 			.sql = sql,
 			.receive = take_written,
 			.arg = step,
+			.explain = explain_error,
 		};
 
 		statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->username));
@@ -336,7 +315,7 @@ run_step(Step *step, Tuplestorestate *rows, TupleDesc desc)
 			statement_add(&statement, TEXTARRAYOID, (Datum) 0);
 		statement_add(&statement, INT4OID, Int32GetDatum(remainder));
 		if (count > 0)
-			run_batch(&statement);
+			statement_run(&statement);
 		MemoryContextReset(context);
 	} while (count > 0);
 	MemoryContextSwitchTo(caller);

@@ -11,9 +11,10 @@
 #include "lib/stringinfo.h"
 #include "tcop/dest.h"
 #include "utils/array.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+
+#include "local_setting.h"
 
 /*
  * Rows that one statement takes.  It holds several copies of their documents,
@@ -140,8 +141,7 @@ run(Statement *statement, bool read_only)
 	int			level = NewGUCNestLevel();
 
 	/* JIT compilation does not pay off, and takes memory */
-	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	local_setting("jit", "off");
 	PG_TRY();
 	{
 		execute(statement, read_only);
@@ -154,6 +154,8 @@ run(Statement *statement, bool read_only)
 		error = CopyErrorData();
 		FlushErrorState();
 		shorten_context(error, statement);
+		if (statement->explain)
+			statement->explain(error);
 		ReThrowError(error);
 	}
 	PG_END_TRY();

@@ -20,6 +20,7 @@ typedef struct Statement
 	const char *sql;
 	StatementReceive receive;		/* or NULL: rows are not wanted */
 	void	   *arg;
+	void		(*explain) (ErrorData *error);	/* or NULL: alters an error */
 
 	/* The parameters $1, $2, ... */
 	int			count;

@@ -159,6 +159,10 @@ YelpTest::must_run($node, q{UPDATE yelp_sync_runs SET listed = } . $listed . q{;
 	VALUES ('acme', 'yelp', 'me', now(), now() + '1 hour', 'failed', '08001', 'nobody listens')});
 $sync = sync_with(sub { });
 is($api->counters->{waves}, 1, 'a failed run is no guess: in one round trip');
+YelpTest::must_run($node, q{INSERT INTO yelp_sync_runs (username, server, synced_by, started_at, finished_at, status, listed)
+	VALUES ('acme', 'yelp', 'me', now(), 'infinity', 'synced', 5)});
+$sync = sync_with(sub { });
+is($api->counters->{waves}, 1, 'nor is one of the future');
 
 # Without a history the rows stored tell
 YelpTest::must_run($node, 'DELETE FROM yelp_sync_runs');
