@@ -85,8 +85,9 @@ const char *const sync_status_names[] =
 static const char delete_gone[] =
 "DELETE FROM @programs@ t USING " GONE_KEYS GONE_RESULT;
 
+/* Without its fingerprint: if it returns with the same text, that is no edit */
 static const char mark_gone[] =
-"UPDATE @programs@ t SET gone_at = $2, updated_at = $2 FROM " GONE_KEYS
+"UPDATE @programs@ t SET gone_at = $2, updated_at = $2, fingerprint = NULL FROM " GONE_KEYS
 " AND t.gone_at IS NULL" GONE_RESULT;
 
 /*

@@ -185,6 +185,7 @@ $api->set_programs('acme', @listed[ 0, 4 .. $#listed ], $altered);
 $before = stored();
 $sync = sync();
 my $returned = YelpTest::reported($sync);
+is(value('SELECT status FROM yelp_sync_runs ORDER BY finished_at DESC LIMIT 1'), 'synced', 'programs return');
 is_deeply($returned, { $gone[0] => [ 'updated', ['gone_at'] ], $gone[1] => [ 'updated', [ 'program_type', 'gone_at' ] ] },
 	'programs that are listed again');
 changes_are($sync, $before, 'are recorded with the time');
@@ -195,6 +196,8 @@ is(value('SELECT string_agg(program_id, $$ $$ ORDER BY program_id) FROM yelp_pro
 value(qq{UPDATE yelp_programs SET gone_at = NULL WHERE program_id = '$gone[2]';
 	UPDATE yelp_programs SET gone_at = now() WHERE program_id = '$gone[1]'});
 $returned = YelpTest::reported(sync());
+is(scalar(@{ sync()->{rows} }), 0, 'at once');
+is(value('SELECT status FROM yelp_sync_runs ORDER BY finished_at DESC LIMIT 1'), 'synced', 'and synced');
 is_deeply($returned, { $gone[2] => [ 'gone', undef ], $gone[1] => [ 'updated', ['gone_at'] ] },
 	'a time that was set by hand is put right');
 keep_copy();
