@@ -60,7 +60,15 @@ StaticAssertDecl(PROGRAMS_MAX_READINGS < 1 << 2, "an entry must hold every readi
 #include "lib/simplehash.h"
 
 #define ID_OF(id_hash) ((id_hash) >> 6)
-#define MIN_PROGRAMS 1024
+
+/*
+ * The table is made for the expected number of programs, because growing
+ * leaves holes in memory.  The number may be anything: at most 32 MB are
+ * wasted.
+ */
+#define MIN_EXPECTED 1024
+#define MAX_EXPECTED 1500000
+#define EXPECTED(programs) Min(Max(programs, MIN_EXPECTED), MAX_EXPECTED)
 
 /* ---- the stored programs ---- */
 
@@ -181,7 +189,7 @@ read_rows(RowReader *reader, const Tables *tables, const char *username,
 #define ALL_COLUMNS ID_COLUMN ", fingerprint::pg_catalog.int8, gone_at::pg_catalog.timestamptz"
 
 Programs   *
-programs_read(const Tables *tables, const char *username)
+programs_read(const Tables *tables, const char *username, int64 expected)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "yelp_sync programs",
@@ -190,7 +198,7 @@ programs_read(const Tables *tables, const char *username)
 	RowReader	reader = {.programs = programs};
 
 	programs->context = context;
-	programs->table = program_table_create(context, MIN_PROGRAMS, NULL);
+	programs->table = program_table_create(context, EXPECTED(expected), NULL);
 	programs->first_reading = 1;
 	read_rows(&reader, tables, username, ALL_COLUMNS, enter_row, false);
 	return programs;
@@ -304,6 +312,8 @@ programs_add_page(Programs *programs, const ProgramPage *page)
 {
 	int			fresh = 0;
 
+	if (programs->received == 0 && EXPECTED(page->total) > programs->table->grow_threshold)
+		program_table_grow(programs->table, EXPECTED(page->total) / 4 * 5);
 	for (int i = 0; i < page->count; i++)
 		fresh += add_program(programs, &page->programs[i]);
 	return fresh;

@@ -65,11 +65,13 @@ typedef struct Programs
 #define PROGRAMS_MAX_READINGS 3
 
 /*
- * Reads the IDs and fingerprints of the account's rows.  Needs an SPI
- * connection.  The result lives in a context of its own.  Rows of tables that
- * inherit from yelp_programs are included only if it is partitioned.
+ * Reads the IDs and fingerprints of the account's rows, given their expected
+ * number.  Needs an SPI connection.  The result lives in a context of its own.
+ * Rows of tables that inherit from yelp_programs are included only if it is
+ * partitioned.
  */
-extern Programs *programs_read(const Tables *tables, const char *username);
+extern Programs *programs_read(const Tables *tables, const char *username,
+							   int64 expected);
 extern void programs_free(Programs *programs);
 
 /* Begins a reading; rows are kept in memory up to work_mem. */

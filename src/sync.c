@@ -347,7 +347,7 @@ read_stored(void *arg)
 
 	sync->last = history_last_run(merge->tables.schema, sync->username,
 								  sync->account->server);
-	merge->programs = programs_read(&merge->tables, sync->username);
+	merge->programs = programs_read(&merge->tables, sync->username, sync->last.listed);
 }
 
 /* What the user may not expect of the tables. */
