@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "local_setting.h"
 #include "statement.h"
 
 typedef enum ProgramState
@@ -177,12 +178,16 @@ read_rows(RowReader *reader, const Tables *tables, const char *username,
 		.receive = receive,
 		.arg = reader,
 	};
+	int			level = NewGUCNestLevel();
 
 	statement_add(&statement, TEXTOID, CStringGetTextDatum(username));
+	/* A bitmap takes several times work_mem, and little is enough */
+	local_setting("work_mem", "256kB");
 	if (latest)
 		statement_run_latest(&statement);
 	else
 		statement_run(&statement);
+	AtEOXact_GUC(true, level);
 }
 
 #define ID_COLUMN "program_id::pg_catalog.text"

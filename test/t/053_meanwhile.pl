@@ -132,6 +132,54 @@ foreach my $sql (q{SELECT yelp_sync('acme')}, q{BEGIN ISOLATION LEVEL REPEATABLE
 	is_healed("a program that others add: $sql");
 }
 
+note 'programs that change from reading to reading';
+
+sub program
+{
+	my ($id, $type) = @_;
+	return qq({"program_id":"$id","program_type":"$type","program_status":"ACTIVE"});
+}
+
+# What is listed in each reading
+sub read_changing
+{
+	my ($first, @more) = @_;
+	my $reading = 1;
+
+	$api->set_programs('acme', @$first);
+	$api->faults(map { { match => { offset => 0, nth => ++$reading }, action => { respond => { status => 200,
+		body => sprintf('{"total":%d,"payment_programs":[%s]}', scalar(@$_), join(',', @$_)) } } } } @more);
+	my $sync = YelpTest::sync($node, 'acme');
+	$api->faults();
+	return $sync;
+}
+
+my $stored = q{SELECT string_agg(program_id || ' ' || program_type, ', ' ORDER BY program_id) FROM yelp_programs};
+value('TRUNCATE yelp_programs');
+$api->set_programs('acme', program('old', 'A'), program('x', 'A'));
+YelpTest::sync($node, 'acme');
+$result = read_changing([ program('x', 'B'), program('p', 'A') ], [ program('x', 'B'), program('p', 'B') ]);
+is($result->{error}, undef, 'two readings of the same programs: no error');
+is(value($stored), 'p B, x B', 'each is as it was listed last, and what is in neither is gone');
+value(q{DELETE FROM yelp_programs WHERE program_id = 'p'});
+$result = read_changing(
+	[ program('q', 'A'), program('p', 'A') ],
+	[ program('r', 'A'), program('p', 'B') ],
+	[ program('s', 'A'), program('p', 'A') ]);
+is($result->{error}, undef, 'readings of other programs: no error');
+is(value($stored), 'p A, q A, r A, s A, x B', 'all are stored, each once, as it was listed last');
+value('TRUNCATE yelp_programs');
+$api->set_programs('acme', program('p', 'A'), program('x', 'A'));
+YelpTest::sync($node, 'acme');
+$result = read_changing([ program('q', 'A'), program('p', 'B') ], [ program('q', 'A'), program('p', 'A') ]);
+is($result->{error}, undef, 'a program that is again as it was: no error');
+is(value($stored), 'p A, q A', 'it is stored as listed last');
+is(value('SELECT updated, unchanged, deleted, status FROM yelp_sync_runs ORDER BY finished_at DESC LIMIT 1'), '0|1|1|synced',
+	'and not updated');
+$api->config(accounts => { acme => { count => $programs } });
+value('TRUNCATE yelp_programs');
+is_healed('programs that change from reading to reading');
+
 note 'triggers that write nothing, or too much';
 
 value(q{CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'});
