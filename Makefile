@@ -43,8 +43,7 @@ test/unit/throttle_test: src/throttle.c
 test/unit/throttle_test: UNIT_LIBS += -lcurl
 test/unit/fetch_error_test: src/fetch_error.c src/json.c src/text.c
 test/unit/text_test: src/text.c
-test/unit/echo_test: src/echo.c
-test/unit/listing_test: src/listing.c
+test/unit/listing_test: src/fetch.c src/listing.c
 
 test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
 	$(CC) $(CFLAGS) $(unit_flags) $(filter %.c,$^) $(UNIT_LIBS) -o $@

@@ -81,8 +81,8 @@ SELECT result FROM try('endpoint', 'https://api.example/' || repeat('a', 2028), 
 SELECT * FROM try('program_status', 'PAST', 'PAUSED', 'current', 'Future', 'ALL');
 SELECT * FROM try('program_status', 'ACTIVE', '', 'PAST, PAUSED', 'P', ', ');	-- should fail
 
-SELECT * FROM try('page_size', '1', '100');
-SELECT * FROM try('page_size', '0', '101', '-1', '', 'ten', '20.5kB', '20%', '99999999999');	-- should fail
+SELECT * FROM try('page_size', '2', '100');
+SELECT * FROM try('page_size', '0', '1', '101', '-1', '', 'ten', '20.5kB', '20%', '99999999999');	-- should fail
 
 SELECT * FROM try('concurrency', '1', '1000');
 SELECT * FROM try('concurrency', '0', '1001', '10s');	-- should fail

@@ -8,9 +8,8 @@
 
 #include "account.h"
 #include "paginator.h"
+#include "programs.h"
 #include "progress.h"
-
-typedef struct Fetch Fetch;
 
 /* Reasons why programs that did not arrive may still be listed. */
 typedef enum FetchDoubt
@@ -18,6 +17,7 @@ typedef enum FetchDoubt
 	DOUBT_NONE = 0,				/* the listing is complete */
 	DOUBT_FAILED_PAGES,			/* pages were skipped */
 	DOUBT_SKIPPED,				/* programs could not be stored */
+	DOUBT_REFUSED,				/* the API refused an offset that should exist */
 	DOUBT_END,					/* the end of the listing was not seen */
 	DOUBT_MISMATCH,				/* a page is not the one requested */
 	DOUBT_GAP,					/* a page was empty, but later ones were not */
@@ -51,21 +51,14 @@ typedef struct FetchExpected
 	int64		surplus;		/* excess of the total over them last time */
 } FetchExpected;
 
-/* Are there stored programs that the last reading did not return? */
-typedef bool (*FetchLacks) (void *arg, const Fetched *fetched);
-
-/* Prepares to fetch, in the current memory context. */
-extern Fetch *fetch_create(const Account *account, Programs *programs,
-						   Progress *progress);
-
 /*
- * Fetches all programs, reading the listing as often as needed to prove what
- * is gone.  Programs that did not arrive are gone if there is no doubt and
- * the reading is confirmed.  The result lives as long as the memory context.
- * Raises the errors of fetch_error.c and of CHECK_FOR_INTERRUPTS, after
- * releasing all resources.
+ * Fetches all programs, reading the listing as often as needed to prove which
+ * of the stored ones are gone: those that did not arrive, if there is no doubt
+ * and the reading is confirmed.  The result lives in the current memory
+ * context.  Raises the errors of fetch_error.c and of CHECK_FOR_INTERRUPTS,
+ * after releasing all resources.
  */
-extern Fetched *fetch_programs(Fetch *fetch, FetchExpected expected,
-							   FetchLacks lacks, void *arg);
+extern Fetched *fetch_programs(const Account *account, Programs *programs,
+							   Progress *progress, FetchExpected expected);
 
 #endif							/* YELP_SYNC_FETCH_H */

@@ -410,7 +410,7 @@ fetch_error_of_response(FetchError *error, const HttpResponse *response,
 	error->stage = stage_names[response->stage];
 	if (response->failure != HTTP_ANSWERED)
 		describe_transport(error, response);
-	else if (response->status != 200)
+	else if (response->status != 200 && response->status != 204)
 		describe_status(error, response, accepted_before);
 	else
 		return false;

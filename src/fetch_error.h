@@ -59,7 +59,8 @@ typedef struct ApiError
 extern bool fetch_error_read_api(ApiError *error, const char *text, size_t length);
 
 /*
- * True if the response is not the text of a page; describes why.  If the
+ * True if the response is not the text of a page, or 204, which stands for an
+ * empty one; describes why.  If the
  * credentials were accepted before, 401 and 403 are not about them.
  */
 extern bool fetch_error_of_response(FetchError *error, const HttpResponse *response,

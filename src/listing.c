@@ -1,163 +1,561 @@
 /*
  * listing.c
- *	  Track which parts of a listing have been requested, where it ends, and
- *	  whether all of it has arrived.
+ *	  Track which parts of a listing have been requested and have arrived, and
+ *	  whether its end was seen.
  *
  * The API lists programs by offset and limit, and reports a total with each
- * page.  The parts not yet requested are kept as ranges of positions:
- * initially as many as are expected, then what the total adds, and what pages
- * shorter than requested left out.  So an API that serves smaller pages, from
+ * page.  As many whole pages are requested as were listed last time or as the
+ * total says, whichever is more.  What a page left out that is shorter than
+ * requested is requested in pieces of that page's size, if the total or other
+ * pages show that programs follow.  So an API that serves smaller pages, from
  * the start or from some page on, is read without gaps.
  *
  * The total is only a hint for what to request: it may be cached, capped or
- * miscounted.  The end of the listing is verified instead.  The end has been
- * seen
+ * miscounted.  Nor does it mean anything if the API refuses an offset, fails
+ * there, or returns no or other programs: some APIs do so where the listing
+ * ends, others where they reach a limit of their own.  The end is seen from
+ * inside instead: two responses that begin at different offsets end with the
+ * same program at the same position, and one of them had room for more.
+ * Responses that end because the API limits their size would end at different
+ * positions.
  *
- * - after a page that is shorter than the API's own page size, or after as
- *	 many programs as last time, if the total agrees, or
- * - if a look past the last program returned nothing new: an empty page, a
- *	 response that there is no such page, or two pages of programs already
- *	 seen.
+ * The one is the last page, the other one a look at the end: a request that
+ * begins inside the last page.  The look is requested together with the
+ * pages, half a page before the end that is expected, so that it shows an end
+ * that has moved a little as well.  If it does not show the end, another look
+ * begins at the last program, or at the one before if that is alone on its
+ * page, as soon as everything up to there has arrived.  If that one returns
+ * more programs, the listing is read on; if it returns fewer, because the API
+ * serves one program per page, what follows is requested as well, but nothing
+ * proves the end.
  *
- * If the total is a multiple of the page size, or if all programs fit on one
- * page, whose size proves nothing, the look is requested together with the
- * other pages; if the API does not report its page size, once it has reported
- * the total.  Otherwise it follows if everything else has arrived but the end
- * has not been seen; as long as more programs are found past the total, an
- * increasing number of pages is requested at once.
+ * A single program leaves no room for two offsets.  There it must suffice that
+ * a request for what follows was made and returned nothing new.
  *
- * An empty page that is followed by others is a gap.  A listing with a gap
- * proves nothing about programs that did not arrive.
+ * Responses arrive in any order, and some APIs repeat a page past the end, so
+ * nothing is concluded before everything up to the end has arrived.
  */
 #include "postgres.h"
 
 #include "listing.h"
 
-#define FIRST_RANGES 16
+#define FIRST_PARTS 16
 
-/* Give up after this many empty pages at the end */
-#define MAX_EMPTY 100
+/*
+ * A reading is given up after so many requests that return nothing new, and as
+ * many again for each that does.
+ */
+#define MAX_FRUITLESS 100
+#define FRUITLESS_SHARE 2
 
-/* Maximum number of pages requested at once past the total */
+/* Maximum number of pages requested at once past what was expected */
 #define MAX_LOOKAHEAD 64
 
-/* Positions from .. to - 1 of the listing, which have not been requested yet */
-typedef struct ListingRange
+/* Positions from .. to - 1 of the listing, which have not arrived yet */
+typedef struct ListingPart
 {
 	int64		from;
 	int64		to;
-} ListingRange;
+	int			size;			/* programs to request at a time */
+	bool		look;
+	bool		requested;		/* as a single request */
+} ListingPart;
 
 struct Listing
 {
 	ListingState state;
+	int			page_size;
+	int64		expected;
+	bool		trust_total;
 
 	/* What to request */
-	ListingRange *ranges;
-	int			nranges;
-	int			max_ranges;
-	int64		planned;		/* everything before is requested or a range */
-	int64		look_at;		/* where to look for the end, or -1 */
-	int64		looked_at;		/* the latest such position, or 0 */
-	int64		look_end;		/* up to where to look for it */
-	int			lookahead;		/* pages to request in the next look */
-	int			outstanding;	/* pages requested and not yet answered */
-	int			postponed;		/* pages whose meaning is not yet decided */
+	int64		next;			/* whole pages from here ... */
+	int64		planned;		/* ... to here */
+	int			lookahead;		/* pages to plan next past what was expected;
+								 * 0: this was never needed */
+	ListingPart *parts;			/* parts of pages, looks, and all requests */
+	int			nparts;
+	int			max_parts;
 
-	/* Where the listing ends */
-	int64		closed_at;		/* a look from here returned nothing new, or
-								 * -1 */
-	int64		repeat_at;		/* a page past last_end that only repeats
-								 * programs, or -1 */
-	int64		short_end;		/* end of the last short page, or -1 */
+	/* The last program, and the responses that end with it */
+	uint64		last_id;
+	int64		last_offset;	/* of the first of them */
+	bool		last_full;		/* that had no room for more */
+	bool		last_again;		/* there is one that tells more */
+	int64		last_short;		/* offset of one that had room for more, or -1 */
+	bool		last_shorts;	/* there is one from another offset */
+	int			last_look;		/* programs on a look with room for more, or 0 */
+	int64		look_end;		/* of the latest look at it, or 0 if that was not
+								 * answered */
+	bool		passed;			/* a request for what follows returned nothing */
+	bool		alone;			/* there is nothing new at offset 1 */
+
+	/* Responses that are shorter than requested */
+	int64		short_end;		/* end of the last one */
 	int			short_count;	/* programs on it */
-	int64		short_limit;	/* that it could have, says the API, or -1 */
-	int			nshort;			/* number of short pages */
-	bool		strict;			/* a short page does not prove the end */
-	int64		expected;		/* where it ended last time, or 0 */
-	int			max_count;		/* programs on the longest page */
-	int			last_short;		/* programs on the latest short page */
-	int			empty_tail;		/* empty pages past last_end */
-	int64		first_empty;	/* offset of the first empty page past the
-								 * programs known then, or -1 */
+	int			cut;			/* on the longest of the others */
+
+	int64		look_from;		/* offset of the early look, or -1 */
+	int64		looked_at;		/* end at which the latest look was made */
+	int64		asked_on_at;	/* end behind which more was requested, although
+								 * a look did not show any */
+	int64		fruitful;		/* requests that returned new programs */
+	int64		fruitless;		/* and those that did not: see MAX_FRUITLESS */
+	int64		first_empty;	/* offset of the first empty page, or -1 */
 };
 
-static void
-add_range(Listing *listing, int64 from, int64 to)
-{
-	ListingRange *range;
+/* ---- what to request ---- */
 
-	if (from >= to)
-		return;
-	if (listing->nranges == listing->max_ranges)
+static ListingPart *
+add_part(Listing *listing, int64 from, int64 to, int size)
+{
+	ListingPart *part;
+
+	if (listing->nparts == listing->max_parts)
 	{
-		listing->max_ranges *= 2;
-		listing->ranges = repalloc(listing->ranges,
-								   listing->max_ranges * sizeof(ListingRange));
+		listing->max_parts *= 2;
+		listing->parts = repalloc(listing->parts,
+								  listing->max_parts * sizeof(ListingPart));
 	}
-	range = &listing->ranges[listing->nranges++];
-	range->from = from;
-	range->to = to;
+	part = &listing->parts[listing->nparts++];
+	*part = (ListingPart)
+	{
+		.from = from,.to = to,.size = size
+	};
+	return part;
 }
 
-/*
- * Plans whole pages, up to the one with the last of the given number of
- * programs.
- */
+static void
+remove_part(Listing *listing, int i)
+{
+	listing->parts[i] = listing->parts[--listing->nparts];
+}
+
+/* Plans whole pages, up to the one with the last of the given number. */
 static void
 plan_until(Listing *listing, int64 end)
 {
-	int64		missing = end - listing->planned;
-	int64		npages = (missing + listing->state.stride - 1) / listing->state.stride;
+	int64		pages = (end + listing->page_size - 1) / listing->page_size;
 
-	if (missing <= 0)
-		return;
-	add_range(listing, listing->planned,
-			  listing->planned + npages * listing->state.stride);
-	listing->planned += npages * listing->state.stride;
+	listing->planned = Max(listing->planned, pages * listing->page_size);
+}
+
+static void
+plan_look(Listing *listing, int64 offset, int limit)
+{
+	add_part(listing, offset, offset + limit, limit)->look = true;
 }
 
 /*
- * Plans a look past the expected number of programs, together with the other
- * requests.  If that is a multiple of the page size, one of its pages is the
- * look.
+ * Plans a look that begins half a page before the end that is expected, but
+ * not where a page begins, and not at 0, which the first page shows.
  */
 static void
-look_behind(Listing *listing, int64 expected)
+plan_early_look(Listing *listing, int64 end)
 {
-	if (expected == 0 || expected % listing->state.stride == 0 ||
-		expected == listing->looked_at)
+	int64		offset = Max(end - listing->page_size / 2, 1);
+
+	if (offset % listing->page_size == 0)
+		offset--;
+	if (offset == listing->look_from)
 		return;
-	listing->look_at = listing->looked_at = expected;
+	listing->look_from = offset;
+	plan_look(listing, offset, Max(listing->page_size, 3));
 }
 
+/* The first total also determines another look, unless the first shows it. */
+static void
+note_total(Listing *listing, int64 total)
+{
+	ListingState *state = &listing->state;
+	bool		first = state->total < 0;
+
+	state->total_moved |= !first && total != state->total;
+	state->total = Max(state->total, total);
+	if (first && total > 0 &&
+		(listing->look_from < 0 || total <= listing->look_from ||
+		 total >= listing->look_from + listing->page_size))
+		plan_early_look(listing, total);
+	plan_until(listing, total);
+}
+
+/* Is a part before the position still to come? */
+static bool
+is_open_before(const Listing *listing, int64 end)
+{
+	if (listing->next < end)
+		return true;
+	for (int i = 0; i < listing->nparts; i++)
+	{
+		if (!listing->parts[i].look && listing->parts[i].from < end)
+			return true;
+	}
+	return false;
+}
+
+/* Is any response still to come; one that may show the end, if that is asked? */
+static bool
+is_outstanding(const Listing *listing, bool of_end)
+{
+	for (int i = 0; i < listing->nparts; i++)
+	{
+		const ListingPart *part = &listing->parts[i];
+
+		if (of_end ? part->look && part->from < listing->state.last &&
+			part->to > listing->state.last : part->look || part->requested)
+			return true;
+	}
+	return false;
+}
+
+/* Prevents reading forever, whatever the API returns. */
+static bool
+is_pointless(const Listing *listing)
+{
+	return listing->fruitless > MAX_FRUITLESS + FRUITLESS_SHARE * listing->fruitful;
+}
+
+/*
+ * The next part to request, or NULL if that is a whole page or nothing.  Parts
+ * of pages that lie past all programs may be past the end.
+ */
+static ListingPart *
+next_part(const Listing *listing, bool look)
+{
+	int64		last = listing->state.last;
+	int64		end = Max(listing->state.total, last + (listing->asked_on_at == last));
+	ListingPart *next = NULL;
+
+	for (int i = 0; i < listing->nparts; i++)
+	{
+		ListingPart *part = &listing->parts[i];
+
+		if (!part->requested && part->look == look && (look || part->from < end) &&
+			(next == NULL || part->from < next->from))
+			next = part;
+	}
+	return next;
+}
+
+/* Should a whole page be requested? */
+static bool
+wants_page(const Listing *listing)
+{
+	return listing->next < listing->planned;
+}
+
+static bool
+wants_anything(const Listing *listing)
+{
+	return next_part(listing, true) != NULL ||
+		(!is_pointless(listing) && (wants_page(listing) || next_part(listing, false)));
+}
+
+/*
+ * Everything planned has been requested: plans more if the end has not been
+ * seen.
+ */
+static void
+plan_on(Listing *listing)
+{
+	int64		last = listing->state.last;
+	bool		cut = listing->looked_at == last && listing->look_end > 0 &&
+	listing->look_end <= last;
+
+	if (!listing->state.total_known || listing_end_is_seen(listing) ||
+		is_pointless(listing))
+		return;
+	if (last > listing->planned || (last == listing->planned && listing->lookahead > 0) ||
+		(cut && listing->asked_on_at != last))
+	{
+		if (cut)
+			listing->asked_on_at = last;
+		listing->lookahead = Min(Max(listing->lookahead * 2, 1), MAX_LOOKAHEAD);
+		plan_until(listing, listing->planned +
+				   (int64) listing->lookahead * listing->page_size);
+		return;
+	}
+	if (last == 0 || last == listing->looked_at || is_open_before(listing, last) ||
+		is_outstanding(listing, listing->passed))
+		return;
+	listing->looked_at = last;
+	listing->look_end = 0;
+	if (last == 1)
+		plan_look(listing, 1, 2);
+	else if (listing->last_offset == last - 1 && !listing->last_full)
+		plan_look(listing, last - 2, 3);
+	else
+		plan_look(listing, last - 1, 2);
+}
+
+bool
+listing_has_next(Listing *listing)
+{
+	if (listing->passed || !wants_anything(listing))
+		plan_on(listing);
+	return wants_anything(listing);
+}
+
+bool
+listing_next(Listing *listing, ListingRequest *request)
+{
+	ListingPart *part;
+
+	if (!listing_has_next(listing))
+		return false;
+	part = next_part(listing, true);
+	if (part == NULL || part->from > listing->state.last)
+	{
+		ListingPart *rest = next_part(listing, false);
+
+		if (rest || wants_page(listing))
+			part = rest;
+	}
+	request->offset = part ? part->from : listing->next;
+	request->limit = part ? (int) Min(part->size, part->to - part->from) : listing->page_size;
+	request->look = part && part->look;
+	if (part == NULL)
+		listing->next += request->limit;
+	else if ((part->from += request->limit) == part->to)
+		remove_part(listing, (int) (part - listing->parts));
+	part = add_part(listing, request->offset, request->offset + request->limit,
+					request->limit);
+	part->look = request->look;
+	part->requested = true;
+	return true;
+}
+
+/* ---- what has arrived ---- */
+
+static void
+end_request(Listing *listing, const ListingRequest *request)
+{
+	for (int i = 0; i < listing->nparts; i++)
+	{
+		const ListingPart *part = &listing->parts[i];
+
+		if (part->requested && part->from == request->offset &&
+			part->size == request->limit && part->look == request->look)
+		{
+			remove_part(listing, i);
+			return;
+		}
+	}
+	Assert(false);
+}
+
+/* A request returned no new programs. */
+static void
+note_nothing_new(Listing *listing, const ListingRequest *request)
+{
+	listing->fruitless++;
+	listing->passed |= request->offset >= listing->state.last;
+	if (request->offset == 1 && request->look)
+		listing->alone = true;
+}
+
+static void
+begin_last(Listing *listing, int64 end, uint64 id, const ListingRequest *request)
+{
+	listing->state.last = end;
+	listing->last_id = id;
+	listing->last_offset = request->offset;
+	listing->last_full = end >= request->offset + request->limit;
+	listing->last_again = false;
+	listing->last_short = -1;
+	listing->last_shorts = false;
+	listing->last_look = 0;
+	listing->look_end = 0;
+	listing->passed = false;
+}
+
+/*
+ * Notes which responses end with the last program.  If one that begins with
+ * the last program returns more, the listing goes on, even with programs that
+ * are listed twice.  If a single response has brought all programs, and then
+ * another one ends with the same at a lower position, the former was a repeated
+ * page.
+ */
+static void
+note_programs(Listing *listing, const ListingRequest *request, const ListingPage *page)
+{
+	int64		last = listing->state.last;
+	int64		end = request->offset + page->count;
+	bool		goes_on = request->offset == last - 1 && page->first_id == listing->last_id;
+	bool		repeated = end < last && page->fresh == 0 &&
+	page->last_id == listing->last_id && listing->fruitful == 1;
+
+	listing->alone |= repeated && listing->last_offset == 1;
+	if (repeated || (end > last && (page->fresh > 0 || goes_on)))
+		begin_last(listing, end, page->last_id, request);
+	else if (end == last && page->last_id == listing->last_id)
+		listing->last_again |= request->offset != listing->last_offset || listing->last_full;
+	else
+		return;
+	if (page->count >= request->limit)
+		return;
+	listing->last_shorts |= listing->last_short >= 0 &&
+		listing->last_short != request->offset;
+	listing->last_short = request->offset;
+	if (request->look)
+		listing->last_look = page->count;
+}
+
+/* The number of programs to which the API cuts pages shows if more follow. */
+static void
+note_short_response(Listing *listing, int64 end, int count)
+{
+	if (end < listing->short_end)
+		listing->cut = Max(listing->cut, count);
+	else
+	{
+		if (end > listing->short_end)
+			listing->cut = Max(listing->cut, listing->short_count);
+		listing->short_end = end;
+		listing->short_count = count;
+	}
+}
+
+/*
+ * What a page left out is requested, unless the listing ends with it; what it
+ * has beyond what was requested need not be.
+ */
+static void
+note_page(Listing *listing, const ListingRequest *request, int count)
+{
+	int64		end = request->offset + count;
+
+	if (count > 0 && count < request->limit)
+		add_part(listing, end, request->offset + request->limit, count);
+	if (count > request->limit)
+		listing->next = Max(listing->next, end / listing->page_size * listing->page_size);
+	listing->planned = Max(listing->planned, listing->next);
+	/* The rest of a page may be empty because the API leaves programs out */
+	if (count == 0 && request->limit >= listing->page_size &&
+		(listing->first_empty < 0 || request->offset < listing->first_empty))
+		listing->first_empty = request->offset;
+	listing->state.pages += count > 0 || request->offset == 0;
+	listing->state.rows += count;
+}
+
+void
+listing_add_page(Listing *listing, const ListingRequest *request,
+				 const ListingPage *page)
+{
+	ListingState *state = &listing->state;
+
+	end_request(listing, request);
+	if (page->total >= 0)
+		note_total(listing, page->total);
+	state->total_known |= request->offset == 0;
+	if (page->fresh == 0)
+		note_nothing_new(listing, request);
+	else
+		listing->fruitful++;
+	if (page->count > 0)
+		note_programs(listing, request, page);
+	if (page->count > 0 && page->count < request->limit)
+		note_short_response(listing, request->offset + page->count, page->count);
+	if (!request->look)
+		note_page(listing, request, page->count);
+	else if (page->count > 0 && request->offset < state->last &&
+			 request->offset + request->limit > state->last)
+		listing->look_end = request->offset + page->count;
+}
+
+void
+listing_fail_page(Listing *listing, const ListingRequest *request)
+{
+	end_request(listing, request);
+	if (request->offset >= listing->state.last)
+		note_nothing_new(listing, request);
+}
+
+void
+listing_skip_page(Listing *listing, const ListingRequest *request)
+{
+	int64		end = request->offset + request->limit;
+
+	listing->state.failed++;
+	if (end > listing->state.last && !listing_end_is_seen(listing))
+		begin_last(listing, end, 0, request);
+}
+
+/*
+ * The number of programs to which the API cuts pages, or 0: that in the longest
+ * response that is shorter than requested and followed by programs.
+ */
+static int
+page_cut(const Listing *listing)
+{
+	return listing->short_end < listing->state.last ?
+		Max(listing->cut, listing->short_count) : listing->cut;
+}
+
+bool
+listing_end_is_seen(const Listing *listing)
+{
+	const ListingState *state = &listing->state;
+
+	if (!state->total_known || is_open_before(listing, state->last))
+		return false;
+	if (state->last == 0)
+		return state->total <= 0 ||
+			!(wants_anything(listing) || is_outstanding(listing, false));
+	if (state->last == 1)
+		return listing->alone;
+	return listing->last_again && listing->last_look > 0 &&
+		(listing->last_shorts ||
+		 (listing->last_look != page_cut(listing) && !is_open_before(listing, state->total)));
+}
+
+bool
+listing_lacks(const Listing *listing, const ListingRequest *request)
+{
+	return !request->look &&
+		(request->offset == 0 || request->offset < listing->state.last);
+}
+
+ListingVerdict
+listing_judge(const Listing *listing, const ListingRequest *request, bool refused)
+{
+	bool		promised = request->offset < listing->expected ||
+	(request->offset < listing->state.total && (listing->trust_total || listing->expected == 0));
+
+	if (request->look)
+		return LISTING_PAST_END;
+	if (listing_lacks(listing, request))
+		return LISTING_MISSING;
+	if (promised && refused)
+		return LISTING_REFUSED;
+	return promised && listing->look_end == 0 && !listing_end_is_seen(listing) ?
+		LISTING_MISSING : LISTING_PAST_END;
+}
+
+/* ---- a reading ---- */
+
 Listing *
-listing_create(int page_size, int64 expected, bool strict)
+listing_create(int page_size, int64 expected, bool trust_total)
 {
 	Listing    *listing = palloc0(sizeof(Listing));
 
-	listing->state.stride = page_size;
-	listing->max_ranges = FIRST_RANGES;
-	listing->ranges = palloc(FIRST_RANGES * sizeof(ListingRange));
-	listing->closed_at = listing->repeat_at = listing->short_end =
-		listing->first_empty = -1;
-	listing->strict = strict;
+	listing->page_size = page_size;
 	listing->expected = expected;
-	listing->look_at = -1;
-	if (strict || expected < page_size)
-		look_behind(listing, expected);
-	listing->lookahead = 1;
-	listing->look_end = expected;
+	listing->trust_total = trust_total;
+	listing->max_parts = FIRST_PARTS;
+	listing->parts = palloc(FIRST_PARTS * sizeof(ListingPart));
+	listing->state.total = listing->first_empty = -1;
+	listing->look_from = listing->looked_at = listing->asked_on_at = -1;
 	plan_until(listing, Max(expected, 1));
-	if (expected > 0 && expected % page_size == 0)
-		plan_until(listing, expected + 1);
+	if (expected > 0)
+		plan_early_look(listing, expected);
 	return listing;
 }
 
 void
 listing_free(Listing *listing)
 {
-	pfree(listing->ranges);
+	pfree(listing->parts);
 	pfree(listing);
 }
 
@@ -167,416 +565,28 @@ listing_state(const Listing *listing)
 	return &listing->state;
 }
 
-/*
- * Does the short page have room for more programs, according to the API?  If
- * the API does not say, the page is trusted where the listing ended last
- * time.
- */
-static bool
-has_room(const Listing *listing)
+int64
+listing_gap(const Listing *listing)
 {
-	if (listing->short_limit < 0)
-		return listing->short_end == listing->expected;
-	return listing->short_count < listing->short_limit;
-}
-
-/*
- * Is the page after which the programs end shorter than the API's page size?
- * Some APIs serve smaller pages from some offset on, so a short page proves
- * nothing by itself: it must be the only one and have room for more, and the
- * total must agree.
- */
-static bool
-ends_with_short_page(const Listing *listing)
-{
-	return !listing->strict && listing->short_end == listing->state.last_end &&
-		listing->short_end == listing->state.total && listing->nshort == 1 &&
-		listing->short_count < listing->max_count && has_room(listing);
-}
-
-bool
-listing_end_is_seen(const Listing *listing)
-{
-	if (!listing->state.total_known || listing->state.end_unknown)
-		return false;
-	if (ends_with_short_page(listing))
-		return true;
-	if (listing->closed_at < listing->state.last_end)
-		return false;
-	for (int i = 0; i < listing->nranges; i++)
-	{
-		const ListingRange *range = &listing->ranges[i];
-
-		if (range->from < range->to && range->from < listing->closed_at &&
-			range->to > listing->state.last_end)
-			return false;
-	}
-	return true;
-}
-
-bool
-listing_ends_before(const Listing *listing, int64 offset)
-{
-	return ends_with_short_page(listing) ||
-		(listing->closed_at >= listing->state.last_end && listing->closed_at <= offset);
-}
-
-static bool
-is_pointless(const Listing *listing)
-{
-	return listing->empty_tail >= MAX_EMPTY;
-}
-
-/* The position up to which programs are expected. */
-static int64
-known_end(const Listing *listing)
-{
-	if (!listing->state.total_known)
-		return PG_INT64_MAX;
-	if (listing->state.end_unknown)
-		return listing->state.last_end;
-	if (is_pointless(listing))
-		return Max(listing->state.last_end, listing->closed_at);
-	return Max(Max(listing->state.total, listing->state.last_end), listing->closed_at);
-}
-
-/*
- * The position up to which to request; increased until the end has been seen.
- */
-static int64
-ask_end(const Listing *listing)
-{
-	int64		end = known_end(listing);
-
-	if (listing->state.end_unknown || is_pointless(listing) ||
-		listing_end_is_seen(listing))
-		return end;
-	return Max(end, listing->look_end);
-}
-
-/* Has everything requested arrived, but not the end? */
-static bool
-needs_look(const Listing *listing)
-{
-	return listing->state.total_known && listing->outstanding == 0 &&
-		listing->postponed == 0 && !listing->state.end_unknown && !is_pointless(listing) &&
-		!listing_end_is_seen(listing);
-}
-
-/*
- * The lowest range that begins before a position, or NULL; removes empty
- * ones.
- */
-static ListingRange *
-first_range(Listing *listing, int64 end)
-{
-	ListingRange *first = NULL;
-
-	for (int i = 0; i < listing->nranges;)
-	{
-		ListingRange *range = &listing->ranges[i];
-
-		if (range->from >= range->to)
-		{
-			*range = listing->ranges[--listing->nranges];
-			continue;
-		}
-		if (range->from < end && (first == NULL || range->from < first->from))
-			first = range;
-		i++;
-	}
-	return first;
-}
-
-/*
- * Plans a look past everything requested, which leaves something to request.
- */
-static void
-plan_look(Listing *listing)
-{
-	listing->look_end = Max(listing->state.last_end, listing->state.total) + 1;
-	if (first_range(listing, listing->look_end) == NULL)
-		listing->look_end = Max(listing->look_end, listing->planned + 1);
-	listing->look_end += (int64) (listing->lookahead - 1) * listing->state.stride;
-	plan_until(listing, listing->look_end);
-	listing->lookahead = Min(listing->lookahead * 2, MAX_LOOKAHEAD);
-}
-
-static ListingRange *
-next_range(Listing *listing)
-{
-	ListingRange *range = first_range(listing, ask_end(listing));
-
-	if (range || !needs_look(listing))
-		return range;
-	plan_look(listing);
-	return first_range(listing, listing->look_end);
-}
-
-/*
- * The last page is requested at full length, so that all requests look alike;
- * part of a page at its own length, so that no programs arrive twice.
- */
-bool
-listing_next(Listing *listing, int64 *offset, int *limit)
-{
-	ListingRange *range = next_range(listing);
-
-	if (range == NULL && listing->look_at >= 0)
-	{
-		*offset = listing->look_at;
-		*limit = listing->state.stride;
-		listing->look_at = -1;
-		listing->outstanding++;
-		return true;
-	}
-	if (range == NULL)
-		return false;
-	*offset = range->from;
-	*limit = listing->state.stride;
-	if (range->to < listing->planned)
-		*limit = (int) Min(*limit, range->to - range->from);
-	range->from += *limit;
-	listing->outstanding++;
-	return true;
-}
-
-void
-listing_abandon_page(Listing *listing, int64 offset, int limit)
-{
-	listing->outstanding--;
-	add_range(listing, offset, offset + limit);
-}
-
-bool
-listing_is_tail(const Listing *listing, int64 offset)
-{
-	return offset > 0 && offset >= listing->state.last_end;
-}
-
-bool
-listing_is_behind_end(const Listing *listing, int64 offset)
-{
-	return offset > 0 && listing_end_is_seen(listing) &&
-		offset >= Max(known_end(listing), listing->state.last_end);
-}
-
-static void
-follow_total(Listing *listing, int64 total)
-{
-	bool		first = !listing->state.total_known;
-
-	if (!first && listing->state.total != total)
-		listing->state.total_moved = true;
-	listing->state.total = first ? total : Max(listing->state.total, total);
-	listing->state.total_known = true;
-	plan_until(listing, listing->state.total);
-	if (first && total > 0 && total % listing->state.stride == 0)
-	{
-		listing->look_end = Max(listing->look_end, total + 1);
-		plan_until(listing, total + 1);
-	}
-}
-
-/* There is nothing new at the offset, which is past all programs. */
-static void
-close_at(Listing *listing, int64 offset)
-{
-	if (listing->closed_at < listing->state.last_end || offset < listing->closed_at)
-		listing->closed_at = offset;
-}
-
-/*
- * The page, which is past all programs, has programs that were already seen:
- * either the API repeats one of its pages, or these programs are listed twice
- * and others follow.  Therefore a whole page and another one, or part of one,
- * are required to prove the end.
- */
-static void
-note_repeat(Listing *listing, const ListingPage *page)
-{
-	bool		second = listing->repeat_at >= listing->state.last_end &&
-	listing->repeat_at != page->offset;
-
-	if (second)
-		close_at(listing, Max(listing->repeat_at, page->offset));
-	else if (page->asked >= listing->state.stride)
-		listing->repeat_at = page->offset;
-	add_range(listing, page->offset + page->count, page->offset + page->asked);
-}
-
-static void
-note_empty(Listing *listing, int64 offset)
-{
-	if (listing->first_empty < 0 || offset < listing->first_empty)
-		listing->first_empty = offset;
-}
-
-/*
- * A short page shows the API's page size if the API says so, or if another
- * page was as short.
- */
-static void
-follow_stride(Listing *listing, const ListingPage *page)
-{
-	if (page->count < listing->state.stride &&
-		(page->limit == page->count || listing->last_short == page->count))
-		listing->state.stride = page->count;
-	listing->last_short = page->count;
-}
-
-/* What a page longer than requested contains need not be requested again. */
-static void
-leave_out(Listing *listing, int64 from, int64 to)
-{
-	int			nranges = listing->nranges;
-
-	for (int i = 0; i < nranges; i++)
-	{
-		ListingRange range = listing->ranges[i];
-
-		if (range.to <= from || range.from >= to)
-			continue;
-		listing->ranges[i].to = Max(range.from, Min(range.to, from));
-		add_range(listing, Max(range.from, to), range.to);
-	}
-}
-
-/* What a short page left out is requested, unless the listing ends with it. */
-static void
-note_short_page(Listing *listing, const ListingPage *page)
-{
-	int64		end = page->offset + page->count;
-
-	if (end < page->total)
-		follow_stride(listing, page);
-	listing->nshort++;
-	if (end > listing->short_end)
-	{
-		listing->short_end = end;
-		listing->short_count = page->count;
-		listing->short_limit = page->limit;
-	}
-	add_range(listing, end, page->offset + page->asked);
-}
-
-static void
-note_programs(Listing *listing, const ListingPage *page)
-{
-	int64		end = page->offset + page->count;
-
-	listing->state.rows += page->count;
-	listing->max_count = Max(listing->max_count, page->count);
-	if (page->fresh > 0 && end > listing->state.last_end)
-	{
-		listing->state.last_end = end;
-		listing->empty_tail = 0;
-	}
-	if (page->count > page->asked)
-		leave_out(listing, page->offset, end);
-	else if (page->count < page->asked)
-		note_short_page(listing, page);
-}
-
-void
-listing_add_page(Listing *listing, const ListingPage *page)
-{
-	bool		nothing_new = page->fresh == 0 &&
-	page->offset >= listing->state.last_end;
-
-	listing->outstanding--;
-	listing->state.pages += !nothing_new || page->offset == 0;
-	if (!listing->state.total_known && page->limit < 0 &&
-		page->total != listing->expected)
-		look_behind(listing, page->total);
-	follow_total(listing, page->total);
-	if (page->count == 0 && page->asked >= listing->state.stride)
-		note_empty(listing, page->offset);
-	if (nothing_new)
-	{
-		listing->empty_tail++;
-		if (page->count == 0)
-			close_at(listing, page->offset);
-		else
-			note_repeat(listing, page);
-	}
-	else if (page->count > 0)
-		note_programs(listing, page);
-}
-
-void
-listing_postpone_page(Listing *listing, int64 offset)
-{
-	listing->outstanding--;
-	listing->postponed++;
-	if (listing_is_tail(listing, offset))
-		listing->empty_tail++;
-}
-
-void
-listing_ask_again(Listing *listing, int64 offset, int limit)
-{
-	add_range(listing, offset, offset + limit);
-}
-
-void
-listing_settle(Listing *listing)
-{
-	listing->postponed = 0;
-}
-
-void
-listing_refuse_page(Listing *listing, int64 offset)
-{
-	note_empty(listing, offset);
-	close_at(listing, offset);
-}
-
-void
-listing_lose_end(Listing *listing)
-{
-	listing->state.end_unknown = true;
-}
-
-void
-listing_fail_page(Listing *listing)
-{
-	listing->state.failed++;
+	return listing->first_empty < listing->state.last ? listing->first_empty : -1;
 }
 
 int64
 listing_pages_expected(const Listing *listing)
 {
 	const ListingState *state = &listing->state;
-	int64		programs = Max(Max(state->total, state->last_end), 1);
+	int64		end = Max(state->total_known ? state->total : listing->expected, state->last);
+	int64		pages = state->pages + state->failed;
 
-	return Max((programs + state->stride - 1) / state->stride,
-			   state->pages + state->failed);
-}
-
-int64
-listing_pages_left(const Listing *listing)
-{
-	int64		end = ask_end(listing);
-	int64		pages = 0;
-
-	for (int i = 0; i < listing->nranges; i++)
+	for (int i = 0; i < listing->nparts; i++)
 	{
-		ListingRange range = listing->ranges[i];
+		const ListingPart *part = &listing->parts[i];
 
-		range.to = Min(range.to, end);
-		if (range.from < range.to)
-			pages += (range.to - range.from + listing->state.stride - 1) /
-				listing->state.stride;
+		if (!part->look && part->from < end)
+			pages += (part->to - part->from + part->size - 1) / part->size;
 	}
-	if (pages == 0 && needs_look(listing))
-		pages = 1;
-	return pages + (listing->look_at >= 0);
-}
-
-int64
-listing_gap(const Listing *listing)
-{
-	return listing->first_empty >= 0 && listing->first_empty < listing->state.last_end ?
-		listing->first_empty : -1;
+	end = Min(end, listing->planned);
+	if (listing->next < end)
+		pages += (end - listing->next + listing->page_size - 1) / listing->page_size;
+	return Max(pages, 1);
 }

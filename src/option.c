@@ -284,7 +284,7 @@ static const OptionRule rules[] =
 		.initial = "https://partner-api.yelp.com/programs/v1"},
 	{ON_SERVER(program_status), CHOICE(program_status_names,
 		"PAST, PAUSED, CURRENT, FUTURE, ALL"), .initial = "ALL"},
-	{ON_SERVER(page_size), NUMBER(OPTION_INT, 1, 100), .initial = "20"},
+	{ON_SERVER(page_size), NUMBER(OPTION_INT, 2, 100), .initial = "20"},
 	{ON_SERVER(concurrency), NUMBER(OPTION_INT, 1, 1000), .initial = "100"},
 	{ON_SERVER(connect_timeout), DURATION(1, HOUR, "1ms to 1h"),
 		.initial = "10s"},

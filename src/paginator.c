@@ -12,8 +12,8 @@
  * delays all requests (throttle.c).
  *
  * If a page past all programs does not arrive, either the page is missing or
- * the listing has ended.  That is decided after all others have been
- * answered; until then, the page is postponed.
+ * the listing has ended.  That is decided once the end has been seen, or
+ * nothing is left to request (listing.c).
  */
 #include "postgres.h"
 
@@ -28,8 +28,6 @@
 #include "http.h"
 #include "listing.h"
 #include "program_page.h"
-#include "reading.h"
-#include "slots.h"
 #include "text.h"
 #include "throttle.h"
 
@@ -45,15 +43,33 @@
  */
 #define MAX_SKIP_WARNINGS 5
 
-/* A page that did not arrive, past all that had arrived by then */
-typedef struct Postponed
+/* Bytes of a page's program_status that a message shows */
+#define MAX_SHOWN_STATUS 64
+
+typedef enum SlotState
 {
-	Slot		slot;			/* a copy */
-	int			status;			/* of the last attempt, 0 if there is none */
-	bool		early;			/* failed before the total was known */
+	SLOT_IDLE = 0,
+	SLOT_IN_FLIGHT,
+	SLOT_WAITING				/* for its next attempt */
+} SlotState;
+
+typedef struct Slot
+{
+	SlotState	state;
+	ListingRequest request;
+	Tries		tries;
+	int64		not_before;		/* if it is waiting, by clock_us */
+} Slot;
+
+/* A request that failed, past all programs that had arrived by then */
+typedef struct Failure
+{
+	ListingRequest request;
+	bool		refused;		/* the API says that the request is wrong */
+	int			attempt;
 	FetchError	error;
-	struct Postponed *next;		/* with a higher offset */
-} Postponed;
+	struct Failure *next;		/* with a higher offset */
+} Failure;
 
 struct Paginator
 {
@@ -64,56 +80,98 @@ struct Paginator
 	/* Which page is requested when */
 	Listing    *listing;
 	Throttle	throttle;
-	Slots		slots;
+	Slot	   *slots;			/* as many as the account's concurrency */
+	int			used;			/* slots with a page */
+	int			in_flight;		/* requests */
 	Slot	   *probe;			/* a second request for this page, or NULL */
 	Slot	   *probed;
-	bool		total_reported;
-	Postponed  *postponed;		/* ordered by offset */
+	Failure    *failures;		/* ordered by offset */
 
 	/* What has arrived */
-	ReadingNotes notes;
+	Reading		reading;
+	bool		total_reported;
 	int64		arrived;		/* pages in all readings */
 	HttpClient *http;
 	Programs   *programs;
 	PaginatorCounts counts;
-	int64		skipped;		/* pages in all readings */
+	MemoryContext context;		/* lives as long as the paginator */
 	MemoryContext page_context;
 };
 
 /* ---- requests ---- */
 
 static char *
-page_url(const Paginator *paginator, const Slot *slot)
+page_url(const Paginator *paginator, const ListingRequest *request)
 {
 	return psprintf("%s?offset=" INT64_FORMAT "&limit=%d&program_status=%s",
-					paginator->account->endpoint, slot->offset, slot->limit,
+					paginator->account->endpoint, request->offset, request->limit,
 					program_status_names[paginator->account->program_status]);
+}
+
+/* The slot in this state that is due and has waited longest, or NULL. */
+static Slot *
+find_slot(const Paginator *paginator, SlotState state, int64 now)
+{
+	Slot	   *found = NULL;
+
+	for (int i = 0; i < paginator->account->concurrency; i++)
+	{
+		Slot	   *slot = &paginator->slots[i];
+
+		if (slot->state == state && slot->not_before <= now &&
+			(found == NULL || slot->not_before < found->not_before))
+			found = slot;
+	}
+	return found;
+}
+
+static void
+free_slot(Paginator *paginator, Slot *slot)
+{
+	memset(slot, 0, sizeof(Slot));
+	paginator->used--;
+}
+
+static void
+use_slot(Paginator *paginator, Slot *slot)
+{
+	slot->tries.attempt = 1;
+	paginator->used++;
 }
 
 static void
 send_attempt(Paginator *paginator, Slot *slot, int64 now)
 {
-	char	   *url = page_url(paginator, slot);
+	char	   *url = page_url(paginator, &slot->request);
 
-	http_start(paginator->http, slot - paginator->slots.slots, url, slot->tries.fresh);
+	http_start(paginator->http, slot - paginator->slots, url, slot->tries.fresh);
 	pfree(url);
 	throttle_started(&paginator->throttle, now);
-	slots_send(&paginator->slots, slot, now);
+	slot->state = SLOT_IN_FLIGHT;
+	slot->tries.sent_at = now;
+	paginator->in_flight++;
 	paginator->counts.requests++;
+}
+
+static void
+wait_in_slot(Slot *slot, int64 not_before)
+{
+	slot->state = SLOT_WAITING;
+	slot->not_before = not_before;
 }
 
 /* A slot with a page that may be sent now, or NULL; waiting pages first. */
 static Slot *
 next_page(Paginator *paginator, int64 now)
 {
-	Slot	   *slot = slots_find(&paginator->slots, SLOT_WAITING, now);
+	Slot	   *slot = find_slot(paginator, SLOT_WAITING, now);
 
 	if (slot)
 		return slot;
-	slot = slots_find(&paginator->slots, SLOT_IDLE, now);
-	if (slot == NULL || !listing_next(paginator->listing, &slot->offset, &slot->limit))
+	slot = find_slot(paginator, SLOT_IDLE, now);
+	if (slot == NULL || !listing_next(paginator->listing, &slot->request))
 		return NULL;
-	slots_begin(slot);
+	use_slot(paginator, slot);
 	return slot;
 }
 
@@ -124,9 +182,9 @@ static int64
 next_probe(const Paginator *paginator, Slot **oldest, Slot **idle)
 {
 	*oldest = *idle = NULL;
-	for (int i = 0; i < paginator->slots.count; i++)
+	for (int i = 0; i < paginator->account->concurrency; i++)
 	{
-		Slot	   *slot = &paginator->slots.slots[i];
+		Slot	   *slot = &paginator->slots[i];
 
 		if (slot->state == SLOT_IDLE)
 			*idle = slot;
@@ -147,9 +205,8 @@ send_probe(Paginator *paginator, int64 now)
 	if (next_probe(paginator, &paginator->probed, &idle) > now)
 		return;
 	paginator->probe = idle;
-	idle->offset = paginator->probed->offset;
-	idle->limit = paginator->probed->limit;
-	slots_begin(idle);
+	idle->request = paginator->probed->request;
+	use_slot(paginator, idle);
 	send_attempt(paginator, idle, now);
 	throttle_probed(&paginator->throttle, false);
 	paginator->counts.retries++;
@@ -158,9 +215,8 @@ send_probe(Paginator *paginator, int64 now)
 static void
 give_up_request(Paginator *paginator, Slot *slot)
 {
-	http_abandon(paginator->http, slot - paginator->slots.slots);
-	slots_return(&paginator->slots, slot);
-	slots_free(slot);
+	http_abandon(paginator->http, slot - paginator->slots);
+	paginator->in_flight--;
 }
 
 /* The second request has been answered first: so it is with all that hang. */
@@ -170,26 +226,28 @@ give_up_hanging(Paginator *paginator, int64 now)
 	int			count = 0;
 
 	throttle_probed(&paginator->throttle, true);
-	for (int i = 0; i < paginator->slots.count; i++)
+	for (int i = 0; i < paginator->account->concurrency; i++)
 	{
-		Slot	   *slot = &paginator->slots.slots[i];
+		Slot	   *slot = &paginator->slots[i];
 
 		if (slot->state != SLOT_IN_FLIGHT ||
 			throttle_next_probe(&paginator->throttle, slot->tries.sent_at) > now)
 			continue;
 		give_up_request(paginator, slot);
-		if (slot != paginator->probed)
+		count++;
+		if (slot == paginator->probed)
+			free_slot(paginator, slot);
+		else
 		{
-			slots_wait(slot, now);
+			wait_in_slot(slot, now);
 			paginator->counts.retries++;
 		}
-		count++;
 	}
 	throttle_gave_up(&paginator->throttle, count);
 	paginator->probe = NULL;
 }
 
-/* Sends what may be sent; true if there is more. */
+/* Sends what may be sent; true if there may be more. */
 static bool
 send_pages(Paginator *paginator, int64 now)
 {
@@ -198,7 +256,7 @@ send_pages(Paginator *paginator, int64 now)
 	{
 		Slot	   *slot;
 
-		if (throttle_next_start(&paginator->throttle, paginator->slots.in_flight) > now)
+		if (throttle_next_start(&paginator->throttle, paginator->in_flight) > now)
 			return false;
 		slot = next_page(paginator, now);
 		if (slot == NULL)
@@ -208,121 +266,39 @@ send_pages(Paginator *paginator, int64 now)
 	return true;
 }
 
-static bool
-is_done(const Paginator *paginator)
-{
-	return slots_used(&paginator->slots) == 0 &&
-		listing_pages_left(paginator->listing) == 0;
-}
-
 /* When there will be something to do even if nothing arrives. */
 static int64
 next_deadline(const Paginator *paginator)
 {
-	const Slots *slots = &paginator->slots;
-	int64		next_start = throttle_next_start(&paginator->throttle, slots->in_flight);
+	int64		next_start = throttle_next_start(&paginator->throttle, paginator->in_flight);
 	Slot	   *oldest,
 			   *idle;
 	int64		deadline = Min(progress_due(paginator->progress),
-							   slots_deadline(slots, next_start));
+							   next_probe(paginator, &oldest, &idle));
 
-	if (slots_used(slots) < slots->count &&
-		listing_pages_left(paginator->listing) > 0)
-		deadline = Min(deadline, next_start);
-	return Min(deadline, next_probe(paginator, &oldest, &idle));
-}
-
-/* ---- responses ---- */
-
-static void
-abandon_page(Paginator *paginator, Slot *slot)
-{
-	listing_abandon_page(paginator->listing, slot->offset, slot->limit);
-	slots_free(slot);
-}
-
-/* Once the end has been seen, pages past it are not needed. */
-static void
-settle_slots(Paginator *paginator)
-{
-	if (!listing_end_is_seen(paginator->listing))
-		return;
-	for (int i = 0; i < paginator->slots.count; i++)
+	for (int i = 0; i < paginator->account->concurrency; i++)
 	{
-		Slot	   *slot = &paginator->slots.slots[i];
+		const Slot *slot = &paginator->slots[i];
 
-		if (slot->state == SLOT_IDLE ||
-			!listing_is_behind_end(paginator->listing, slot->offset))
-			continue;
-		if (slot->state == SLOT_IN_FLIGHT)
-			give_up_request(paginator, slot);
-		if (slot == paginator->probe)
-			paginator->probe = NULL;
-		else
-			abandon_page(paginator, slot);
+		if (slot->state == SLOT_WAITING)
+			deadline = Min(deadline, Max(slot->not_before, next_start));
 	}
+	if (paginator->used < paginator->account->concurrency &&
+		listing_has_next(paginator->listing))
+		deadline = Min(deadline, next_start);
+	return deadline;
 }
 
-static void
-report_total(Paginator *paginator)
-{
-	const ListingState *listing = listing_state(paginator->listing);
-
-	if (paginator->total_reported)
-		return;
-	paginator->total_reported = true;
-	progress_total(paginator->progress, listing->total,
-				   listing_pages_expected(paginator->listing), listing->stride);
-}
-
-/* Prevents reading an endless listing forever. */
-static void
-reject_endless(const Paginator *paginator)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("listing of account \"%s\" does not end after %d programs",
-					paginator->account->username, PAGE_MAX_TOTAL)));
-}
-
-static void
-take_page(Paginator *paginator, Slot *slot, ProgramPage *page)
-{
-	int64		now = clock_us();
-	ListingPage seen = {
-		.offset = slot->offset,
-		.asked = slot->limit,
-		.count = page->count + page->skipped,
-		.total = page->total,
-		.limit = page->limit,
-	};
-
-	reading_add_page(&paginator->notes, slot->offset, slot->limit, page);
-	seen.fresh = programs_add_page(paginator->programs, page);
-	/* Skipped programs are not tracked: count them as new up to the total */
-	if (slot->offset < page->total)
-		seen.fresh += page->skipped;
-	slots_free(slot);
-	throttle_succeeded(&paginator->throttle, now, slot->tries.sent_at,
-					   paginator->slots.in_flight);
-	if (slot == paginator->probe)
-		give_up_hanging(paginator, now);
-	listing_add_page(paginator->listing, &seen);
-	if (listing_state(paginator->listing)->rows > PAGE_MAX_TOTAL)
-		reject_endless(paginator);
-	settle_slots(paginator);
-	paginator->arrived++;
-	report_total(paginator);
-}
+/* ---- pages that do not arrive ---- */
 
 static FetchErrorPlace
-place_of(const Paginator *paginator, const Slot *slot)
+place_of(const Paginator *paginator, const Failure *failure)
 {
 	FetchErrorPlace place = {
 		.username = paginator->account->username,
-		.url = page_url(paginator, slot),
-		.offset = slot->offset,
-		.attempt = slot->tries.attempt,
+		.url = page_url(paginator, &failure->request),
+		.offset = failure->request.offset,
+		.attempt = failure->attempt,
 		.attempts = paginator->account->attempts,
 	};
 
@@ -331,123 +307,174 @@ place_of(const Paginator *paginator, const Slot *slot)
 
 /* A listing without its first page has no total, so that is never skipped. */
 static void
-skip_page(Paginator *paginator, const Slot *slot, const FetchError *error)
+skip_page(Paginator *paginator, const Failure *failure)
 {
-	FetchErrorPlace place = place_of(paginator, slot);
+	const FetchError *error = &failure->error;
+	FetchErrorPlace place = place_of(paginator, failure);
 
-	if (!paginator->account->partial || slot->offset == 0 ||
+	if (!paginator->account->partial || place.offset == 0 ||
 		error->kind == FETCH_ERROR_FATAL)
 		fetch_error_raise(error, &place);
-	if (paginator->skipped++ < MAX_SKIP_WARNINGS)
+	if (paginator->reading.failed_pages++ < MAX_SKIP_WARNINGS)
 		progress_warning(error->sqlstate, fetch_error_message(error, &place),
 						 fetch_error_detail(error, &place),
 						 "The page is skipped and nothing is deleted, because the server option partial is on.");
-	listing_fail_page(paginator->listing);
+	listing_skip_page(paginator->listing, &failure->request);
 }
 
-/* Keeps the page and its error until all others have been answered. */
+/* Keeps the failure until it is clear what it means. */
 static void
-postpone_page(Paginator *paginator, const Slot *slot, const FetchError *error,
-			  int status)
+postpone(Paginator *paginator, const Failure *failure)
 {
-	MemoryContext caller = MemoryContextSwitchTo(GetMemoryChunkContext(paginator));
-	Postponed  *page = palloc(sizeof(Postponed));
-	Postponed **at = &paginator->postponed;
+	MemoryContext caller = MemoryContextSwitchTo(paginator->context);
+	Failure    *copy = palloc(sizeof(Failure));
+	Failure   **at = &paginator->failures;
 
-	page->slot = *slot;
-	page->status = status;
-	page->early = !listing_state(paginator->listing)->total_known;
-	page->error = *error;
-	page->error.message = pstrdup(error->message);
-	page->error.detail = error->detail ? pstrdup(error->detail) : NULL;
-	while (*at && (*at)->slot.offset < slot->offset)
+	*copy = *failure;
+	copy->error.message = pstrdup(failure->error.message);
+	copy->error.detail = failure->error.detail ? pstrdup(failure->error.detail) : NULL;
+	while (*at && (*at)->request.offset < failure->request.offset)
 		at = &(*at)->next;
-	page->next = *at;
-	*at = page;
-	listing_postpone_page(paginator->listing, slot->offset);
+	copy->next = *at;
+	*at = copy;
 	MemoryContextSwitchTo(caller);
 }
 
-/* No attempts are left for the page. */
+/* Keeps the API's own words about the end that it does not show. */
 static void
-fail_page(Paginator *paginator, Slot *slot, const FetchError *error, int status)
+note_failure(Paginator *paginator, const Failure *failure)
 {
-	if (error->kind != FETCH_ERROR_FATAL &&
-		listing_is_tail(paginator->listing, slot->offset))
-		postpone_page(paginator, slot, error, status);
-	else
-	{
-		skip_page(paginator, slot, error);
-		listing_postpone_page(paginator->listing, slot->offset);
-	}
-	slots_free(slot);
-	settle_slots(paginator);
-}
+	Reading    *reading = &paginator->reading;
+	FetchErrorPlace place = place_of(paginator, failure);
 
-/* Is this a status with which an API says that there is no such page? */
-static bool
-is_refusal(int status)
-{
-	return status == 400 || status == 404 || status == 416 || status == 422;
+	if (reading->failure)
+		return;
+	reading->failure_sqlstate = failure->error.sqlstate;
+	reading->failure = fetch_error_message(&failure->error, &place);
+	reading->failure_detail = fetch_error_detail(&failure->error, &place);
 }
 
 /*
- * Could there be nothing at this offset?  According to the total there is
- * something, but an API whose total is too large may fail past its last
- * program.
+ * Decides what the failures mean, now that the end has been seen or nothing is
+ * left to request; true if this leaves something to request.
  */
 static bool
-may_be_nothing(const Paginator *paginator, const Postponed *page)
+judge_failures(Paginator *paginator)
 {
-	return page->slot.offset >= listing_state(paginator->listing)->total ||
-		page->status >= 500;
-}
+	Failure    *failure = paginator->failures;
+	bool		skipped = false;
 
-static void
-lose_end(Paginator *paginator, const Postponed *page)
-{
-	FetchErrorPlace place = place_of(paginator, &page->slot);
-
-	progress_warning(page->error.sqlstate,
-					 fetch_error_message(&page->error, &place),
-					 fetch_error_detail(&page->error, &place),
-					 "The page may be past the last program; the programs that arrived are stored, and nothing is deleted.");
-	listing_lose_end(paginator->listing);
-}
-
-/*
- * All others have been answered.  Pages before programs that arrived are
- * missing; if the API says that there is no such page, the listing ends.
- */
-static void
-settle_postponed(Paginator *paginator)
-{
-	Postponed  *page = paginator->postponed;
-
-	paginator->postponed = NULL;
-	listing_settle(paginator->listing);
-	for (; page; page = page->next)
+	paginator->failures = NULL;
+	for (; failure; failure = failure->next)
 	{
-		Listing    *listing = paginator->listing;
-
-		if (!listing_is_tail(listing, page->slot.offset) && page->early)
-			listing_ask_again(listing, page->slot.offset, page->slot.limit);
-		else if (!listing_is_tail(listing, page->slot.offset))
-			skip_page(paginator, &page->slot, &page->error);
-		else if (listing_state(listing)->end_unknown ||
-				 listing_ends_before(listing, page->slot.offset))
-			continue;
-		else if (is_refusal(page->status))
-			listing_refuse_page(listing, page->slot.offset);
-		else if (may_be_nothing(paginator, page))
-			lose_end(paginator, page);
-		else
-			skip_page(paginator, &page->slot, &page->error);
+		switch (listing_judge(paginator->listing, &failure->request, failure->refused))
+		{
+			case LISTING_MISSING:
+				skip_page(paginator, failure);
+				skipped = true;
+				break;
+			case LISTING_REFUSED:
+				paginator->reading.refused = true;
+				note_failure(paginator, failure);
+				break;
+			case LISTING_PAST_END:
+				if (!listing_end_is_seen(paginator->listing))
+					note_failure(paginator, failure);
+				break;
+		}
 	}
+	return skipped && !listing_end_is_seen(paginator->listing);
+}
+
+/* ---- responses ---- */
+
+/* Notes the first page with a status filter other than requested. */
+static void
+compare_status(Paginator *paginator, int64 offset, const ProgramPage *page)
+{
+	const char *requested = program_status_names[paginator->account->program_status];
+	char	   *mismatch;
+
+	if (paginator->reading.mismatch || page->status == NULL ||
+		pg_strcasecmp(page->status, requested) == 0)
+		return;
+	mismatch = psprintf("The page at offset " INT64_FORMAT
+						" reports program_status \"%s\" instead of \"%s\".", offset,
+						text_shown(page->status, strlen(page->status), MAX_SHOWN_STATUS),
+						requested);
+	paginator->reading.mismatch = MemoryContextStrdup(paginator->context, mismatch);
 }
 
 static void
-take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResponse *response)
+note_skipped(Paginator *paginator, int64 offset, const ProgramPage *page)
+{
+	Reading    *reading = &paginator->reading;
+
+	reading->skipped += page->skipped;
+	if (page->skipped > 0 && reading->skip_reason == NULL)
+		reading->skip_reason =
+			MemoryContextStrdup(paginator->context,
+								psprintf("On the page at offset " INT64_FORMAT ", %s.",
+										 offset, page->skip_reason));
+}
+
+static void
+report_total(Paginator *paginator)
+{
+	if (!paginator->total_reported)
+		progress_total(paginator->progress, Max(listing_state(paginator->listing)->total, 0),
+					   listing_pages_expected(paginator->listing),
+					   paginator->account->page_size);
+	paginator->total_reported = true;
+}
+
+static void
+take_page(Paginator *paginator, Slot *slot, const ProgramPage *page)
+{
+	ListingRequest request = slot->request;
+	int64		now = clock_us();
+	ListingPage seen = {
+		.count = page->count + page->skipped,
+		.total = page->total,
+	};
+
+	compare_status(paginator, request.offset, page);
+	if (!request.look)
+		note_skipped(paginator, request.offset, page);
+	seen.fresh = programs_add_page(paginator->programs, page);
+	/* Skipped programs are not tracked: count them as new up to the total */
+	if (request.offset < page->total)
+		seen.fresh += page->skipped;
+	if (page->count > 0)
+	{
+		seen.first_id = page->programs[0].id_hash;
+		seen.last_id = page->programs[page->count - 1].id_hash;
+	}
+	throttle_succeeded(&paginator->throttle, now, slot->tries.sent_at, paginator->in_flight);
+	free_slot(paginator, slot);
+	if (slot == paginator->probe)
+		give_up_hanging(paginator, now);
+	listing_add_page(paginator->listing, &request, &seen);
+	if (listing_state(paginator->listing)->rows > PAGE_MAX_TOTAL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("listing of account \"%s\" does not end after %d programs",
+						paginator->account->username, PAGE_MAX_TOTAL)));
+	paginator->arrived++;
+	report_total(paginator);
+}
+
+/* If only a look past all programs is left, another attempt tells no more. */
+static bool
+is_worth_retrying(const Paginator *paginator, const Slot *slot)
+{
+	return !slot->request.look || paginator->used > 1 ||
+		slot->request.offset < listing_state(paginator->listing)->last;
+}
+
+static void
+take_failure(Paginator *paginator, Slot *slot, FetchError *error,
+			 const HttpResponse *response)
 {
 	int64		max_wait = paginator->account->max_retry_after * USECS_PER_MSEC;
 	Loss		loss = {
@@ -455,7 +482,11 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResp
 		.timed_out = response->timed_out,
 		.lost_kept = response->lost_kept,
 		.wait = throttle_requested_wait(response, max_wait, time(NULL)),
-		.in_flight = paginator->slots.in_flight,
+		.in_flight = paginator->in_flight,
+	};
+	Failure		failure = {
+		.request = slot->request,
+		.refused = response->status == 400 || response->status == 422,
 	};
 	int64		not_before;
 	Verdict		verdict;
@@ -463,33 +494,49 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error, const HttpResp
 	if (slot == paginator->probe)
 	{
 		paginator->probe = NULL;
-		slots_free(slot);
+		free_slot(paginator, slot);
 		return;
 	}
 	verdict = throttle_failed(&paginator->throttle, &slot->tries, &loss, clock_us(),
 							  &not_before);
+	if (verdict == RETRY_UNSENT ||
+		(verdict == RETRY_PAGE && is_worth_retrying(paginator, slot)))
+	{
+		wait_in_slot(slot, not_before);
+		if (verdict == RETRY_UNSENT)
+			paginator->counts.requests--;
+		else
+			paginator->counts.retries++;
+		return;
+	}
 	if (verdict == FAIL_WAIT)
 		fetch_error_of_wait(error, loss.wait / USECS_PER_MSEC, max_wait / USECS_PER_MSEC);
 	else if (verdict == FAIL_SYNC)
 		error->kind = FETCH_ERROR_FATAL;
-	if (verdict != RETRY_PAGE && verdict != RETRY_UNSENT)
-	{
-		fail_page(paginator, slot, error, response->status);
-		return;
-	}
-	slots_wait(slot, not_before);
-	if (verdict == RETRY_UNSENT)
-		paginator->counts.requests--;
+	failure.attempt = slot->tries.attempt;
+	failure.error = *error;
+	free_slot(paginator, slot);
+	listing_fail_page(paginator->listing, &failure.request);
+	if (error->kind == FETCH_ERROR_FATAL ||
+		listing_lacks(paginator->listing, &failure.request))
+		skip_page(paginator, &failure);
 	else
-		paginator->counts.retries++;
+		postpone(paginator, &failure);
 }
 
+/* Reads the body of a response; 204 says that there is nothing. */
 static bool
 read_body(const Paginator *paginator, const HttpResponse *response, ProgramPage *page,
 		  JsonError *problem)
 {
 	KnownPrograms known = {programs_fingerprint, programs_prefetch, paginator->programs};
 
+	if (response->status == 204)
+	{
+		memset(page, 0, sizeof(ProgramPage));
+		page->total = -1;
+		return true;
+	}
 	return program_page_read(page, response->body, response->length,
 							 paginator->programs->stored > 0 || paginator->programs->reading > 1 ?
 							 &known : NULL,
@@ -499,18 +546,20 @@ read_body(const Paginator *paginator, const HttpResponse *response, ProgramPage 
 static void
 take_response(Paginator *paginator, const HttpResponse *response)
 {
-	Slot	   *slot = &paginator->slots.slots[response->slot];
+	Slot	   *slot = &paginator->slots[response->slot];
 	MemoryContext caller = MemoryContextSwitchTo(paginator->page_context);
 	ProgramPage page;
 	JsonError	problem;
 	FetchError	error;
 
-	slots_return(&paginator->slots, slot);
+	paginator->in_flight--;
 	if (slot == paginator->probed && paginator->probe)
 	{
 		give_up_request(paginator, paginator->probe);
+		free_slot(paginator, paginator->probe);
 		paginator->probe = NULL;
 	}
+	slot->state = SLOT_IDLE;
 	if (fetch_error_of_response(&error, response, paginator->arrived > 0))
 		take_failure(paginator, slot, &error, response);
 	else if (read_body(paginator, response, &page, &problem))
@@ -524,7 +573,7 @@ take_response(Paginator *paginator, const HttpResponse *response)
 	MemoryContextReset(paginator->page_context);
 }
 
-/* ---- a pass ---- */
+/* ---- a reading ---- */
 
 static ProgressPages
 pages_so_far(const Paginator *paginator)
@@ -535,28 +584,56 @@ pages_so_far(const Paginator *paginator)
 		.total = paginator->total_reported ? listing_pages_expected(paginator->listing) : 0,
 		.programs = listing->rows,
 		.retries = paginator->counts.retries,
-		.in_flight = paginator->slots.in_flight,
+		.in_flight = paginator->in_flight,
 	};
 
 	return pages;
 }
 
-/* Sends what may be sent, and waits for responses. */
+/* Requests and receives pages until the end is seen or nothing is left. */
 static void
-send_and_wait(Paginator *paginator)
+read_pages(Paginator *paginator)
 {
-	int64		now = clock_us();
-	bool		more = send_pages(paginator, now);
-	ProgressPages pages = pages_so_far(paginator);
+	while (!listing_end_is_seen(paginator->listing) &&
+		   (paginator->used > 0 || listing_has_next(paginator->listing)))
+	{
+		int64		now = clock_us();
+		bool		more = send_pages(paginator, now);
+		ProgressPages pages = pages_so_far(paginator);
+		HttpResponse response;
 
-	progress_show(paginator->progress, &pages);
-	http_wait(paginator->http, more ? now : next_deadline(paginator));
+		progress_show(paginator->progress, &pages);
+		http_wait(paginator->http, more ? now : next_deadline(paginator));
+		while (http_next(paginator->http, &response))
+		{
+			take_response(paginator, &response);
+			CHECK_FOR_INTERRUPTS();
+		}
+		pages = pages_so_far(paginator);
+		progress_fetched(paginator->progress, &pages);
+	}
+}
+
+/* Whatever is past the end is not needed. */
+static void
+abandon_pages(Paginator *paginator)
+{
+	for (int i = 0; i < paginator->account->concurrency; i++)
+	{
+		Slot	   *slot = &paginator->slots[i];
+
+		if (slot->state == SLOT_IN_FLIGHT)
+			give_up_request(paginator, slot);
+		if (slot->state != SLOT_IDLE)
+			free_slot(paginator, slot);
+	}
+	paginator->probe = NULL;
 }
 
 static void
 warn_skipped(const Paginator *paginator)
 {
-	int64		more = paginator->skipped - MAX_SKIP_WARNINGS;
+	int64		more = paginator->reading.failed_pages - MAX_SKIP_WARNINGS;
 
 	if (more > 0)
 		progress_warning(ERRCODE_WARNING,
@@ -566,53 +643,38 @@ warn_skipped(const Paginator *paginator)
 						 NULL, NULL);
 }
 
-/* All requests have been answered: is there anything more to request? */
-static bool
-is_read(Paginator *paginator)
-{
-	if (!is_done(paginator))
-		return false;
-	settle_postponed(paginator);
-	return is_done(paginator);
-}
-
 Reading
-paginator_fetch(Paginator *paginator, int64 expected, bool strict)
+paginator_fetch(Paginator *paginator, int64 expected)
 {
-	HttpResponse response;
-	Reading		reading;
+	Reading    *reading = &paginator->reading;
+	const ListingState *state;
 
-	paginator->listing = listing_create(paginator->account->page_size, expected, strict);
-	reading_begin(&paginator->notes,
-				  program_status_names[paginator->account->program_status],
-				  GetMemoryChunkContext(paginator));
-	paginator->skipped = 0;
+	memset(reading, 0, sizeof(Reading));
+	paginator->listing = listing_create(paginator->account->page_size, expected,
+										paginator->account->trust_total);
+	state = listing_state(paginator->listing);
 	paginator->http = http_open(paginator->account);
-	while (!is_read(paginator))
-	{
-		ProgressPages pages;
-
-		send_and_wait(paginator);
-		while (http_next(paginator->http, &response))
-		{
-			take_response(paginator, &response);
-			CHECK_FOR_INTERRUPTS();
-		}
-		pages = pages_so_far(paginator);
-		progress_fetched(paginator->progress, &pages);
-	}
+	do
+		read_pages(paginator);
+	while (judge_failures(paginator));
+	abandon_pages(paginator);
 	paginator->counts.received_bytes += http_received_bytes(paginator->http);
 	http_close(paginator->http);
 	warn_skipped(paginator);
-	reading = reading_end(&paginator->notes, paginator->listing,
-						  paginator->programs->listed.count);
+
+	reading->total = Max(state->total, 0);
+	reading->positions = state->last;
+	reading->pages = state->pages;
+	reading->end_seen = listing_end_is_seen(paginator->listing);
+	reading->total_moved = state->total_moved;
+	reading->gap = listing_gap(paginator->listing);
 	listing_free(paginator->listing);
-	return reading;
+	return *reading;
 }
 
 /* ---- the pages of a sync ---- */
 
-Paginator  *
+Paginator *
 paginator_create(const Account *account, Programs *programs, Progress *progress)
 {
 	Paginator  *paginator = palloc0(sizeof(Paginator));
@@ -620,8 +682,9 @@ paginator_create(const Account *account, Programs *programs, Progress *progress)
 	paginator->account = account;
 	paginator->programs = programs;
 	paginator->progress = progress;
-	slots_init(&paginator->slots, account->concurrency);
+	paginator->slots = palloc0(account->concurrency * sizeof(Slot));
 	throttle_init(&paginator->throttle, account, pg_prng_uint64(&pg_global_prng_state));
+	paginator->context = CurrentMemoryContext;
 	paginator->page_context = AllocSetContextCreate(CurrentMemoryContext,
 													"yelp_sync page",
 													ALLOCSET_DEFAULT_SIZES);

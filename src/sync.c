@@ -25,7 +25,7 @@
 #include "http.h"
 #include "tables.h"
 
-/* Number of programs that may always be deleted, whatever max_deleted is */
+/* Number of programs that may always be deleted, unless max_deleted is 0 */
 #define ALWAYS_DELETABLE 20
 
 bool		sync_log = true;
@@ -119,57 +119,62 @@ lists_all(const Account *account)
 }
 
 /*
- * Why the programs are not proved to be gone, as a sentence, and what to do
- * about it.
+ * Warns that programs are not proved to be gone, and says why and what to do
+ * about it.  Pages that were skipped have warnings of their own.
  */
-static char *
-explain_doubt(const Fetched *fetched, const char **hint)
+static void
+warn_doubt(const Account *account, const Fetched *fetched)
 {
 	const Reading *reading = &fetched->reading;
+	const char *hint = "The programs that arrived were added or updated.  Sync again later.";
+	const char *detail = NULL;
 
-	*hint = "The programs that arrived were added or updated.  Sync again later.";
 	switch (fetched->doubt)
 	{
 		case DOUBT_NONE:
 		case DOUBT_FAILED_PAGES:
-			break;
+			return;
 		case DOUBT_SKIPPED:
-			*hint = "Programs that cannot be stored were skipped; nothing is deleted as long as the API lists them in this form.";
-			return psprintf(INT64_FORMAT " program%s skipped.  %s", reading->skipped,
-							reading->skipped == 1 ? " was" : "s were",
-							reading->skip_reason);
+			hint = "Nothing is deleted until these programs can be read.";
+			detail = psprintf(INT64_FORMAT " program%s skipped.  %s", reading->skipped,
+							  reading->skipped == 1 ? " was" : "s were",
+							  reading->skip_reason);
+			break;
+		case DOUBT_REFUSED:
 		case DOUBT_END:
-			return pstrdup("The end of the listing was not seen.");
+			if (reading->failure)
+			{
+				progress_warning(reading->failure_sqlstate, reading->failure,
+								 reading->failure_detail,
+								 "The programs that arrived were added or updated; nothing was deleted, because more may be listed there.");
+				return;
+			}
+			detail = "The end of the listing was not seen.";
+			break;
 		case DOUBT_MISMATCH:
-			return pstrdup(reading->mismatch);
+			detail = reading->mismatch;
+			break;
 		case DOUBT_GAP:
-			return psprintf("The page at offset " INT64_FORMAT
-							" is empty, but later ones are not.", reading->gap);
+			detail = psprintf("The page at offset " INT64_FORMAT
+							  " is empty, but later ones are not.", reading->gap);
+			break;
 		case DOUBT_FEWER:
-			*hint = "The programs that arrived were added or updated.  If the API always reports a total above what it lists, set the server option trust_total to off.";
-			return psprintf("The API reports a total of " INT64_FORMAT
-							", but lists " INT64_FORMAT " programs in %d reading%s.",
-							reading->total, fetched->programs->listed.count,
-							fetched->programs->reading,
-							fetched->programs->reading == 1 ? "" : "s");
+			hint = "The programs that arrived were added or updated.  If the API always reports a total above what it lists, set the server option trust_total to off.";
+			detail = psprintf("The API reports a total of " INT64_FORMAT
+							  ", but lists " INT64_FORMAT " programs in %d reading%s.",
+							  reading->total, fetched->programs->listed.count,
+							  fetched->programs->reading,
+							  fetched->programs->reading == 1 ? "" : "s");
+			break;
 		case DOUBT_MOVING:
-			return psprintf("The listing changed while it was being read, %d times in a row.",
-							fetched->programs->reading);
+			detail = psprintf("The listing changed while it was being read, %d times in a row.",
+							  fetched->programs->reading);
+			break;
 	}
-	return NULL;
-}
-
-static void
-warn_doubt(const Account *account, const Fetched *fetched)
-{
-	const char *hint;
-	char	   *detail = explain_doubt(fetched, &hint);
-
-	if (detail && fetched->doubt != DOUBT_END)
-		progress_warning(ERRCODE_WARNING,
-						 psprintf("could not prove which programs of account \"%s\" are gone: nothing was deleted",
-								  account->username),
-						 detail, hint);
+	progress_warning(ERRCODE_WARNING,
+					 psprintf("could not prove which programs of account \"%s\" are gone: nothing was deleted",
+							  account->username),
+					 detail, hint);
 }
 
 /* Are so many programs gone that it is probably an error of the API? */
@@ -177,9 +182,9 @@ static bool
 is_mass_deletion(const Account *account, const Merge *merge,
 				 const Fetched *fetched, int64 unlisted)
 {
-	if (account->max_deleted >= 100)
+	if (account->max_deleted >= 100 || unlisted == 0)
 		return false;
-	if (fetched->programs->listed.count == 0 && unlisted > 0)
+	if (fetched->programs->listed.count == 0 || account->max_deleted == 0)
 		return true;
 	return unlisted > ALWAYS_DELETABLE &&
 		unlisted > merge->programs->stored * account->max_deleted / 100;
@@ -206,11 +211,10 @@ decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
 
 	merge->result.status = fetched->doubt == DOUBT_NONE ? SYNC_SYNCED : SYNC_PARTIAL;
 	merge->show_missing = lists_all(account) &&
-		fetched->doubt != DOUBT_FAILED_PAGES &&
-		fetched->doubt != DOUBT_SKIPPED && fetched->doubt != DOUBT_END;
-	if (fetched->doubt != DOUBT_NONE)
-		warn_doubt(account, fetched);
-	else if (lists_all(account) && fetched->confirmed)
+		fetched->doubt != DOUBT_FAILED_PAGES && fetched->doubt != DOUBT_SKIPPED &&
+		fetched->doubt != DOUBT_REFUSED && fetched->doubt != DOUBT_END;
+	warn_doubt(account, fetched);
+	if (fetched->doubt == DOUBT_NONE && lists_all(account) && fetched->confirmed)
 	{
 		unlisted = programs_count_unlisted(merge->programs);
 		merge->delete_gone = !is_mass_deletion(account, merge, fetched, unlisted);
@@ -265,9 +269,8 @@ log_run(const Sync *sync)
 }
 
 /*
- * The result of the last sync or, if there is none, what is stored.  A
- * partial sync may have missed or skipped programs, so the listing may have
- * ended later, and it says nothing about an untrusted total.
+ * What the last sync listed or, if there is none, what is stored.  After a
+ * partial sync, nothing is known about an untrusted total.
  */
 static FetchExpected
 expect_programs(const Sync *sync)
@@ -276,31 +279,11 @@ expect_programs(const Sync *sync)
 	bool		unknown = last.listed < 0;
 	bool		informative = !unknown && (last.synced || sync->account->trust_total);
 	FetchExpected expected = {
-		.programs = unknown ? sync->merge.programs->stored :
-			last.synced ? last.listed : Max(last.listed, last.total),
+		.programs = Min(unknown ? sync->merge.programs->stored : last.listed, PAGE_MAX_TOTAL),
 		.surplus = informative ? last.total - last.listed : 0,
 	};
 
-	expected.programs = Min(expected.programs, PAGE_MAX_TOTAL);
 	return expected;
-}
-
-/* A FetchLacks callback: would the merge delete something? */
-static bool
-lacks_programs(pg_attribute_unused() void *arg, const Fetched *fetched)
-{
-	return programs_count_unlisted(fetched->programs) > 0;
-}
-
-/*
- * A FetchLacks callback for filters other than ALL, with which nothing is
- * deleted.
- */
-static bool
-lacks_nothing(pg_attribute_unused() void *arg,
-			  pg_attribute_unused() const Fetched *fetched)
-{
-	return false;
 }
 
 void
@@ -389,12 +372,8 @@ sync_prepare(Sync *sync)
 void
 sync_fetch(Sync *sync)
 {
-	Fetch	   *fetch = fetch_create(sync->account, sync->merge.programs,
-									 &sync->progress);
-
-	sync->fetched = fetch_programs(fetch, expect_programs(sync),
-								   lists_all(sync->account) ? lacks_programs : lacks_nothing,
-								   &sync->merge);
+	sync->fetched = fetch_programs(sync->account, sync->merge.programs, &sync->progress,
+								   expect_programs(sync));
 }
 
 /* A step that runs as the tables' user. */

@@ -25,6 +25,8 @@ class Refusal(Exception):
         self.status, self.error_id, self.headers = status, error_id, dict(headers)
 
     def answer(self):
+        if self.status == 204:
+            return Answer(204, headers={})
         error = {"id": self.error_id, "description": str(self), "http_code": self.status}
         return Answer(self.status, dumps({"error": error}), {**JSON, **self.headers})
 

@@ -178,6 +178,8 @@ class Api:
 
     def cut_page(self, programs, offset, limit, status):
         settings, size = self.settings, limit
+        if settings.window is not None:
+            programs = windowed(programs, offset, limit, settings)
         if offset >= settings.serve_from_offset:
             size += settings.serve_extra
             if settings.serve_at_most is not None:
@@ -195,6 +197,8 @@ class Api:
     def served_offset(self, count, offset, size):
         """Where the page begins that is served; raises Refusal."""
         beyond = self.settings.beyond
+        if count == 0 and beyond == 204:
+            raise broken(beyond)
         if offset < count or offset == 0 or beyond in ("empty", "null"):
             return offset
         if beyond == "last":
@@ -260,6 +264,15 @@ def integer(query, name, default, least=0):
 
 def invalid(description):
     return Refusal(400, "VALIDATION_ERROR", description)
+
+
+def windowed(programs, offset, limit, settings):
+    """What is listed, seen through the window; raises Refusal."""
+    end = offset + limit if settings.window_kind == "sum" else offset + 1
+    if end > settings.window:
+        raise Refusal(400, "RESULT_WINDOW_TOO_LARGE",
+                      f"offset + limit must be at most {settings.window}.")
+    return programs[:settings.window] if settings.window_kind == "cut" else programs
 
 
 def broken(status):

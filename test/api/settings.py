@@ -32,7 +32,12 @@ SETTINGS = {
     "total": (None, "integer"),
     # The answer to an offset past the last program: no programs, null instead of a list, the
     # last or the first page again, or a status
-    "beyond": ("empty", ("empty", "null", "last", "first", 400, 404, 416, 422, 500, 503)),
+    "beyond": ("empty", ("empty", "null", "last", "first", 204, 400, 404, 410, 416, 422, 500,
+                         503)),
+    # A result window: requests that begin or (sum) end past it are refused; where it cuts, the
+    # listing seems to end there
+    "window": (None, "integer"),
+    "window_kind": ("offset", ("offset", "sum", "cut")),
     # The member `offset`: the requested or the served one, the page's number from 0 or 1, or 0
     "echo_offset": ("asked", ("asked", "served", "page", "page_from_1", "zero")),
     # The spelling of the member `program_status`

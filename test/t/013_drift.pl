@@ -310,11 +310,13 @@ foreach my $case (
 	[ 'clamped', max_limit => 8, over_limit => 'clamp' ])
 {
 	my ($name, %config) = @$case;
+	# Pages of one program have no room to show that no other follows
+	my $settled = $name ne 'one by one';
 	my @removed;
 	check(
 		"pages $name",
 		sub { $api->config(%config); @removed = @{ $api->mutate(remove => 3)->{removed} } },
-		settled => 1, gone => sub { @removed });
+		settled => $settled, gone => sub { $settled ? @removed : () });
 	subtest "pages $name: the first sync of an account" => sub {
 		begin();
 		$session->run('DELETE FROM yelp_programs; DELETE FROM yelp_sync_runs');
@@ -322,7 +324,7 @@ foreach my $case (
 		my $result = $session->sync;
 		is($result->{error}, undef, 'no error');
 		is_deeply([ stored() ], [ listed() ], 'all programs are stored');
-		check_status($result, 1);
+		check_status($result, $settled);
 	};
 }
 

@@ -1,5 +1,5 @@
-# Where a listing ends is looked at: totals that are cached, capped or wrong, and
-# whatever an API answers behind its last program, cost requests and no row.
+# The end of a listing is seen from inside: totals that are cached, capped or wrong,
+# and whatever an API answers past its last program, cost requests and no row.
 use strict;
 use warnings FATAL => 'all';
 
@@ -31,6 +31,54 @@ sub begin
 	return;
 }
 
+sub status
+{
+	return $session->value(YelpTest::last_run('status'));
+}
+
+sub respond
+{
+	my ($status, %match) = @_;
+	return { match => \%match, action => { respond => { status => $status,
+		json => { error => { id => 'SOME_ID', description => 'Some words.' } } } } };
+}
+
+# ---- requests and round trips ----
+
+# The number of programs, the page size, and for each sync how many programs change before it, and
+# the requests and round trips that it takes
+foreach my $case (
+	[ 1913, 20, [ 0, 97, 2 ], [ 0, 97, 1 ], [ -1, 194, 2 ], [ 1, 97, 1 ], [ 20, 99, 2 ] ],
+	[ 1913, 40, [ 0, 49, 2 ], [ 0, 49, 1 ] ],
+	[ 1900, 20, [ 0, 96, 2 ], [ 0, 96, 1 ], [ -1, 192, 2 ], [ 2, 97, 2 ] ],
+	[ 1901, 20, [ 0, 97, 2 ], [ 0, 97, 1 ] ],
+	[ 20, 20, [ 0, 2, 2 ], [ 0, 2, 1 ] ],
+	[ 13, 20, [ 0, 2, 2 ], [ 0, 2, 1 ], [ -1, 4, 2 ], [ 1, 2, 1 ] ],
+	[ 2, 20, [ 0, 2, 2 ], [ 0, 2, 1 ] ],
+	[ 1, 20, [ 0, 2, 2 ], [ 0, 2, 1 ] ],
+	[ 0, 20, [ 0, 1, 1 ], [ 0, 1, 1 ] ])
+{
+	my ($count, $page_size, @syncs) = @$case;
+	subtest "$count programs, $page_size a page" => sub {
+		$api->reset;
+		$session->options(page_size => $page_size);
+		$session->run('DELETE FROM yelp_programs; DELETE FROM yelp_sync_runs');
+		$api->config(accounts => { acme => { count => $count } }, latency_ms => $count > 100 ? 0 : 60);
+		foreach my $sync (@syncs)
+		{
+			my ($change, $requests, $waves) = @$sync;
+			$api->mutate($change < 0 ? (remove => -$change) : (add => $change));
+			$api->reset('counters');
+			is_deeply($session->sync->{warnings}, [], "$change programs: no warning");
+			is($api->counters->{requests}, $requests, '... requests');
+			is($api->counters->{waves}, $waves, '... round trips') if $count <= 100;
+		}
+	};
+}
+$session->options(page_size => 20);
+
+# ---- what lies past the last program ----
+
 subtest 'a total that stays behind' => sub {
 	begin(40);
 	$api->mutate(add => 3);
@@ -48,42 +96,148 @@ subtest 'a capped total' => sub {
 	my $result = $session->sync;
 	is(stored(), 200, 'all that is listed is stored');
 	is_deeply($result->{warnings}, [], 'without a warning');
-	$api->config(latency_ms => 100);
 	$api->reset('counters');
 	is_deeply($session->sync->{rows}, [], 'a repeat finds nothing new');
-	is($api->counters->{waves}, 1, '... in one round trip');
+	cmp_ok($api->counters->{requests}, '<=', 12, '... with a look for each end that is possible');
 };
 
-foreach my $status (400, 404, 416, 422)
+foreach my $beyond ('empty', 'null', 'last', 'first', 204, 404, 410, 416, 500, 503)
 {
-	subtest "$status behind the last program" => sub {
+	subtest "$beyond past the last program" => sub {
 		begin(60);
 		$api->mutate(remove => 20);
-		$api->faults({ match => { from_offset => 40 }, action => { respond => { status => $status } } });
-		is_deeply(YelpTest::actions($session->sync), { deleted => 20 }, 'is the end');
-		is_deeply($session->sync->{rows}, [], 'and stays it');
+		$api->config(beyond => $beyond);
+		my $result = $session->sync;
+		is_deeply(YelpTest::actions($result), { deleted => 20 }, 'means nothing');
+		is_deeply($result->{warnings}, [], 'no warning');
+		$result = $session->sync;
+		is_deeply([ @{ $result->{rows} }, @{ $result->{warnings} } ], [], 'and stays so');
 	};
 }
 
-subtest '500 behind the last program' => sub {
-	begin(60);
-	$api->mutate(remove => 20);
-	$api->faults({ match => { from_offset => 40 }, action => { respond => { status => 500 } } });
-	my $result = $session->sync;
-	is($result->{error}, undef, 'is no error');
-	like($result->{warnings}[0], qr/page at offset 40 of account "acme": HTTP status 500/, 'a WARNING names it');
-	is(stored(), 60, 'and nothing is deleted');
-	$api->faults;
-	is_deeply(YelpTest::actions($session->sync), { deleted => 20 }, 'until the end is seen');
+# Yelp may have reached a limit of its own there, rather than the end
+foreach my $beyond (400, 422)
+{
+	subtest "$beyond where there were programs" => sub {
+		begin(60);
+		$api->mutate(remove => 20);
+		$api->config(beyond => $beyond);
+		my $result = $session->sync;
+		is(stored(), 60, 'nothing is deleted');
+		like($result->{warnings}[0], qr/page at offset 40 of account "acme": HTTP status $beyond/, 'a WARNING');
+		like($result->{messages}[-1]{detail} // $result->{stderr}, qr/This page is not available/, '... with the words of the API');
+		is(status(), 'partial', 'the status');
+		is_deeply(YelpTest::actions($session->sync), { deleted => 20 }, 'the next sync does not ask there');
+		begin(59);
+		$api->mutate(remove => 1);
+		$api->config(beyond => $beyond);
+		is_deeply(YelpTest::actions($session->sync), { deleted => 1 }, 'a look past the end is not counted');
+	};
+}
+
+subtest 'requests past the last program that hang' => sub {
+	foreach my $case ([ 60, 20 ], [ 60, 1 ], [ 60, 0 ], [ 61, 30 ])
+	{
+		my ($count, $removed) = @$case;
+		begin($count);
+		$api->mutate(remove => $removed);
+		$api->faults({ match => { from_offset => $count - $removed }, action => { hold => \1 } });
+		$api->reset('counters');
+		my $result = $session->sync;
+		is_deeply(YelpTest::actions($result), $removed ? { deleted => $removed } : {},
+			"$removed of $count programs go");
+		my @held = grep { $_->{offset} >= $count - $removed } $api->log;
+		is((grep { $_->{status} eq 'gone' } @held), @held, 'what hangs is abandoned');
+		is(@{ $result->{warnings} }, 0, 'no warning');
+	}
 };
 
-subtest 'the last page fails' => sub {
-	begin(60);
-	$api->config(total_offset => -20);
-	$api->faults({ match => { offset => 40 }, action => { respond => { status => 500 } } });
-	is($session->sync->{error}, undef, 'behind the total it is no error');
-	is(stored(), 60, 'and nothing is deleted');
+subtest 'an account without programs, and 204' => sub {
+	begin(20);
+	$api->config(beyond => 204);
+	$api->set_programs('acme');
+	$session->options(max_deleted => '100%');
+	is_deeply(YelpTest::actions($session->sync), { deleted => 20 }, 'all are gone');
+	is_deeply(YelpTest::actions($session->sync), {}, 'and it stays empty');
+	is(status(), 'synced', 'the status');
 };
+
+# Requests past 200 are refused: in what is expected of each, the programs stored by a first sync,
+# its status, or its error; and of the next syncs of 300 stored programs
+foreach my $case (
+	[ 'cut', [ 200, 'synced' ], [ 'partial', 300 ], [ 'synced', 200 ] ],
+	[ 'offset', ['HV000'], ['HV000'] ],
+	[ 'sum', [ 200, 'partial' ], [ 'partial', 300 ], [ 'partial', 300 ] ])
+{
+	my ($kind, $first, @next) = @$case;
+	subtest "a result window, $kind" => sub {
+		$session->options(page_size => 40);
+		begin(300);
+		$api->config(window => 200, window_kind => $kind);
+		foreach my $expected (@next)
+		{
+			my $result = $session->sync;
+			is($result->{sqlstate}, 'HV000', 'an error') if @$expected == 1;
+			is_deeply([ status(), stored() ], $expected, 'a sync of stored programs') if @$expected > 1;
+			like($result->{error} // $result->{warnings}[0],
+				qr/page at offset \d+ of account "acme": HTTP status 400/, '... with the reason')
+			  if $expected->[0] ne 'synced';
+		}
+		$session->run('DELETE FROM yelp_programs; DELETE FROM yelp_sync_runs');
+		my $result = $session->sync;
+		is($result->{sqlstate}, 'HV000', 'a first sync: an error') if @$first == 1;
+		is_deeply([ stored(), status() ], $first, 'a first sync') if @$first > 1;
+		if ($kind eq 'sum')
+		{
+			my ($warning) = grep { $_->{level} eq 'WARNING' } @{ $result->{messages} };
+			like($warning->{detail}, qr/offset \+ limit must be at most 200/, 'the words of the API');
+			unlike($warning->{hint}, qr/trust_total/, 'the hint does not lead to a loss');
+		}
+		$session->options(page_size => 20);
+	};
+}
+
+# ---- pages that cannot be had ----
+
+foreach my $case ([ 'the total says', {} ], [ 'what is stored says', { total_offset => -20 } ])
+{
+	my ($who, $config) = @$case;
+	foreach my $status (500, 404)
+	{
+		subtest "the last page is not to be had, $status, and $who that it is there" => sub {
+			begin(100);
+			$api->config(%$config);
+			$api->mutate(alter => 5);
+			$api->faults(respond($status, from_offset => 61));
+			my $result = $session->sync;
+			is($result->{sqlstate}, 'HV000', 'an error');
+			like($result->{error}, qr/page at offset 80 of account "acme": HTTP status $status/, '... names it');
+			like($result->{detail}, qr/"SOME_ID": Some words\./, '... with the words of the API');
+			$session->options(partial => 'on');
+			$result = $session->sync;
+			is($result->{error}, undef, 'partial: no error');
+			is_deeply([ split /\|/, $session->value(YelpTest::last_run('status, failed_pages, listed')) ],
+				[ 'partial', 1, 80 ], '... and the page is counted');
+			is(stored(), 100, 'nothing is deleted');
+			$session->options(partial => undef);
+		};
+	}
+}
+
+subtest 'only the last page is not to be had' => sub {
+	begin(100);
+	$session->run('DELETE FROM yelp_programs; DELETE FROM yelp_sync_runs');
+	$api->config(total_offset => -20);
+	$api->faults(respond(500, offset => 80));
+	like($session->sync->{error}, qr/page at offset 80 /, 'a look shows that it is there: an error');
+	is(stored(), 0, 'nothing is stored');
+	$api->faults(respond(500, from_offset => 61));
+	my $result = $session->sync;
+	is_deeply([ status(), stored() ], [ 'partial', 80 ], 'where no look shows it, what came is stored');
+	like($result->{warnings}[0], qr/HTTP status 500/, '... and a WARNING has the reason');
+};
+
+# ---- totals that are wrong ----
 
 subtest 'a list that is null' => sub {
 	begin(40);
@@ -174,6 +328,22 @@ subtest 'most programs are no longer listed' => sub {
 	$session->options(max_deleted => '60%');
 	is_deeply(YelpTest::actions($session->sync), { deleted => 60 }, 'max_deleted decides');
 };
+
+foreach my $case (
+	[ 30, 20, undef, 'deleted' ], [ 30, 21, undef, 'missing' ], [ 42, 21, undef, 'deleted' ],
+	[ 30, 20, '1%', 'deleted' ], [ 30, 1, '0%', 'missing' ], [ 30, 1, '0.1%', 'deleted' ],
+	[ 5, 5, undef, 'missing' ])
+{
+	my ($count, $removed, $max_deleted, $action) = @$case;
+	subtest "$removed of $count programs go, max_deleted " . ($max_deleted // '50%') => sub {
+		begin($count);
+		$session->options(max_deleted => $max_deleted);
+		$api->mutate(remove => $removed);
+		my $result = $session->sync;
+		is_deeply(YelpTest::actions($result), { $action => $removed }, $action);
+		is(@{ $result->{warnings} }, $action eq 'missing' ? 1 : 0, 'a warning where they are kept');
+	};
+}
 
 subtest 'a trigger that syncs the same account' => sub {
 	begin(20);

@@ -18,7 +18,7 @@ use YelpWorld;
 my $seed = $ENV{YELP_SYNC_TEST_SEED} // 16;
 my $rounds = $ENV{YELP_SYNC_TEST_ROUNDS} // 400;
 my $only = $ENV{YELP_SYNC_TEST_WORLD};
-my $most_faulty = 5;
+my $most_faulty = 40;
 
 my @columns = YelpWorld::column_names();
 my @run_columns = qw(status programs listed added updated unchanged deleted missing problems

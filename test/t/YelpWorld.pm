@@ -351,7 +351,7 @@ sub choose_server
 {
 	my ($self) = @_;
 	$self->{server} = {
-		page_size => pick(20, 20, 20, 40, 10, 7, 1 + roll(40), 100),
+		page_size => pick(20, 20, 20, 40, 10, 7, 2 + roll(39), 100),
 		concurrency => pick(1, 3, 100, 100),
 		attempts => pick(1, 2),
 		partial => pick('off', 'off', 'off', 'on'),
@@ -623,10 +623,20 @@ sub is_broken
 	return defined $self->{api}{broken_position};
 }
 
+# Pages of one program have no room to show that no other follows.  Where pages get smaller
+# within the last one, a short one may seem to be the end.
 sub end_can_be_seen
 {
 	my ($self) = @_;
-	return $self->{api}{beyond} !~ /^5/ || @{ $self->{programs} } == 0;
+	return @{ $self->{programs} } < 1
+	  || ($self->{api}{serve_at_most} // $self->{server}{page_size}) > 1;
+}
+
+# A refusal of what was expected is not believed at once
+sub may_be_refused
+{
+	my ($self) = @_;
+	return $self->{api}{beyond} =~ /400|422/;
 }
 
 sub first_page_size
@@ -668,13 +678,14 @@ sub can_read_all
 sub can_tell_missing
 {
 	my ($self) = @_;
-	return !$self->is_broken && !$self->unusable && $self->end_can_be_seen;
+	return !$self->is_broken && !$self->unusable && $self->end_can_be_seen
+	  && !$self->may_be_refused;
 }
 
 sub can_prove
 {
 	my ($self) = @_;
-	return $self->can_tell_missing
+	return !$self->is_broken && !$self->unusable
 	  && ($self->{server}{trust_total} eq 'off' || !$self->total_is_above);
 }
 
@@ -684,21 +695,10 @@ sub total_is_above
 	return $self->{api}{total} > keys %{ $self->listed };
 }
 
-# It seems to serve another page than the one asked for: programs that came before, and another
-# offset
-sub turns_back
-{
-	my ($self) = @_;
-	my $api = $self->{api};
-	my $repeats = $api->{beyond} =~ /last|first/ || @{ $self->{programs} } > keys %{ $self->listed };
-	return $repeats && $api->{echo_offset} =~ /served|zero/
-	  && !grep { $_ eq 'offset' } @{ $api->{omit} };
-}
-
 sub must_prove
 {
 	my ($self) = @_;
-	return $self->can_prove && !($self->total_is_above && $self->turns_back);
+	return $self->can_prove && $self->can_tell_missing;
 }
 
 =pod
