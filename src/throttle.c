@@ -48,10 +48,7 @@
  */
 #define FIRST_INTERVAL 54000.0
 
-/*
- * Bounds of the interval: without any, the next epoch would lose a whole
- * window; and a limit that is used up by others rejects us at any rate.
- */
+/* A limit that is used up by others rejects us at any rate */
 #define MIN_INTERVAL 1000.0
 #define MAX_INTERVAL 1000000.0
 
@@ -64,7 +61,6 @@
  * after FEW successes is another step, and otherwise a factor.
  */
 #define INCREASE 1e-4
-#define MAX_INCREASE 0.05
 #define FEW 2
 #define DECREASE 1.1
 
@@ -95,13 +91,10 @@ int64
 throttle_next_start(const Throttle *throttle, int in_flight)
 {
 	int64		next = Max(throttle->hold_until, throttle->backoff_until);
-	bool		queued = throttle->response_time > 2 * throttle->fastest;
-	int64		longest = Max(throttle->account->timeout * USECS_PER_MSEC / 2,
-							  2 * throttle->fastest);
 	bool		idle = throttle->idle_epochs > 1 && !throttle->given_up;
 
 	if (in_flight >= throttle->window || (idle && in_flight > 0) ||
-		(queued && in_flight * throttle->gap > longest))
+		in_flight * throttle->gap > throttle->account->timeout * USECS_PER_MSEC / 2)
 		return THROTTLE_NEVER;
 	if (throttle->interval > 0 && throttle->last_start != PG_INT64_MIN)
 		next = Max(next, throttle->last_start + (int64) throttle->interval);
@@ -124,12 +117,11 @@ throttle_started(Throttle *throttle, int64 now)
 static void
 learn_limit(Throttle *throttle, int in_flight)
 {
-	int			limit = Max(in_flight + throttle->round_arrivals, 1);
+	int			limit = Max(in_flight + (int) throttle->arrived, 1);
 
 	if (throttle->arrived > 0)
 	{
 		throttle->interval = Min((double) throttle->fastest / limit, FIRST_INTERVAL);
-		throttle->interval = Max(throttle->interval, MIN_INTERVAL);
 		limit = Max(limit, (int) (throttle->fastest / throttle->interval));
 	}
 	throttle->window = Min(limit, throttle->max_window);
@@ -138,24 +130,19 @@ learn_limit(Throttle *throttle, int in_flight)
 void
 throttle_succeeded(Throttle *throttle, int64 now, int64 sent_at, int in_flight)
 {
-	int64		waiting_since = Max(throttle->last_arrival, throttle->hold_until);
+	int64		response_time = Max(now - sent_at, 1);
 	bool		round_ended = sent_at >= throttle->round_start;
 	double		increase;
 
-	throttle->response_time = Max(now - sent_at, 1);
-	throttle->slowest = Max(throttle->slowest, throttle->response_time);
 	if (throttle->arrived++ == 0)
-		throttle->fastest = throttle->response_time;
+		throttle->fastest = response_time;
 	else
-		throttle->gap += (Max(now - waiting_since, 0) - throttle->gap) / 8;
-	throttle->fastest = Min(throttle->fastest, throttle->response_time);
+		throttle->gap += (now - throttle->last_arrival - throttle->gap) / 8;
+	throttle->fastest = Min(throttle->fastest, response_time);
+	throttle->slowest = Max(throttle->slowest, response_time);
 	throttle->last_arrival = now;
 	if (round_ended)
-	{
 		throttle->round_start = now;
-		throttle->round_arrivals = 0;
-	}
-	throttle->max_round = Max(throttle->max_round, ++throttle->round_arrivals);
 
 	throttle->idle_epochs = 0;
 	throttle->given_up = false;
@@ -173,7 +160,7 @@ throttle_succeeded(Throttle *throttle, int64 now, int64 sent_at, int in_flight)
 	if (throttle->slow_start)
 		increase = round_ended ? 1 - SLOW_START : 0;
 	else
-		increase = Min(throttle->accepted * INCREASE / (1 + throttle->loss_cost), MAX_INCREASE);
+		increase = throttle->accepted * INCREASE / (1 + throttle->loss_cost);
 	throttle->interval = Max(throttle->interval * (1 - increase), MIN_INTERVAL);
 }
 
@@ -197,11 +184,7 @@ slow_down(Throttle *throttle, const Loss *loss)
 		throttle->interval = FIRST_INTERVAL;
 		throttle->slow_start = loss->wait <= 0;
 	}
-	else if (throttle->idle_epochs > 1)
-		return;					/* while nothing gets through, at any rate */
-	else if (throttle->learning && throttle->accepted + loss->in_flight < FEW)
-		throttle->interval = FIRST_INTERVAL;	/* the experiment has failed */
-	else
+	else if (throttle->idle_epochs == 1)	/* or else nothing gets through */
 	{
 		bool		step = throttle->slow_start || throttle->accepted < FEW;
 
@@ -223,7 +206,7 @@ begin_epoch(Throttle *throttle, const Loss *loss, int64 now)
 	if (!loss->timed_out)
 		slow_down(throttle, loss);
 	throttle->learning = throttle->epochs++ == 0 && loss->wait <= 0 &&
-		loss->kind == FETCH_ERROR_OVERLOAD && !loss->timed_out;
+		loss->kind == FETCH_ERROR_OVERLOAD;
 	throttle->loss_cost = Max(loss->wait, 0) / Max(throttle->interval, MIN_INTERVAL);
 	throttle->accepted = 0;
 	throttle->epoch_end = now;
@@ -235,13 +218,13 @@ begin_epoch(Throttle *throttle, const Loss *loss, int64 now)
 					  throttle->account->retry_max_delay * USECS_PER_MSEC);
 	/* However short the delays are, ask only so often */
 	backoff = Max(backoff, (now - throttle->idle_since) / 8);
-	throttle->backoff_until = now +
-		(int64) ((0.5 + pg_prng_double(&throttle->random) / 2) * backoff);
+	throttle->backoff_until = now + (int64) backoff;
 }
 
 /*
- * Overload uses up no attempt once pages have arrived, nor does a rate limit,
- * until nothing has got through for max_retry_after.
+ * Overload uses up no attempt of the page's.  It is no use to go on if nothing
+ * gets through in so many epochs, and for max_retry_after if pages have arrived
+ * before or if it is a rate limit.
  */
 static Verdict
 on_overload(Throttle *throttle, Tries *tries, const Loss *loss, int64 now)
@@ -249,7 +232,7 @@ on_overload(Throttle *throttle, Tries *tries, const Loss *loss, int64 now)
 	const Account *account = throttle->account;
 	bool		again;
 
-	if (tries->sent_at > throttle->epoch_end && !throttle->given_up)
+	if (tries->sent_at > throttle->epoch_end)
 		begin_epoch(throttle, loss, now);
 	if (throttle->learning)
 		learn_limit(throttle, loss->in_flight);
@@ -260,11 +243,9 @@ on_overload(Throttle *throttle, Tries *tries, const Loss *loss, int64 now)
 	 */
 	if (loss->timed_out)
 		tries->fresh = throttle->arrived == 0 || ++tries->timeouts % 2 == 0;
-	if (throttle->arrived > 0 || loss->kind == FETCH_ERROR_RATE)
-		again = throttle->idle_epochs < account->attempts ||
-			now - throttle->idle_since < account->max_retry_after * USECS_PER_MSEC;
-	else
-		again = tries->attempt++ < account->attempts;
+	again = throttle->idle_epochs < account->attempts ||
+		((throttle->arrived > 0 || loss->kind == FETCH_ERROR_RATE) &&
+		 now - throttle->idle_since < account->max_retry_after * USECS_PER_MSEC);
 	if (again && !throttle->given_up)
 		return RETRY_PAGE;
 
@@ -354,8 +335,8 @@ throttle_probed(Throttle *throttle, bool overtaken)
 void
 throttle_gave_up(Throttle *throttle, int count)
 {
-	/* So many connections are served, according to all we know */
-	throttle->max_window = Max(Min(throttle->max_window - count, throttle->max_round), 1);
+	/* So many connections may be served, and have been */
+	throttle->max_window = Max(Min(throttle->max_window - count, throttle->arrived - 1), 1);
 	throttle->window = Min(throttle->window, throttle->max_window);
 }
 

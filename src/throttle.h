@@ -46,13 +46,10 @@ typedef struct Throttle
 	/* Successes; a round trip ends with one of a request sent during it */
 	int64		arrived;
 	int64		last_arrival;
-	int64		response_time;	/* of the last */
-	int64		fastest;
+	int64		fastest;		/* response times */
 	int64		slowest;
 	double		gap;			/* between two arrivals, smoothed */
 	int64		round_start;
-	int			round_arrivals;
-	int			max_round;		/* maximum number of arrivals in one */
 	int			probes;			/* since the last that showed anything */
 } Throttle;
 

@@ -14,8 +14,9 @@
     POST /faults        {"rules": [rule, …]} (faults.py), in place of those that are set
     GET  /faults        {"used": how often each applied, "requests"}
     POST /release       {"count"}: requests held that go on, or all; answers {"released"}
-    POST /limiter       {"token_bucket": {"rate", "burst", "retry_after"},
-                        "in_flight": {"limit", "retry_after"}}, in place of those that are set
+    POST /limiter       {"token_bucket": {"rate", "burst", "retry_after"}, "in_flight": {"limit"},
+                        "period": {"limit", "seconds"}, "queue": {"rate"},
+                        "threads": {"limit", "idle_seconds"}}, in place of those that are set
     POST /drift         {"steps": [step, …]} (drift.py), in place of those that are set
     GET  /drift         {"done": [{"account", "removed", "added", "moved"}]}
     POST /disconnect    {"how": "close" or "reset"}: idle connections; answers {"connections"}

@@ -96,6 +96,8 @@ class Api:
             entry["status"] = "reset"
             deliver.reset_connection(request.transport)
             return deliver.ConnectionOver()
+        for limiter in self.limiters:
+            await limiter.wait(request.protocol)
         action = self.faults.take(entry["account"], entry["offset"], entry["limit"])
         entry["fault"] = action and action.name()
         answer = self.answer(request, action)

@@ -223,7 +223,7 @@ sub log { my ($self) = @_; return @{ $self->_order('log') }; }
 #
 # $api->limiter(%limiters)
 # Sets the limiters: token_bucket => { rate => 20, burst => 1, retry_after => 'seconds' },
-# in_flight => { limit => 30 }, both or none.  retry_after is seconds, date or none.
+# in_flight => { limit => 30 }, and those of limiter.py; retry_after is seconds, date or none.
 #
 # $api->release($count)
 # Lets requests go on that are held, all of them by default; returns how many.
