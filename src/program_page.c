@@ -113,7 +113,7 @@ guess_end(PageReader *reader, const char *at)
 	const char *quote;
 	const char *next;
 
-	if (reader->known == NULL || reader->start_length == 0 ||
+	if (reader->known == NULL || reader->start == NULL ||
 		strncmp(at, reader->start, reader->start_length) != 0)
 		return NULL;
 	quote = memchr(id, '"', reader->scan.end - id);
@@ -307,7 +307,7 @@ read_element(void *arg, pg_attribute_unused() const JsonToken *name, const char 
 		locate_error(reader);
 	else if (reader->position <= PAGE_MAX_TOTAL)
 		add_element(reader, at, end);
-	if (reader->start_length == 0 && reader->id_token.size > 0)
+	if (reader->start == NULL && reader->id_token.size > 0)
 	{
 		reader->start = at;
 		reader->start_length = reader->id_token.text - at;

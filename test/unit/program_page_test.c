@@ -640,7 +640,10 @@ test_many(void)
 	}
 	text = repeated("{\"total\":1,\"payment_programs\":[{}", ",1,{}", 499999, "]}");
 	if (read_fine(&page, text, strlen(text), "elements that are no programs"))
+	{
 		tap_is_int(page.skipped, 999999, "are counted");
+		tap_is_text(page.skip_reason, ID_FIELD "is missing", "with the reason of the first");
+	}
 	text = repeated("{\"total\":1,\"payment_programs\":[1", ",1", PAGE_MAX_TOTAL, "]}");
 	refused(text, strlen(text), JSON_TOO_LARGE, "page of 10000001 programs is too long");
 }
