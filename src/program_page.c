@@ -305,7 +305,7 @@ read_element(void *arg, pg_attribute_unused() const JsonToken *name, const char 
 		json_scan_value(&reader->scan, at);
 	if (end == NULL)
 		locate_error(reader);
-	else if (reader->position <= PAGE_MAX_TOTAL)
+	else
 		add_element(reader, at, end);
 	if (reader->start == NULL && reader->id_token.size > 0)
 	{
