@@ -97,7 +97,7 @@ read_program_member(void *arg, const JsonToken *name, const char *at)
 	if (json_string_is(name, "program_id"))
 		note_id(reader, value);
 	else if (json_string_is(name, "program_status"))
-		reader->active = value.type == JSON_STRING && json_string_is(&value, "ACTIVE");
+		reader->active = json_string_is(&value, "ACTIVE");
 	return end;
 }
 

@@ -125,7 +125,7 @@ static void
 test_whole_page(void)
 {
 	static const char first[] =
-	"{\"program_id\":\"" ID "\",\"program_type\":\"CPC\",\"start_date\":\"2026-03-23\","
+	"{\"program_id\":\"" ID "\",\"program_status\":\"ACT\\u0049VE\",\"start_date\":\"2026-03-23\","
 	"\"program_metrics\":{\"budget\":1000000,\"max_bid\":null},"
 	"\"businesses\":[{\"yelp_business_id\":\"ys4FVTHxbSepIkvCLHYxCA\"}],\"active_features\":[]}";
 	static const char second[] =
@@ -149,6 +149,7 @@ test_whole_page(void)
 				first, "first document");
 	tap_is_text(pnstrdup(page.programs[1].document, page.programs[1].length),
 				second, "second document, with its spaces");
+	tap_ok(page.programs[0].active && !page.programs[1].active, "only the first is active");
 	tap_ok(page.programs[0].document == strstr(text, first),
 		   "documents lie within the page");
 	tap_ok(page.programs[1].id_hash == fingerprint_of_id("kWDutUAzwQVj5BMdz80R-Q", 22),
