@@ -88,7 +88,7 @@ static const char delete_gone[] =
 /* Without its fingerprint: if it returns with the same text, that is no edit */
 static const char mark_gone[] =
 "UPDATE @programs@ t SET gone_at = $2, updated_at = $2, fingerprint = NULL FROM " GONE_KEYS
-" AND t.gone_at IS NULL" GONE_RESULT;
+GONE_RESULT;
 
 /*
  * A program is compared with the stored row, unless that has the same text

@@ -160,6 +160,8 @@ YelpTest::set_server($node, on_gone => 'keep');
 my @listed = split /\n/, value(q{SELECT data FROM yelp_programs ORDER BY program_id});
 my @gone = map { $json->decode(Encode::encode('UTF-8', $_))->{program_id} } @listed[ 0 .. 3 ];
 my $written = q{SELECT count(*), sum(hashtextextended(concat(ctid, xmin, p), 0)) FROM yelp_programs AS p};
+$api->set_programs('acme', @listed);
+is(scalar(@{ sync()->{rows} }), 0, 'programs that are spelt anew');
 $api->set_programs('acme', @listed[ 4 .. $#listed ]);
 $before = stored();
 $sync = sync();

@@ -176,9 +176,26 @@ is($result->{error}, undef, 'a program that is again as it was: no error');
 is(value($stored), 'p A, q A', 'it is stored as listed last');
 is(value('SELECT updated, unchanged, deleted, status FROM yelp_sync_runs ORDER BY finished_at DESC LIMIT 1'), '0|1|1|synced',
 	'and not updated');
+value('TRUNCATE yelp_programs');
+$api->set_programs('acme', map { program($_, 'A') } qw(a b c));
+YelpTest::sync($node, 'acme');
+$api->set_programs('acme', map { program($_, 'A') } qw(new a b));
+$api->drift({ account => 'acme', at_offset => 0, nth => 2, remove => [0] });
+is(YelpTest::sync($node, 'acme')->{error}, undef, 'a program that is listed in the first reading only: no error');
+is(value($stored), 'a A, b A', 'it is not stored, and one that is in none is gone');
+$api->drift();
 $api->config(accounts => { acme => { count => $programs } });
 value('TRUNCATE yelp_programs');
 is_healed('programs that change from reading to reading');
+
+note 'tables that inherit';
+
+value(q{CREATE TABLE mine () INHERITS (yelp_programs);
+	INSERT INTO mine (username, program_id, data) VALUES ('acme', 'mine', '{}')});
+$result = YelpTest::sync($node, 'acme');
+is_deeply([ $result->{rows}, $result->{warnings} ], [ [], [] ], 'their rows are not seen');
+is(value('SELECT count(*) FROM mine'), 1, 'and stay');
+value('DROP TABLE mine');
 
 note 'triggers that write nothing, or too much';
 
@@ -192,6 +209,8 @@ foreach my $case ([ 'INSERT', add => 2 ], [ 'UPDATE', alter => 2 ], [ 'DELETE', 
 	$result = YelpTest::sync($node, 'acme');
 	warnings_like($result, qr/^2 programs of account "acme" $wrong/, "a trigger that skips $event");
 	is(scalar(@{ $result->{rows} }), 0, "a trigger that skips $event: nothing is reported");
+	is(value('SELECT unchanged FROM yelp_sync_runs ORDER BY finished_at DESC LIMIT 1'),
+		value('SELECT count(*) FROM yelp_programs') - ($event eq 'DELETE' ? 2 : 0), "a trigger that skips $event: the run");
 	value('DROP TRIGGER a_skip ON yelp_programs');
 	is_healed("a trigger that skips $event");
 }
