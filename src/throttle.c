@@ -48,7 +48,10 @@
  */
 #define FIRST_INTERVAL 54000.0
 
-/* A limit that is used up by others rejects us at any rate */
+/*
+ * Never start more than a thousand requests per second after a loss, nor fewer
+ * than one: a limit that is used up by others rejects us at any rate.
+ */
 #define MIN_INTERVAL 1000.0
 #define MAX_INTERVAL 1000000.0
 
@@ -367,11 +370,9 @@ throttle_requested_wait(const HttpResponse *response, int64 max_reset, time_t no
 		today = now;
 	if (response->retry_after)
 	{
-		time_t		until = curl_getdate(response->retry_after, NULL);
-
 		seconds = parse_seconds(response->retry_after);
-		if (seconds < 0 && until != -1)
-			seconds = difftime(until, today);
+		if (seconds < 0)
+			seconds = difftime(curl_getdate(response->retry_after, NULL), today);
 	}
 	if (seconds <= 0 && response->status == 429 && response->rate_reset)
 	{

@@ -551,7 +551,9 @@ static void
 test_verdicts(void)
 {
 	Throttle	throttle;
+	Tries		first = {.attempt = 1,.sent_at = START};
 	int64		not_before;
+	int64		soonest = THROTTLE_NEVER;
 	int64		latest[4] = {0};	/* delay: 1, 2 and 3 s */
 
 #define FAIL(tries, failure, ...) \
@@ -571,12 +573,26 @@ test_verdicts(void)
 			tap_ok(FAIL(tries, FETCH_ERROR_RETRY) == RETRY_PAGE && tries.fresh &&
 				   tries.attempt == attempt + 1, "retried on a new connection");
 			latest[attempt] = Max(latest[attempt], not_before - START);
+			soonest = Min(soonest, not_before - START);
 		}
 		tap_is_int(FAIL(tries, FETCH_ERROR_RETRY), FAIL_PAGE, "and no more");
 	}
 	for (int attempt = 1; attempt < 4; attempt++)
 		tap_ok(latest[attempt] > attempt * SECOND * 9 / 10 && latest[attempt] <= attempt * SECOND,
 			   "after at most %g s", latest[attempt] / 1e6);
+	tap_ok(soonest < SECOND / 10, "with full jitter");
+
+	throttle_init(&throttle, &defaults, 1);
+	throttle_started(&throttle, START - MS);
+	throttle_succeeded(&throttle, START, START - MS, 9);
+	tap_is_int(throttle_next_probe(&throttle, START), START + 100 * MS, "a request hangs");
+	throttle_probed(&throttle, false);
+	tap_is_int(throttle_next_probe(&throttle, START), START + 200 * MS, "or perhaps not");
+	FAIL(first, FETCH_ERROR_RETRY,.wait = SECOND,.in_flight = 9);
+	tap_ok(throttle_next_start(&throttle, 4) == THROTTLE_NEVER &&
+		   throttle_next_start(&throttle, 3) == START + SECOND, "a loss halves the window");
+	throttle_started(&throttle, START + SECOND);
+	tap_ok(throttle_next_start(&throttle, 1) > START + SECOND, "and spaces the starts");
 
 	for (int arrived = 0; arrived < 2; arrived++)
 	{
@@ -613,8 +629,6 @@ test_verdicts(void)
 		throttle_succeeded(&throttle, START, START - SECOND, 1);
 		tap_is_int(throttle_next_start(&throttle, 0), START + 7 * SECOND,
 				   "a requested wait holds back all pages, whatever arrives");
-		throttle_started(&throttle, START + 7 * SECOND);
-		tap_ok(throttle_next_start(&throttle, 1) > START + 7 * SECOND, "and not at once afterwards");
 		tap_is_int(FAIL(tries, FETCH_ERROR_NO_SOCKET,.in_flight = 5), RETRY_UNSENT, "no more sockets");
 		throttle_succeeded(&throttle, START, START - SECOND, 1);
 		tap_ok(throttle_next_start(&throttle, 5) == THROTTLE_NEVER &&
@@ -648,9 +662,9 @@ test_verdicts(void)
 	}
 }
 
-/* If every other request is rejected at any rate */
+/* If every other request is rejected at any rate, and then none */
 static void
-test_slowest(void)
+test_pace(void)
 {
 	Throttle	throttle;
 	Tries		tries = {.attempt = 1};
@@ -666,6 +680,9 @@ test_slowest(void)
 		throttle_failed(&throttle, &tries, &(Loss) {.kind = RATE}, now + SECOND, &not_before);
 	}
 	tap_ok(throttle_next_start(&throttle, 0) <= now - 3 * SECOND, "never less than a start a second");
+	for (int i = 0; i < 20000; i++, now += SECOND)
+		throttle_succeeded(&throttle, now, now, 0);
+	tap_is_int(throttle_next_start(&throttle, 0), throttle.last_start + MS, "nor more than a thousand");
 }
 
 /* One minute before Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example */
@@ -718,7 +735,7 @@ main(void)
 {
 	test_verdicts();
 	test_requested_wait();
-	test_slowest();
+	test_pace();
 	for (size_t i = 0; i < lengthof(cases); i++)
 		check_api(&cases[i].api, cases[i].max_mean, cases[i].max_share);
 	check_any_api();
