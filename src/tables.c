@@ -431,7 +431,8 @@ typedef struct Code
 {
 	Tables	   *tables;
 	Oid			owner;			/* of yelp_programs */
-	List	   *relids;			/* the tables, partitions, and what is pulled in */
+	List	   *relids;			/* the tables, partitions, and tables that
+								 * cascade */
 	List	   *seen;			/* functions, operators and types */
 } Code;
 
@@ -549,8 +550,8 @@ check_trigger(Code *code, Form_pg_trigger trigger)
 				 errhint("Sync as role \"%s\".", role_name(code->owner))));
 
 	/*
-	 * Before PostgreSQL 18, a table that references ours and cascades runs its
-	 * own triggers as the role that deletes our rows.
+	 * Before PostgreSQL 18, a table that references ours and cascades runs
+	 * its own triggers as the role that deletes our rows.
 	 */
 	if (!COMPAT_TRIGGERS_KEEP_ROLE && trigger->tgisinternal &&
 		RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK &&

@@ -279,7 +279,10 @@ value('CREATE TABLE leads (username text, program_id text,
 		FOREIGN KEY (username, program_id) REFERENCES yelp_programs ON DELETE RESTRICT,
 		FOREIGN KEY (username, program_id) REFERENCES yelp_programs ON UPDATE RESTRICT);
 	CREATE VIEW spy AS SELECT note(currency) FROM yelp_programs', 'evil');
-works('postgres', 'a table that references them, and a view');
+value('CREATE TABLE kinds (kind text PRIMARY KEY)', 'evil');
+value('ALTER TABLE yelp_programs ADD kind text REFERENCES kinds, ADD UNIQUE (kind) DEFERRABLE');
+works('postgres', 'tables that reference them or are referenced, a view, a deferrable constraint');
+value('ALTER TABLE yelp_programs DROP kind; DROP TABLE kinds');
 value('DROP TABLE leads; CREATE TABLE leads (username text, program_id text,
 	FOREIGN KEY (username, program_id) REFERENCES yelp_programs ON DELETE CASCADE);
 	CREATE TRIGGER spy AFTER DELETE ON leads EXECUTE FUNCTION noting()', 'evil');
