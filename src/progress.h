@@ -6,6 +6,7 @@
 #ifndef YELP_SYNC_PROGRESS_H
 #define YELP_SYNC_PROGRESS_H
 
+#include "datatype/timestamp.h"
 #include "nodes/execnodes.h"
 #include "utils/array.h"
 
