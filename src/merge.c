@@ -403,6 +403,7 @@ merge_programs(Merge *merge)
 	TupleDesc	action_desc = make_desc(lengthof(action_types), action_names, action_types);
 	Step		update = {merge, update_altered, "updated", &result->updated, action_desc};
 	Step		insert = {merge, insert_new, "added", &result->added, action_desc};
+	bool		written = programs_count_unlisted(programs) > 0;
 
 	if (merge->record)
 	{
@@ -412,9 +413,14 @@ merge_programs(Merge *merge)
 	if (programs_count_unlisted(programs) > 0)
 		remove_unlisted(merge, action_desc);
 	for (ProgramRows rows = ROWS_ENDED; rows < PROGRAM_ROWS; rows++)
+	{
+		written |= programs->counts[rows] > 0;
 		run_step(rows == ROWS_NEW ? &insert : &update, programs->rows[rows], programs->desc);
+	}
 	count_problems(merge);
-	merge->wrong = programs_count_wrong(programs, &merge->tables, merge->username,
+	/* A sync that wrote nothing need not look, if nobody else did */
+	if (written || !programs_are_as_read(programs, &merge->tables))
+		merge->wrong = programs_count_wrong(programs, &merge->tables, merge->username,
 										merge->delete_gone);
 	result->programs = programs_count_listed(programs);
 	result->missing = merge->show_missing ? result->unlisted : 0;

@@ -201,7 +201,11 @@ programs_read(const Tables *tables, const char *username, int64 expected)
 												  ALLOCSET_DEFAULT_SIZES);
 	Programs   *programs = MemoryContextAllocZero(context, sizeof(Programs));
 	RowReader	reader = {.programs = programs};
+	Snapshot	snapshot = GetLatestSnapshot();
 
+	/* None is running whose end would not show in xmax */
+	if (snapshot->xcnt == 0)
+		programs->quiet_since = snapshot->xmax;
 	programs->context = context;
 	programs->table = program_table_create(context, EXPECTED(expected), NULL);
 	programs->first_reading = 1;
@@ -371,6 +375,13 @@ programs_find_unlisted(Programs *programs, const Tables *tables, const char *use
 
 	read_rows(&reader, tables, username, ID_COLUMN, keep_if_unlisted, false);
 	return reader.unlisted;
+}
+
+bool
+programs_are_as_read(const Programs *programs, const Tables *tables)
+{
+	return !tables->distributed && TransactionIdIsValid(programs->quiet_since) &&
+		GetLatestSnapshot()->xmax == programs->quiet_since;
 }
 
 int64

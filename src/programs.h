@@ -43,6 +43,7 @@ typedef struct Programs
 {
 	struct program_table_hash *table;
 	MemoryContext context;
+	TransactionId quiet_since;	/* see programs_are_as_read */
 	int64		stored;			/* programs stored, without those that are
 								 * gone and kept */
 	int64		received;		/* programs in any reading, each counted once */
@@ -105,6 +106,12 @@ extern void programs_forgo(Programs *programs, Datum program_id);
 /* The IDs of the stored programs that are not listed, as rows of one column. */
 extern Tuplestorestate *programs_find_unlisted(Programs *programs, const Tables *tables,
 											   const char *username);
+
+/*
+ * Is it certain that nobody has changed the table since it was read, because
+ * no transaction has ended in the whole cluster?
+ */
+extern bool programs_are_as_read(const Programs *programs, const Tables *tables);
 
 /*
  * Looks at the rows once more, in their latest state: the number of listed
