@@ -31,10 +31,8 @@ typedef struct PageReader
 	JsonError  *error;
 	const KnownPrograms *known; /* the stored programs, or NULL */
 
-	/* The members of the page, which have size 0 if missing */
+	/* The members of the page, all zero if missing */
 	JsonToken	total;
-	JsonToken	limit;
-	JsonToken	offset;
 	JsonToken	status;
 	JsonToken	list;
 	bool		failed;			/* the API reports an error */
@@ -360,35 +358,11 @@ read_page_member(void *arg, const JsonToken *name, const char *at)
 		reader->list = value;
 	else if (json_string_is(name, "total"))
 		reader->total = value;
-	else if (json_string_is(name, "limit"))
-		reader->limit = value;
-	else if (json_string_is(name, "offset"))
-		reader->offset = value;
 	else if (json_string_is(name, "program_status"))
 		reader->status = value;
 	else if (json_string_is(name, "error") || json_string_is(name, "errors"))
 		reader->failed |= !says_nothing(&value);
 	return end;
-}
-
-/* Is it a number with an integral value, such as 100.0 or 1e2? */
-static bool
-is_integer(const JsonToken *value, double *number)
-{
-	if (value->size == 0 || value->type != JSON_NUMBER)
-		return false;
-	*number = strtod(value->text, NULL);
-	return *number == trunc(*number);
-}
-
-/* A number that the API echoes from the request; -1 if missing. */
-static int64
-read_echo(const JsonToken *value, int64 least)
-{
-	double		echo;
-
-	return is_integer(value, &echo) && echo >= least && echo < (double) PG_INT64_MAX ?
-		(int64) echo : -1;
 }
 
 /* A string that the API echoes; NULL if missing. */
@@ -397,7 +371,7 @@ read_word(const JsonToken *value)
 {
 	char	   *word;
 
-	if (value->size == 0 || value->type != JSON_STRING || !json_is_utf8(value->text, value->length))
+	if (value->type != JSON_STRING || !json_is_utf8(value->text, value->length))
 		return NULL;
 	word = palloc(value->length + 1);
 	word[json_decode(value, word)] = '\0';
@@ -410,11 +384,11 @@ read_page(PageReader *reader)
 {
 	ProgramPage *page = reader->page;
 	const char *complaint = NULL;
-	double		total = 0;
+	double		total = reader->total.type == JSON_NUMBER ? strtod(reader->total.text, NULL) : NAN;
 
 	if (reader->total.size == 0)
 		complaint = "field \"total\" is missing";
-	else if (!is_integer(&reader->total, &total))
+	else if (total != trunc(total))
 		complaint = "field \"total\" is not an integer";
 	else if (total < 0)
 		complaint = "field \"total\" is negative";
@@ -433,8 +407,6 @@ read_page(PageReader *reader)
 		return fail(reader, JSON_TOO_LARGE, psprintf("page of %d programs is too long",
 													 reader->position));
 	page->total = (int64) total;
-	page->limit = read_echo(&reader->limit, 1);
-	page->offset = read_echo(&reader->offset, 0);
 	page->status = read_word(&reader->status);
 	return true;
 }

@@ -78,8 +78,6 @@ typedef struct ProgramPage
 {
 	int64		total;			/* programs in the listing, as reported by the
 								 * API */
-	int64		limit;			/* page size, as reported by the API, or -1 */
-	int64		offset;			/* as reported by the API, or -1 */
 	char	   *status;			/* program_status as reported by the API, or
 								 * NULL */
 	int			count;
