@@ -173,9 +173,15 @@ account_trusts(Oid owner)
 }
 
 static bool
+has_usage(Oid catalog, Oid object)
+{
+	return compat_has_privilege(catalog, object, GetUserId(), ACL_USAGE);
+}
+
+static bool
 is_usable(Oid server, Oid owner)
 {
-	return account_trusts(owner) && compat_server_usage(server, GetUserId());
+	return account_trusts(owner) && has_usage(ForeignServerRelationId, server);
 }
 
 static int
@@ -260,7 +266,7 @@ require_usable(const ForeignServer *server, const char *username)
 {
 	const char *name = quote_identifier(server->servername);
 
-	if (!compat_server_usage(server->serverid, GetUserId()))
+	if (!has_usage(ForeignServerRelationId, server->serverid))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for foreign server %s", server->servername),
@@ -362,7 +368,7 @@ missing_hint(const char *username)
 
 		if (row->srvfdw != wrapper->fdwid || !account_trusts(row->srvowner))
 			continue;
-		if (!compat_server_usage(row->oid, GetUserId()))
+		if (!has_usage(ForeignServerRelationId, row->oid))
 			name = &closed;
 		else if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(GetUserId()),
 									   ObjectIdGetDatum(row->oid)))
@@ -377,7 +383,7 @@ missing_hint(const char *username)
 					   server ? quote_identifier(server) : free_server_name(), quote_literal_cstr(username));
 	if (server)
 		return psprintf("Run: %s", mapping);
-	if (compat_wrapper_usage(wrapper->fdwid, GetUserId()))
+	if (has_usage(ForeignDataWrapperRelationId, wrapper->fdwid))
 		return psprintf("Run: CREATE SERVER %s FOREIGN DATA WRAPPER %s; %s",
 						free_server_name(), WRAPPER_NAME, mapping);
 	if (closed)
@@ -469,7 +475,7 @@ create_server(const char *name)
 	Oid			wrapper = get_foreign_data_wrapper_oid(WRAPPER_NAME, false);
 	CreateForeignServerStmt *command = makeNode(CreateForeignServerStmt);
 
-	if (!compat_wrapper_usage(wrapper, GetUserId()))
+	if (!has_usage(ForeignDataWrapperRelationId, wrapper))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for foreign-data wrapper %s", WRAPPER_NAME),
@@ -548,7 +554,7 @@ account_usernames(void)
 	{
 		Oid			server = get_foreign_server_oid(((Account *) lfirst(cell))->server, false);
 
-		if (compat_server_usage(server, GetUserId()) ||
+		if (has_usage(ForeignServerRelationId, server) ||
 			SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(GetUserId()),
 								  ObjectIdGetDatum(server)))
 			accounts = lappend(accounts, lfirst(cell));

@@ -1,27 +1,35 @@
 /*
  * compat.h
- *	  Differences between PostgreSQL 15 to 19.
+ *	  Differences between PostgreSQL 15 to 19 and between versions of libcurl,
+ *	  and small additions to both.
  *
- * All tests of PG_VERSION_NUM are in this file.
+ * All tests of PG_VERSION_NUM and LIBCURL_VERSION_NUM are in this file.
  */
 #ifndef YELP_SYNC_COMPAT_H
 #define YELP_SYNC_COMPAT_H
 
-#include "access/table.h"
+#include <curl/curl.h>
+
+#include "access/tupdesc.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
-#include "storage/proc.h"
+#include "portability/instr_time.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
-#include "access/tupdesc.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000
 #error "yelp_sync needs PostgreSQL 15 or later"
+#endif
+
+#if LIBCURL_VERSION_NUM < 0x075400
+#error "yelp_sync needs libcurl 7.84 or later"
 #endif
 
 #if PG_VERSION_NUM >= 160000
@@ -39,54 +47,30 @@
 #define COMPAT_NORETURN pg_attribute_noreturn()
 #endif
 
-/* Does the role have USAGE on the foreign server? */
-static inline bool
-compat_server_usage(Oid serverid, Oid roleid)
+#if PG_VERSION_NUM < 160000
+static inline AclResult
+object_aclcheck(Oid catalog, Oid object, Oid role, AclMode mode)
 {
-#if PG_VERSION_NUM >= 160000
-	return object_aclcheck(ForeignServerRelationId, serverid, roleid,
-						   ACL_USAGE) == ACLCHECK_OK;
-#else
-	return pg_foreign_server_aclcheck(serverid, roleid,
-									  ACL_USAGE) == ACLCHECK_OK;
-#endif
+	switch (catalog)
+	{
+		case ForeignServerRelationId:
+			return pg_foreign_server_aclcheck(object, role, mode);
+		case ForeignDataWrapperRelationId:
+			return pg_foreign_data_wrapper_aclcheck(object, role, mode);
+		case ProcedureRelationId:
+			return pg_proc_aclcheck(object, role, mode);
+		case NamespaceRelationId:
+			return pg_namespace_aclcheck(object, role, mode);
+	}
+	return ACLCHECK_NO_PRIV;
 }
-
-/* Does the role have USAGE on the foreign-data wrapper? */
-static inline bool
-compat_wrapper_usage(Oid wrapper, Oid roleid)
-{
-#if PG_VERSION_NUM >= 160000
-	return object_aclcheck(ForeignDataWrapperRelationId, wrapper, roleid,
-						   ACL_USAGE) == ACLCHECK_OK;
-#else
-	return pg_foreign_data_wrapper_aclcheck(wrapper, roleid,
-											ACL_USAGE) == ACLCHECK_OK;
 #endif
-}
 
-/* Does the role have EXECUTE on the function? */
+/* Does the role have the privilege on the object in the catalog? */
 static inline bool
-compat_function_execute(Oid function, Oid roleid)
+compat_has_privilege(Oid catalog, Oid object, Oid role, AclMode privilege)
 {
-#if PG_VERSION_NUM >= 160000
-	return object_aclcheck(ProcedureRelationId, function, roleid,
-						   ACL_EXECUTE) == ACLCHECK_OK;
-#else
-	return pg_proc_aclcheck(function, roleid, ACL_EXECUTE) == ACLCHECK_OK;
-#endif
-}
-
-/* Does the role have the privilege (CREATE or USAGE) on the schema? */
-static inline bool
-compat_schema_privilege(Oid schema, Oid roleid, AclMode privilege)
-{
-#if PG_VERSION_NUM >= 160000
-	return object_aclcheck(NamespaceRelationId, schema, roleid,
-						   privilege) == ACLCHECK_OK;
-#else
-	return pg_namespace_aclcheck(schema, roleid, privilege) == ACLCHECK_OK;
-#endif
+	return object_aclcheck(catalog, object, role, privilege) == ACLCHECK_OK;
 }
 
 /* Could the member SET ROLE to the role?  Superusers can. */
@@ -140,14 +124,8 @@ compat_wait_event(void)
 
 /*
  * Named shared memory that need not be requested at server start: the first
- * session that asks for it creates and initializes it.
+ * session that asks for it creates and initializes it.  NULL before 17.
  */
-#if PG_VERSION_NUM >= 170000
-#define COMPAT_HAS_SHARED_SEGMENTS true
-#else
-#define COMPAT_HAS_SHARED_SEGMENTS false
-#endif
-
 typedef void (*CompatInitSegment) (void *segment);
 
 #if PG_VERSION_NUM >= 190000
@@ -203,6 +181,96 @@ compat_finish_tuple_desc(TupleDesc desc)
 	TupleDescFinalize(desc);
 #endif
 	return desc;
+}
+
+/* ---- libcurl ---- */
+
+/*
+ * libcurl's error for too many or too long headers; before 8.6, it is the
+ * same as for out of memory.
+ */
+#if LIBCURL_VERSION_NUM >= 0x080600
+#define COMPAT_CURLE_TOO_LARGE CURLE_TOO_LARGE
+#else
+#define COMPAT_CURLE_TOO_LARGE CURLE_OUT_OF_MEMORY
+#endif
+
+/* Allow no protocols other than HTTP and HTTPS. */
+static inline CURLcode
+compat_limit_protocols(CURL *easy)
+{
+#if LIBCURL_VERSION_NUM >= 0x075500
+	return curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+	return curl_easy_setopt(easy, CURLOPT_PROTOCOLS,
+							(long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
+}
+
+/*
+ * Do not wait for a thread that is still resolving a name when a transfer is
+ * abandoned or, from 8.20 on, where the threads belong to the multi handle,
+ * when that is destroyed.
+ */
+static inline CURLcode
+compat_quick_exit(CURL *easy)
+{
+#if LIBCURL_VERSION_NUM >= 0x075700
+	return curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+#else
+	(void) easy;
+	return CURLE_OK;
+#endif
+}
+
+/* Runs all transfers, and says anew which sockets to wait for. */
+static inline CURLMcode
+compat_run_all(CURLM *multi, int *running)
+{
+	CURLMcode	code;
+
+#if LIBCURL_VERSION_NUM >= 0x075700
+	CURL_IGNORE_DEPRECATION(code = curl_multi_socket_all(multi, running);)
+#else
+	code = curl_multi_socket_all(multi, running);
+#endif
+	return code;
+}
+
+static inline CURLMcode
+compat_multi_quick_exit(CURLM *multi)
+{
+#if LIBCURL_VERSION_NUM >= 0x081400
+	return curl_multi_setopt(multi, CURLMOPT_QUICK_EXIT, 1L);
+#else
+	(void) multi;
+	return CURLM_OK;
+#endif
+}
+
+/* ---- the clock, and settings ---- */
+
+#define USECS_PER_MSEC	INT64CONST(1000)
+
+/* Current time in microseconds, on a monotonic clock. */
+static inline int64
+clock_us(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+/*
+ * Changes a setting until AtEOXact_GUC with the nest level, or an error,
+ * restores it.
+ */
+static inline void
+local_setting(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 }
 
 #endif							/* YELP_SYNC_COMPAT_H */

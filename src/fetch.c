@@ -23,7 +23,7 @@
 
 #include "fetch.h"
 
-#include "clock.h"
+#include "compat.h"
 
 /* The reason why the reading may be incomplete. */
 static FetchDoubt

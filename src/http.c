@@ -34,8 +34,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 
-#include "clock.h"
-#include "curl_compat.h"
+#include "compat.h"
 #include "http_decode.h"
 #include "http_wait.h"
 

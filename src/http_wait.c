@@ -36,8 +36,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "clock.h"
-#include "curl_compat.h"
+#include "compat.h"
 #include "http_watchdog.h"
 
 /* How long closing connections may take before it becomes impolite */

@@ -22,7 +22,7 @@
 
 #include "http_watchdog.h"
 
-#include "clock.h"
+#include "compat.h"
 
 /*
  * A tick is some time of the processor: a peer that keeps a call from

@@ -23,7 +23,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "clock.h"
+#include "compat.h"
 #include "fetch_error.h"
 #include "http.h"
 #include "listing.h"

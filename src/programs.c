@@ -25,7 +25,6 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
-#include "local_setting.h"
 #include "statement.h"
 
 typedef enum ProgramState

@@ -25,9 +25,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "clock.h"
-#include "merge.h"
 #include "compat.h"
+#include "merge.h"
 #include "subtransaction.h"
 #include "text.h"
 

@@ -14,7 +14,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
-#include "local_setting.h"
+#include "compat.h"
 
 /*
  * Rows that one statement takes.  It holds several copies of their documents,

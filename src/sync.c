@@ -19,7 +19,6 @@
 #include "utils/timestamp.h"
 
 #include "account.h"
-#include "clock.h"
 #include "compat.h"
 #include "fetch.h"
 #include "http.h"

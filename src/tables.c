@@ -70,7 +70,6 @@
 #include "utils/typcache.h"
 
 #include "compat.h"
-#include "local_setting.h"
 
 typedef enum TableName
 {
@@ -315,7 +314,7 @@ create_missing(Tables *tables, Oid schema, int partitions)
 		if (OidIsValid(relid))
 			choose_user(tables, owner_of(RELOID, relid, Anum_pg_class_relowner));
 	}
-	if (!compat_schema_privilege(schema, tables->run_as, ACL_CREATE))
+	if (!compat_has_privilege(NamespaceRelationId, schema, tables->run_as, ACL_CREATE))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not create %s", role_name(tables->run_as),
@@ -372,7 +371,7 @@ may_execute(Oid schema, const char *name, Oid role)
 	ReleaseSysCacheList(list);
 	foreach(cell, oids)
 	{
-		if (!compat_function_execute(lfirst_oid(cell), role))
+		if (!compat_has_privilege(ProcedureRelationId, lfirst_oid(cell), role, ACL_EXECUTE))
 			return false;
 	}
 	return true;
@@ -386,7 +385,7 @@ require_rights(Oid schema, TableName last, Oid role)
 	StringInfoData grants;
 
 	initStringInfo(&grants);
-	if (!compat_schema_privilege(schema, role, ACL_USAGE))
+	if (!compat_has_privilege(NamespaceRelationId, schema, role, ACL_USAGE))
 		appendStringInfo(&grants, " GRANT USAGE ON SCHEMA %s TO %s;",
 						 quote_identifier(schema_name(schema)), name);
 	for (TableName table = 0; table <= last; table++)

@@ -40,7 +40,7 @@
 
 #include "datatype/timestamp.h"
 
-#include "clock.h"
+#include "compat.h"
 
 /*
  * 18.5 starts per second, just below the common 20/s: a higher rate would

@@ -13,7 +13,6 @@
 
 #include "datatype/timestamp.h"
 
-#include "clock.h"
 #include "throttle.h"
 #include "tap.h"
 
@@ -26,7 +25,7 @@
 #define RUNS 100
 
 #define foreach_page(page, run) \
-	for (Page *page = (run)->pages; page <= (run)->pages + (run)->npages; page++)
+	for (SimPage *page = (run)->pages; page <= (run)->pages + (run)->npages; page++)
 
 static const Account defaults = {
 	.concurrency = 100,.timeout = 30000,.attempts = 3,.retry_delay = 1000,
@@ -73,7 +72,7 @@ typedef enum PageState
 	NONE, WAITING, SENT, ARRIVED, DONE
 } PageState;
 
-typedef struct Page
+typedef struct SimPage
 {
 	PageState	state;
 	int64		next_at;		/* when it may be sent, or what happens next */
@@ -81,7 +80,7 @@ typedef struct Page
 	bool		refused;
 	bool		timed_out;
 	int			connection;
-} Page;
+} SimPage;
 
 typedef struct Connection
 {
@@ -97,8 +96,8 @@ typedef struct Run
 	Api			api;
 	Throttle	throttle;
 	int64		now;
-	Page		pages[MAX_PAGES + 1];	/* the first is for probes */
-	Page	   *probed;
+	SimPage		pages[MAX_PAGES + 1];	/* the first is for probes */
+	SimPage	   *probed;
 	int			npages;
 	int			in_flight;
 	int			done;
@@ -193,7 +192,7 @@ way(Api *api)
 }
 
 static void
-send_page(Run *run, Page *page)
+send_page(Run *run, SimPage *page)
 {
 	int			i = page->tries.fresh ? run->nconnections : 0;
 
@@ -201,7 +200,7 @@ send_page(Run *run, Page *page)
 		i++;
 	run->connections[i].state = i < run->nconnections ? BUSY : BACKLOG;
 	run->nconnections = Max(run->nconnections, i + 1);
-	*page = (Page)
+	*page = (SimPage)
 	{
 		.state = SENT,.tries = page->tries,.connection = i
 	};
@@ -214,7 +213,7 @@ send_page(Run *run, Page *page)
 }
 
 static void
-request_arrives(Run *run, Page *page)
+request_arrives(Run *run, SimPage *page)
 {
 	Api		   *api = &run->api;
 	int64		timeout = page->tries.sent_at + defaults.timeout * MS;
@@ -240,7 +239,7 @@ request_arrives(Run *run, Page *page)
 }
 
 static void
-end_request(Run *run, Page *page, bool keep)
+end_request(Run *run, SimPage *page, bool keep)
 {
 	run->in_flight--;
 	run->api.serving -= page->state == ARRIVED && !page->refused;
@@ -252,7 +251,7 @@ end_request(Run *run, Page *page, bool keep)
 }
 
 static bool
-is_sent(const Page *page)
+is_sent(const SimPage *page)
 {
 	return page->state == SENT || page->state == ARRIVED;
 }
@@ -261,7 +260,7 @@ is_sent(const Page *page)
 static int64
 send_probe(Run *run)
 {
-	Page	   *oldest = NULL;
+	SimPage	   *oldest = NULL;
 	int64		when;
 
 	foreach_page(page, run)
@@ -298,7 +297,7 @@ give_up_hanging(Run *run)
 }
 
 static void
-answer_arrives(Run *run, Page *page)
+answer_arrives(Run *run, SimPage *page)
 {
 	bool		is_probe = page == run->pages;
 	bool		lost = page->refused || page->timed_out;
@@ -345,7 +344,7 @@ send_pages(Run *run)
 	for (int i = 0; i < STARTS_PER_TURN; i++)
 	{
 		int64		next = throttle_next_start(&run->throttle, run->in_flight);
-		Page	   *page = NULL;
+		SimPage	   *page = NULL;
 
 		foreach_page(other, run)
 			if (other->state == WAITING && (page == NULL || other->next_at < page->next_at))
@@ -373,7 +372,7 @@ wait_until(Run *run, int64 wake)
 {
 	for (;;)
 	{
-		Page	   *first = NULL;
+		SimPage	   *first = NULL;
 		int64		expiry = THROTTLE_NEVER;
 
 		foreach_page(page, run)
