@@ -108,8 +108,7 @@ client_text(const char *text)
 		unsigned char converted[MAX_MULTIBYTE_CHAR_LEN * MAX_CONVERSION_GROWTH + 1];
 
 		length = pg_mblen(text);
-		if (!IS_HIGHBIT_SET(*text) ||
-			pg_do_encoding_conversion_buf(conversion, PG_UTF8, client,
+		if (pg_do_encoding_conversion_buf(conversion, PG_UTF8, client,
 										  (unsigned char *) unconstify(char *, text),
 										  length, converted, sizeof(converted),
 										  true) == length)

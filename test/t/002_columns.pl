@@ -188,6 +188,10 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM (VALUES ('{}'), ('{"busin
 note "characters that the client's encoding lacks";
 
 $api->config(accounts => { acme => {} });
+$api->set_programs('acme', program('программа', '"start_date":"завтра"'));
+$sync = YelpTest::sync($node, 'acme', client_encoding => 'SQL_ASCII');
+is($sync->{sqlstate}, undef, 'a client without an encoding');
+like($sync->{stderr}, qr/программа/, 'is shown all as it is');
 foreach my $progress (qw(text json off))
 {
 	my $odd = program('программа', '"start_date":"завтра"');
