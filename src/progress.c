@@ -369,21 +369,6 @@ progress_fetch_done(Progress *progress, const ProgressPages *pages, int64 elapse
 					pages->programs / Max(seconds, 0.000001), pages->retries));
 }
 
-void
-progress_merged(int64 new, int64 common, int64 gone, int64 unlisted)
-{
-	MemoryContext caller = begin_message();
-	int64		stored = common + gone + unlisted;
-
-	notify(caller, "info",
-		   psprintf(",\"total_db\":" INT64_FORMAT ",\"new\":" INT64_FORMAT
-					",\"common\":" INT64_FORMAT ",\"gone\":" INT64_FORMAT,
-					stored, new, common, gone),
-		   psprintf(INT64_FORMAT " stored: " INT64_FORMAT " new, " INT64_FORMAT " common, "
-					INT64_FORMAT " %s", stored, new, common, unlisted > 0 ? unlisted : gone,
-					unlisted > 0 ? "not listed" : "gone"));
-}
-
 char	   *
 progress_summary(const SyncResult *result)
 {
@@ -394,11 +379,23 @@ progress_summary(const SyncResult *result)
 					result->deleted, SECONDS(result->total_us));
 }
 
+/* The comparison with the table, and what came of it. */
 void
 progress_complete(const SyncResult *result)
 {
+	int64		common = result->programs - result->added;
+	int64		stored = common + result->deleted + result->unlisted;
+	bool		proved = result->unlisted == 0;
 	MemoryContext caller = begin_message();
 
+	notify(caller, "info",
+		   psprintf(",\"total_db\":" INT64_FORMAT ",\"new\":" INT64_FORMAT
+					",\"common\":" INT64_FORMAT ",\"gone\":" INT64_FORMAT,
+					stored, result->added, common, result->deleted),
+		   psprintf(INT64_FORMAT " stored: " INT64_FORMAT " new, " INT64_FORMAT " common, "
+					INT64_FORMAT " %s", stored, result->added, common,
+					proved ? result->deleted : result->unlisted, proved ? "gone" : "not listed"));
+	caller = begin_message();
 	notify(caller, "complete",
 		   psprintf(",\"status\":\"%s\",\"added\":" INT64_FORMAT ",\"updated\":" INT64_FORMAT
 					",\"unchanged\":" INT64_FORMAT ",\"deleted\":" INT64_FORMAT

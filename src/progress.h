@@ -100,13 +100,6 @@ extern int64 progress_due(const Progress *progress);
 extern void progress_fetch_done(Progress *progress, const ProgressPages *pages,
 								int64 elapsed_us);
 
-/*
- * The result of the comparison with the table: programs that were not stored,
- * that were, that are proved to be gone, and that are merely not listed.
- */
-extern void progress_merged(int64 new, int64 common, int64 gone,
-							int64 unlisted);
-
 struct SyncResult;
 
 /* The result of a sync in one line, in the current memory context. */

@@ -442,7 +442,5 @@ sync_report(Sync *sync)
 	SyncResult *result = &sync->merge.result;
 
 	result->total_us = clock_us() - sync->started;
-	progress_merged(result->added, result->programs - result->added, result->deleted,
-					result->unlisted);
 	progress_complete(result);
 }

@@ -315,7 +315,7 @@ foreach my $case (
 	[ 'a certificate that is not trusted', undef, $api->url('untrusted') ])
 {
 	my ($name, $action, $endpoint) = @$case;
-	YelpTest::set_server($node, retry_delay => '1ms');
+	YelpTest::set_server($node, retry_delay => '1ms', max_retry_after => '1ms');
 	YelpTest::set_server($node, endpoint => $endpoint // $api->url);
 	$api->faults($action && (!ref $action || %$action) ? { action => $action } : ());
 	$offset = -s $node->logfile;
