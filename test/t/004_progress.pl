@@ -298,6 +298,7 @@ my $log = slurp_file($node->logfile);
 my ($first) = $log =~ /(CREATE USER MAPPING[^\n]*)/;
 like($first, qr/\Q$password\E/, 'log_statement logs what a user types');
 my $syncs = '';
+$api->config(accounts => { acme => { password => $password, count => 1 } });
 
 foreach my $case (
 	[ 'a good sync', {} ],
