@@ -1,5 +1,5 @@
-# The page's server, as a program that speaks HTTP sees it: who is let in, the
-# events of a sync, what ends it, and that nothing leaks.
+# The page's server, over HTTP: access, the events of a sync, what ends it, and that
+# nothing leaks.
 use strict;
 use warnings FATAL => 'all';
 use utf8;

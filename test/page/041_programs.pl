@@ -1,4 +1,4 @@
-# What the page shows of programs, and what its role may do in the database.
+# The programs that the page shows, and the privileges of its database role.
 use strict;
 use warnings FATAL => 'all';
 use utf8;

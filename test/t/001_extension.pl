@@ -1,5 +1,5 @@
-# The extension as an object: its schema, its comments, every way to call
-# yelp_sync(), any search_path, and its end.
+# The extension's objects, schema and comments; ways to call yelp_sync(); any
+# search_path; DROP EXTENSION.
 use strict;
 use warnings FATAL => 'all';
 use utf8;

@@ -1,4 +1,4 @@
-# The merge: exactly what changed is written and reported, and edits by hand are put right.
+# The merge: exactly the differences are written and reported, and manual edits are undone.
 use strict;
 use warnings FATAL => 'all';
 
@@ -19,7 +19,7 @@ sub value
 	return YelpTest::value($node, @_);
 }
 
-# A number for all that the table holds, the place and the time of each row included
+# A checksum of the table, including the location and the times of each row
 sub picture
 {
 	return value('SELECT count(*), sum(hashtextextended(concat(ctid, xmin, xmax, p), 0))
@@ -94,7 +94,7 @@ foreach my $seed (2 .. 6)
 	YelpTest::table_is_listing($node, $api, 'acme', "the table after seed $seed");
 }
 my %seen = map { $_ => 1 } map { @$_ } values %{ $what->{altered} };
-# All that a program's document fills; problems are told by other tests
+# All columns from a program's document; other tests cover problems
 my @filled = grep { $_ ne 'problems' } split /\n/, value(q{SELECT attname FROM pg_attribute
 	WHERE attrelid = 'yelp_sync_values'::regclass ORDER BY attname});
 is_deeply([ sort keys %seen ], [ sort @filled, 'data' ],

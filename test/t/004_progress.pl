@@ -1,4 +1,4 @@
-# What a sync tells while it runs, in each form, and what it never tells.
+# The progress of a sync, in each form, and what it must not contain.
 use strict;
 use warnings FATAL => 'all';
 use utf8;
@@ -284,7 +284,7 @@ is(scalar(grep { /on server "yelp": complete/ }
 		map { $_->{message} } @{ YelpTest::sync($node, 'acme', client_min_messages => 'log')->{messages} }),
 	0, 'is for the server only');
 
-# One for each sync that reaches its end, whatever becomes of its transaction
+# One for each sync that completes, even if its transaction is rolled back
 $offset = -s $node->logfile;
 YelpTest::run($node, q{BEGIN; SELECT yelp_sync('acme'); SAVEPOINT s; SELECT yelp_sync('acme'); ROLLBACK TO s; COMMIT});
 is(scalar(() = slurp_file($node->logfile, $offset) =~ /$line/g), 2, 'two syncs: two lines');

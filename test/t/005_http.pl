@@ -1,4 +1,4 @@
-# HTTP: how many round trips a sync takes, connections, encodings, versions.
+# HTTP: the number of round trips, connections, encodings, versions.
 use strict;
 use warnings FATAL => 'all';
 
@@ -15,7 +15,7 @@ my ($sync, $counters);
 
 note 'round trips';
 
-# Syncs while the API answers only when so many requests have come, one number after the other
+# Syncs from an API that answers only after a number of requests has arrived, for each of the numbers
 sub sync_in_waves
 {
 	my (@waves) = @_;

@@ -1,5 +1,4 @@
-# yelp_sync_runs, and what the next sync makes of it: the guess at the number of
-# pages.
+# yelp_sync_runs, and how the next sync uses it to predict the number of pages.
 use strict;
 use warnings FATAL => 'all';
 
@@ -153,7 +152,7 @@ YelpTest::must_run($node, 'UPDATE yelp_sync_runs SET listed = -5');
 $sync = sync_with(sub { });
 is_deeply($sync->{rows}, [], 'a guess below nothing: nothing is wrong');
 
-# Nor is a row that tells of no listing
+# Nor is a row without the size of a listing
 YelpTest::must_run($node, q{UPDATE yelp_sync_runs SET listed = } . $listed . q{;
 	INSERT INTO yelp_sync_runs (username, server, synced_by, started_at, finished_at, status, sqlstate, error)
 	VALUES ('acme', 'yelp', 'me', now(), now() + '1 hour', 'failed', '08001', 'nobody listens')});
@@ -164,7 +163,7 @@ YelpTest::must_run($node, q{INSERT INTO yelp_sync_runs (username, server, synced
 $sync = sync_with(sub { });
 is($api->counters->{waves}, 1, 'nor is one of the future');
 
-# Without a history the rows stored tell
+# Without a history, the number of stored rows is used
 YelpTest::must_run($node, 'DELETE FROM yelp_sync_runs');
 $sync = sync_with(sub { });
 is($api->counters->{waves}, 1, 'without a history: in one round trip');

@@ -1,5 +1,5 @@
-# The tables are the user's own: who makes them, and what is left of them by
-# DROP EXTENSION; partitions.
+# The tables belong to the user: creation, partitions, and what DROP EXTENSION
+# leaves.
 use strict;
 use warnings FATAL => 'all';
 
@@ -47,7 +47,7 @@ sub sync
 	return YelpTest::sync($node, $account, search_path => $schema, %options);
 }
 
-# All that the table holds, the place and the version of each row included
+# A checksum of the table, including the location and the version of each row
 sub picture
 {
 	return value('SELECT count(*), sum(hashtextextended(concat(tableoid, ctid, xmin, xmax, p), 0))

@@ -1,4 +1,4 @@
-# pg_dump carries the tables with all that users added, by every way to restore.
+# pg_dump includes the tables with all additions by users, in every way to restore.
 use strict;
 use warnings FATAL => 'all';
 
@@ -51,7 +51,7 @@ sub fill
 	return;
 }
 
-# What each table holds
+# The contents of each table
 sub content
 {
 	my ($database) = @_;

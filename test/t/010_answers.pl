@@ -1,5 +1,5 @@
-# Bad answers, as the first page and as a later one: which error each is, that
-# the tables stay as they are, and that the session goes on.
+# Bad answers, as the first page and as a later one: the error for each; the tables
+# are unchanged, and the session can still be used.
 use strict;
 use warnings FATAL => 'all';
 
@@ -73,8 +73,8 @@ sub gzipped
 	return $zipped;
 }
 
-# Cases: name, SQLSTATE, what the message must tell, action, and more:
-#   retried   it is worth all attempts
+# Cases: name, SQLSTATE, a pattern for the message, action, and optionally:
+#   retried   all attempts are made
 #   program   the message must name program number 3
 #   options   of the server
 #   overload   attempts are not used up by pages that arrive meanwhile

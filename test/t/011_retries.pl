@@ -1,4 +1,4 @@
-# What is tried again, how often and when; and what is not.
+# Which failures are retried, how often and when.
 use strict;
 use warnings FATAL => 'all';
 

@@ -17,7 +17,7 @@ my $added = 5;
 my $pages = 40;
 
 # The least time includes the pause, in seconds, that the API asks for when it
-# refuses the first of so many requests: whole seconds, dates rounded up
+# refuses the first requests: whole seconds, dates rounded up
 my %pauses = (seconds => 1, date => 1.5);
 
 # Machines are noisy; what is aimed at is 1.5
@@ -35,7 +35,7 @@ sub add_programs
 	return;
 }
 
-# ---- what came of it ----
+# ---- the results ----
 
 # Those that had gone out before the first refusal was heard of do not count:
 # each page's first request.

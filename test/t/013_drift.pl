@@ -1,7 +1,7 @@
 # Programs are deleted only on proof.  Listings that move while they are read,
 # and APIs that serve other pages than those asked for: afterwards no program
 # that is still listed is missing from the table, none was deleted without
-# proof, and the sync says what it is worth.
+# proof, and the sync reports how far it can be trusted.
 use strict;
 use warnings FATAL => 'all';
 
@@ -332,7 +332,7 @@ foreach my $case (
 
 foreach my $off (1, 5, 10, 35)
 {
-	# An API that lists fewer than it tells may as well keep some from us
+	# An API that lists fewer programs than its total may be hiding some
 	check("a total that is $off too large",
 		sub { $api->config(total_offset => $off) },
 		settled => 0);

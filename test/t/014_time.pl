@@ -1,5 +1,5 @@
-# Time-outs and connections that fail: which error each is, and the stage that
-# it names; what may be tried again; and that nothing is left behind.
+# Timeouts and failing connections: the error and the stage that it names, which are
+# retried, and that no resources are leaked.
 use strict;
 use warnings FATAL => 'all';
 

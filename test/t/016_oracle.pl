@@ -1,5 +1,5 @@
 # Random accounts behind random APIs, each of which stands still while it is read:
-# whatever an API says of itself, each sync does what is promised.
+# however an API describes itself, each sync keeps the guarantees.
 #
 # YELP_SYNC_TEST_SEED and YELP_SYNC_TEST_ROUNDS make other and longer runs, and
 # YELP_SYNC_TEST_WORLD a run of a single world.

@@ -1,4 +1,4 @@
-# What a hostile API, or a file, could hold a backend with.
+# How a hostile API, or a file, could block a backend.
 use strict;
 use warnings FATAL => 'all';
 

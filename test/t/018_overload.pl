@@ -1,7 +1,6 @@
-# APIs that have too much to do: those that say so with 403, 503 or by resetting
-# connections, that take only so many requests or connections at a time or within
-# a period, or that make requests wait.  A sync gets through, in not much more
-# time than the limit needs.
+# Overloaded APIs: those that answer with 403, 503 or by resetting connections, that
+# limit concurrent requests or connections or requests within a period, or that queue
+# requests.  A sync gets through, in not much more time than the limit needs.
 use strict;
 use warnings FATAL => 'all';
 

@@ -1,4 +1,4 @@
-# yelp_program_changes: what each sync changed, where record_changes is on.
+# yelp_program_changes: what each sync changed, if record_changes is on.
 use strict;
 use warnings FATAL => 'all';
 

@@ -1,9 +1,9 @@
 # A sync ends at once in every phase: by pg_cancel_backend(), statement_timeout,
-# pg_terminate_backend() and the postmaster's death.  Nothing is left behind,
-# and the same session goes on.
+# pg_terminate_backend() and the postmaster's death.  No resources are
+# leaked, and the session can still be used.
 #
-# That a phase has been reached is seen from the outside; each holds for as
-# long as nothing ends it.
+# Whether a phase has been reached is observed from outside; each phase lasts until
+# something ends it.
 
 use strict;
 use warnings FATAL => 'all';

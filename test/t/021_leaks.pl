@@ -1,7 +1,7 @@
 # Hundreds of cancelled and failed syncs in one session leave it with no more
 # file descriptors, threads and memory than the first twenty did.
 #
-# YELP_SYNC_TEST_SYNCS is how many of each.
+# YELP_SYNC_TEST_SYNCS is the number of each.
 
 use strict;
 use warnings FATAL => 'all';
@@ -66,7 +66,7 @@ add_account('unwelcome',
 add_account('swallowed', endpoint => $api->url('swallow'));
 add_account('silenced', endpoint => $api->url('silent'));
 
-# ---- what a session holds ----
+# ---- the resources of a session ----
 
 sub held
 {

@@ -1,8 +1,8 @@
-# The memory of a sync does not grow with the number of programs, nor much with
-# what a page holds: the worst pages that max_page_bytes allows take little more
+# The memory of a sync does not grow with the number of programs, and little with
+# the contents of a page: the worst pages that max_page_bytes allows take little more
 # than their size, and reading one can be cancelled.
 #
-# YELP_SYNC_TEST_PROGRAMS is how many there are.  Shared buffers that the backend
+# YELP_SYNC_TEST_PROGRAMS is their number.  Shared buffers that the backend
 # has touched are in its resident memory, but are not its own: they are few, and
 # left out.
 
@@ -113,7 +113,7 @@ sub program_with
 	return $before . $character x ($page_bytes - length($before . $after)) . $after;
 }
 
-# The account's page at offset 0 from now on; what is behind it is empty.
+# The account's page at offset 0 from now on; pages after it are empty.
 sub answer_with
 {
 	my ($body, $status) = @_;

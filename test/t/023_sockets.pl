@@ -1,5 +1,5 @@
-# Sockets are counted with the server's files: where there are few, fewer
-# requests are in flight; and what a session keeps, it gives back.
+# Sockets count as the server's open files: if few are available, fewer requests
+# are in flight; kept connections are closed when the files are needed.
 
 use strict;
 use warnings FATAL => 'all';

@@ -1,5 +1,5 @@
-# A sync is a part of the caller's transaction: it is undone with it, whatever
-# undoes it, and seen by nobody else before its end.
+# A sync is part of the caller's transaction: it is rolled back with it, for any
+# reason, and invisible to others before the commit.
 
 use strict;
 use warnings FATAL => 'all';

@@ -1,4 +1,4 @@
-# A statement that the extension refuses may hold a password: neither the log
+# A statement that the extension refuses may contain a password: neither the log
 # nor the error's context repeats it, at any log level.
 use strict;
 use warnings FATAL => 'all';

@@ -1,5 +1,5 @@
-# CALL yelp_sync_all(): each account in transactions of its own, and in nobody's
-# way while it waits for the API.
+# CALL yelp_sync_all(): each account in transactions of its own, without blocking
+# others while it waits for the API.
 use strict;
 use warnings FATAL => 'all';
 
@@ -25,7 +25,7 @@ foreach my $name (@names)
 my $session = YelpSession->new($node);
 my $other = YelpSession->new($node);
 
-# What became of the accounts in the last call, each a hash of its row
+# The results of the accounts in the last call, each a hash of its row
 sub runs
 {
 	my $rows = $other->value(q{SELECT coalesce(json_agg(r ORDER BY finished_at), '[]')

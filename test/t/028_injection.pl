@@ -1,7 +1,7 @@
 # Faults injected one by one, at each place where there can be one: memory that
 # runs out, calls of libcurl and of the system that fail, a full disk, and errors
 # of the server's own.  Each ends as an error with a fitting SQLSTATE, or costs an
-# attempt; the tables are as before, nothing is left behind, and the next sync of
+# attempt; the tables are unchanged, no resources are leaked, and the next sync of
 # the same session works.
 
 use strict;
@@ -52,7 +52,7 @@ add_account('named', 8, ca_file => $api->ca_file,
 	endpoint => 'https://elsewhere.example:' . $api->port('wrong_host') . '/programs/v1');
 add_account('other', 3, endpoint => $api->https_url, ca_file => $api->ca_file);
 add_account('big', 250, page_size => 40);
-# Where nobody listens: a sync that fails so gives all connections back
+# Nothing listens there: a sync that fails this way closes all connections
 add_account('nowhere', 1, attempts => 1,
 	endpoint => 'http://127.0.0.1:' . PostgreSQL::Test::Cluster::get_free_port() . '/v1');
 $api->config(accounts => { acme => { count => 8 } });
@@ -117,7 +117,7 @@ foreach my $account (qw(acme named other big))
 	$content{$account} = state_of($account)->{content};
 }
 
-# ---- what a session holds ----
+# ---- the resources of a session ----
 
 # With no connection kept, and no thread that still looks up a name
 sub held

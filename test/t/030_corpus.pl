@@ -1,7 +1,6 @@
 # The inputs in test/fuzz/corpus of the fuzz targets that run in a server: what
 # the page reader accepts is jsonb and columns to PostgreSQL, and each value of
-# an option is accepted, within its bounds, or refused with the error that it
-# should be.
+# an option is accepted within its bounds, or refused with the right error.
 use strict;
 use warnings FATAL => 'all';
 

@@ -158,7 +158,7 @@ is(value(q{SELECT FROM yelp_sync('acme'); SELECT current_user, current_setting('
 value('CALL yelp_sync_all()', 'root_role');
 is(ran(), 'history ads', 'the procedure');
 
-# A trigger that fails leaves nothing behind
+# A failing trigger leaves no objects
 value(q{CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE $$no$$; END';
 	CREATE TRIGGER fails BEFORE INSERT ON yelp_sync_runs FOR EACH ROW EXECUTE FUNCTION fails()}, 'ads');
 is(value(q{DO $$ BEGIN PERFORM yelp_sync('acme'); EXCEPTION WHEN OTHERS THEN NULL; END $$;

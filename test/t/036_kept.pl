@@ -1,5 +1,5 @@
-# Connections that are kept from the last sync and have died since, unseen: by HTTP/1.1 and by
-# HTTP/2, where all requests share one.
+# Connections that were kept after the last sync and have died unnoticed: HTTP/1.1, and HTTP/2,
+# where all requests share one.
 use strict;
 use warnings FATAL => 'all';
 

@@ -1,5 +1,5 @@
-# Every function of the extension that anybody may call, with whatever its arguments may be: NULL, empty,
-# scalars where objects are meant, the longest and the oddest.  The server lives, and an error says what is wrong.
+# Every public function of the extension, with all kinds of arguments: NULL, empty, scalars instead of
+# objects, very long and odd ones.  The server survives, and errors say what is wrong.
 use strict;
 use warnings FATAL => 'all';
 
@@ -120,7 +120,7 @@ cmp_ok($tried, '>', 4, 'the others were tried');
 
 $session->end;
 
-# The type that they return can be altered by whoever owns the extension
+# The extension's owner can alter the type that they return
 foreach my $change ('ADD ATTRIBUTE more text', 'DROP ATTRIBUTE more', 'DROP ATTRIBUTE budget',
 	'ADD ATTRIBUTE budget numeric(14,2)')
 {

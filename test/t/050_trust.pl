@@ -1,4 +1,4 @@
-# Whom a sync talks to: certificates that are verified, credentials, and servers that are not there.
+# Certificate verification, credentials, and servers that do not exist.
 use strict;
 use warnings FATAL => 'all';
 

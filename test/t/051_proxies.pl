@@ -1,4 +1,4 @@
-# Proxies: the environment's, which are ignored, and the one that the server's option names.
+# Proxies: those in the environment, which are ignored, and the server's option.
 use strict;
 use warnings FATAL => 'all';
 

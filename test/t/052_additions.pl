@@ -1,4 +1,4 @@
-# What users add to yelp_programs stays and works: columns, indexes, views, triggers, constraints.
+# Users' additions to yelp_programs survive and work: columns, indexes, views, triggers, constraints.
 use strict;
 use warnings FATAL => 'all';
 

@@ -1,5 +1,5 @@
-# What others do to the tables while a sync waits for the API, and what the tables' owner may have made of
-# them: nothing crashes, and no sync calls itself synced that has not stored every program.
+# Concurrent changes to the tables while a sync waits for the API, and unusual tables: nothing crashes,
+# and no sync is "synced" without having stored every program.
 use strict;
 use warnings FATAL => 'all';
 

@@ -111,8 +111,8 @@ sub ca_file { my ($self) = @_; return $self->{ready}{ca_file}; }
 
 sub pid { my ($self) = @_; return $self->{process}->pid; }
 
-# One order to the control port, a GET where there is nothing to tell; returns
-# the answer's body.
+# Sends an order to the control port, by GET if it has no content; returns the body of
+# the response.
 sub _order_raw
 {
 	my ($self, $path, $what) = @_;

@@ -24,7 +24,7 @@ use PostgreSQL::Test::Utils ();
 
 my $source = File::Spec->rel2abs(File::Basename::dirname(__FILE__) . '/inject.c');
 
-# struct Orders: what is told, and what is answered
+# struct Orders: the orders, and the answer
 my $orders = 'l4Z32l2';
 my $answer = 'l3';
 my $answer_at = length(pack('l4Z32', 0, 0, 0, 0, ''));
@@ -33,7 +33,7 @@ my $answer_at = length(pack('l4Z32', 0, 0, 0, 0, ''));
 # Builds the library.
 #
 # $inject->preload(sub { ... })
-# Calls the sub, whatever it starts with the library, and returns what it does.
+# Calls the sub, with the library preloaded into all programs that it starts, and returns its result.
 sub new
 {
 	my ($class) = @_;

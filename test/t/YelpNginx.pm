@@ -106,7 +106,7 @@ END
 # HTTP/2.0) and connection, a number.
 #
 # $nginx->wait_for_answers($count)
-# The same when there are so many: it writes them down when they are sent, maybe after they arrive.
+# The same, once there are at least this many: nginx may log them after they have arrived.
 sub url { my ($self) = @_; return "http://127.0.0.1:$self->{port}/programs/v1"; }
 
 sub https_url { my ($self) = @_; return "https://localhost:$self->{tls_port}/programs/v1"; }

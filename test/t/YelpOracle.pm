@@ -1,4 +1,4 @@
-# YelpOracle - what syncs must have left behind, for TAP tests
+# YelpOracle - the expected result of syncs, for TAP tests
 #
 #   $observer->value(YelpOracle::install());
 #   $observer->value(YelpOracle::remember('acme'));
@@ -7,8 +7,8 @@
 #   $observer->value(YelpOracle::load('acme', $api->programs_json('acme')));
 #   is($observer->value(YelpOracle::wrong('acme', is_synced => 1)), '', 'all is as it must be');
 #
-# Each function returns SQL, which may run once more where a session was lost.  What is looked at is
-# in tables alone: it is the same whoever synced, and whatever became of him.
+# Each function returns SQL, which can be repeated after a session was lost.  It only looks at tables,
+# so the session that synced need not exist any more.
 
 package YelpOracle;
 
@@ -21,8 +21,7 @@ use YelpTest;
 # Creates the schema oracle.
 #
 # YelpOracle::edit($account)
-# What somebody may do to an account's rows by hand: then they differ from what is listed, in a
-# column and for some of the programs.
+# A manual edit of an account's rows, after which a column of some programs differs from the listing.
 
 my $columns = YelpTest::listing_columns();
 

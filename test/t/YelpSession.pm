@@ -1,4 +1,4 @@
-# YelpSession - a session that stays, and what its process holds, for TAP tests
+# YelpSession - a session, and the resources of its process, for TAP tests
 #
 #   my $session = YelpSession->new($node);
 #   my $failed = $session->sync('acme');
@@ -82,7 +82,7 @@ sub _send
 	return;
 }
 
-# Takes what there is to read
+# Reads what has arrived
 sub _read
 {
 	my ($self) = @_;
@@ -152,7 +152,7 @@ sub _add_message
 	return;
 }
 
-# Begins a result, for which the server will so often say that it is ready
+# Begins a result; the server will report this often that it is ready
 sub _expect
 {
 	my ($self, $count) = @_;

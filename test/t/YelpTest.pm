@@ -219,7 +219,7 @@ sub forget
 #   messages    list of hashes: level (NOTICE), sqlstate, message, detail, hint, context,
 #               each a string of characters
 #   notices, warnings   lists of the messages' texts
-#   sqlstate, error, detail, hint, context   of the error, undef where there is none
+#   sqlstate, error, detail, hint, context   of the error, undef if there is none
 # database: other than postgres; user: who logs in.  All other %options are settings for the session, such as
 # search_path => 'ads' or role => 'regress_user'.
 #
@@ -346,7 +346,7 @@ sub reports
 # What $api->poll_until does, for what is not the stand-in's.
 #
 # YelpTest::connections_are($api, $expected, $name)
-# A test: so many connections to the stand-in are open, sooner or later.
+# A test: eventually, this many connections to the stand-in are open.
 #
 # YelpTest::kill_postmaster($node), YelpTest::start_again($node)
 # Kills it, and returns when it is gone; starts it when the last of its children is gone, too.
@@ -368,7 +368,7 @@ sub connections_are
 	return is($open, $expected, $name);
 }
 
-# One that nobody has waited for yet seems to run, and its number would keep another one from starting.
+# Until its parent has waited for it, it seems to be running, and another one would not start.
 sub kill_postmaster
 {
 	my ($node) = @_;
@@ -386,8 +386,8 @@ sub start_again
 }
 
 # my @differences = YelpTest::differences($node, $api, $account, %options)
-# What yelp_programs holds of this account otherwise than the API lists it, as lines of text: programs
-# too many or too few, and columns with another value than the listing has for them.  database and
+# The differences between the account's rows in yelp_programs and the listing, as lines of text:
+# extra or missing programs, and columns with other values.  database and
 # schema: where.
 #
 # YelpTest::listing_query($listing)
@@ -396,8 +396,8 @@ sub start_again
 #
 # YelpTest::table_is_listing($node, $api, $account, $name, %options)
 # A test: there are none.
-# What the columns must hold, said otherwise than the extension says it: the document is
-# taken apart as json, from its text.
+# The expected values of the columns, computed in another way than by the extension: from the
+# document's text as json.
 my $expected_columns = q{
 	p->>'program_type' AS program_type,
 	p->>'program_status' AS program_status,
