@@ -182,7 +182,7 @@ test_first_page('a program with a long string', 1, program_with('x'));
 test_page('another string', 1, program_with('y'));
 test_first_page('numbers outside of programs', 0,
 	filled($page_bytes, '{"total":0,"payment_programs":[],"a":[', '1', ']}'));
-test_first_page('members outside of programs', '54000',
+test_first_page('members outside of programs', 0,
 	filled($page_bytes, '{"total":0,"payment_programs":[],', '"":1', '}'));
 test_first_page('numbers that are no page', 'HV021', filled($page_bytes, '[', '1', ']'));
 test_first_page('numbers that break off', '22032', filled($page_bytes, '[', '1', ','));
@@ -190,8 +190,7 @@ test_first_page('numbers in an error', 'HV000', filled($page_bytes, '{"error":['
 
 # ---- many large pages at once ----
 
-# They arrive at the same time, and may have 16 MB together: the others are asked for once more, and
-# that is no attempt of theirs.
+# They arrive at the same time, and may have 16 MB together: the transfer of the others pauses
 my $wide_pages = 24;
 $node->safe_psql('postgres',
 	YelpTest::create_server('wide', endpoint => $api->url, attempts => 1, timeout => '5min'));
@@ -211,7 +210,7 @@ my $wide_result = $wide->sync_result;
 is($wide_result->{error}, undef, 'many large pages at once: no error, with a single attempt');
 is($node->safe_psql('postgres', YelpTest::last_run('listed, status', 'wide')),
 	(20 * $wide_pages - 10) . '|synced', 'all of them are read');
-cmp_ok($api->counters->{requests}, '>', 2 * $wide_pages, 'some were asked for once more');
+is($api->counters->{requests}, 2 * $wide_pages, 'none is requested twice');
 cmp_ok($wide->memory('VmHWM') - $wide_idle, '<=', $most_page_kb, 'kB more than when idle');
 $wide->end;
 $api->faults();
@@ -258,7 +257,7 @@ test_cancel('programs', '{"program_id":"a","b":[1,2,3,4,5,6,7,8,9,10,11,12,13,14
 
 # Other timers than those that end a statement do not end a request that takes long
 $node->safe_psql('postgres', q{ALTER SERVER worst OPTIONS (SET attempts '1'); DELETE FROM yelp_programs WHERE username = 'worst'});
-answer_with('{"total":1,"payment_programs":[{"program_id":"worst","a":"' . 'x' x (60 * $megabyte) . '"}]}');
+answer_with('{"total":1,"payment_programs":[{"program_id":"worst","a":"' . 'x' x (15 * $megabyte) . '"}]}');
 my $patient = YelpTest::sync($node, 'worst', client_connection_check_interval => '1ms');
 is($patient->{error}, undef, 'client_connection_check_interval: no error') or diag($patient->{detail});
 is(worst_stored(), 1, 'client_connection_check_interval: the program is stored');
