@@ -159,7 +159,7 @@ sub test_first_page
 }
 
 $node->safe_psql('postgres',
-	YelpTest::create_server('worst', endpoint => $api->url, attempts => 1, timeout => '5min'));
+	YelpTest::create_server('worst', endpoint => $api->url, attempts => 1, timeout => '5min', page_size => 100));
 $api->config(accounts => { worst => { count => 0 } });
 
 my $tiny = page_of('{"program_id":"%d"}');
