@@ -16,7 +16,7 @@ use YelpTest;
 use YelpWorld;
 
 my $seed = $ENV{YELP_SYNC_TEST_SEED} // 16;
-my $rounds = $ENV{YELP_SYNC_TEST_ROUNDS} // 400;
+my $rounds = $ENV{YELP_SYNC_TEST_ROUNDS} // 100;
 my $only = $ENV{YELP_SYNC_TEST_WORLD};
 my $most_faulty = 40;
 

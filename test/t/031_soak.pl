@@ -23,7 +23,7 @@ use YelpSession;
 use YelpTest;
 use YelpWorld qw(pick chance shuffled);
 
-my $seconds = $ENV{YELP_SYNC_TEST_SECONDS} // 8;
+my $seconds = $ENV{YELP_SYNC_TEST_SECONDS} // 10;
 my $seed = $ENV{YELP_SYNC_TEST_SEED} // 30;
 my $max_differences = 5;
 my @accounts = map { "soak$_" } 1 .. 6;
