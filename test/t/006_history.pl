@@ -93,6 +93,7 @@ is(last_run()->{requests}, last_run()->{pages} + 1, 'requests and pages of both 
 $api->faults({ match => { page => 5 }, action => { respond => { status => 400 } } });
 YelpTest::set_server($node, partial => 'on');
 $sync = YelpTest::sync($node, 'acme');
+is_deeply($sync->{rows}, [], 'what was not read is not missing');
 is_run(last_run(), 'partial', programs => 1910, pages => 95, failed_pages => 1, missing => 0, added => 0, updated => 0,
 	unchanged => 1890, deleted => 0);
 is_deeply(

@@ -209,6 +209,7 @@ YelpTest::set_server($node, max_deleted => '10%');
 $api->set_programs('acme', @listed[ 25 .. $#listed ]);
 $sync = sync();
 is((grep { $_->{action} eq 'missing' } @{ $sync->{rows} }), 23, 'more than max_deleted are missing, not gone');
+is(scalar(grep { /not as listed/ } @{ $sync->{warnings} }), 0, 'which is as it should be');
 is(value('SELECT count(*) FROM yelp_programs WHERE gone_at IS NOT NULL'), 2, 'and are not marked');
 $api->set_programs('acme', @listed[ 4 .. $#listed ], $altered, $listed[0]);
 is(scalar(@{ sync()->{rows} }), 0, 'they are listed again');
