@@ -98,7 +98,8 @@ class Api:
             return deliver.ConnectionOver()
         for limiter in self.limiters:
             await limiter.wait(request.protocol)
-        action = self.faults.take(entry["account"], entry["offset"], entry["limit"])
+        action = self.faults.take(entry["account"], entry["offset"], entry["limit"],
+                                  entry["connection"])
         entry["fault"] = action and action.name()
         answer = self.answer(request, action)
         await self.wait(entry, action)

@@ -8,6 +8,7 @@ match, all of what is given (a number, or a list of which one is to match):
     from_offset     this offset and beyond
     nth             how often the account has asked for this offset: 1 is the first time
     request         the number of the request, from 1
+    up_to_connection  this connection, by the log's numbers, or an earlier one
     probability     0 to 1, decided by the number of the request and "seed"
 Counting begins when the rules are set.
 
@@ -32,7 +33,8 @@ from answer import JSON, Answer
 from deliver import DELIVERIES
 from programs import Dice, dumps
 
-CONDITIONS = ("account", "offset", "page", "from_offset", "nth", "request", "probability", "seed")
+CONDITIONS = ("account", "offset", "page", "from_offset", "nth", "request", "up_to_connection",
+              "probability", "seed")
 ACTIONS = ("delay_ms", "hold", "respond", "replace", *DELIVERIES)
 
 
@@ -88,6 +90,8 @@ class Rule:
             return dice.roll(1_000_000) < wanted * 1_000_000
         if name == "from_offset":
             return asked["offset"] is not None and asked["offset"] >= wanted
+        if name == "up_to_connection":
+            return asked["connection"] <= wanted
         return asked[name] in (wanted if isinstance(wanted, list) else [wanted])
 
 
@@ -97,13 +101,14 @@ class Faults:
         self.requests = 0
         self.asked = collections.Counter()
 
-    def take(self, account, offset, limit):
+    def take(self, account, offset, limit, connection=0):
         """The action for this request, or None."""
         if not self.rules:
             return None
         self.requests += 1
         self.asked[account, offset] += 1
         asked = {"account": account, "offset": offset, "request": self.requests,
+                 "connection": connection,
                  "nth": self.asked[account, offset],
                  "page": offset // limit if limit and offset is not None else None}
         for rule in self.rules:

@@ -91,6 +91,25 @@ is(($api->log)[0]{accept_encoding}, 'gzip', 'gzip is offered');
 cmp_ok($bytes{gzip}, '<', $bytes{none} / 2, 'gzip saves more than half');
 $api->reset('config');
 
+# Pages that take more memory together than they may: some wait until others are processed
+sub test_pauses
+{
+	my ($version) = @_;
+	my $session = YelpSession->new($node);
+	$session->sync('acme');
+	my $before = $session->memory('VmRSS');
+	$session->reset_peak;
+	$api->faults({ action => { pad => { bytes => 1 << 20 } } });
+	is($session->sync('acme')->{error}, undef, "$version: 96 pages of 1 MB at once");
+	# Over HTTP/2 they are mixed on one connection: none can be left waiting there for long
+	cmp_ok($session->memory('VmHWM') - $before, '<', 80_000 * $YelpApi::slack, 'in less memory than all')
+	  if $version eq 'HTTP/1.1';
+	is($session->value(YelpTest::last_run('retries')), 0, "$version: without a retry");
+	$api->faults;
+	$session->end;
+	return;
+}
+
 note 'HTTP/2';
 
 YelpTest::forget($node, $api);
@@ -106,7 +125,7 @@ is(scalar(@{ $sync->{rows} }), 1913, 'falls back to 1.1 over HTTP') or diag($syn
 my $lacks_nginx = YelpNginx->is_lacking;
 SKIP:
 {
-	skip $lacks_nginx, 7 if $lacks_nginx;
+	skip $lacks_nginx, 12 if $lacks_nginx;
 	my $nginx = YelpNginx->start($api);
 	my @answers;
 
@@ -128,6 +147,9 @@ SKIP:
 	YelpTest::sync($node, 'acme');
 	@answers = $nginx->wait_for_answers(3 * 96);
 	is(scalar(grep { $_->{protocol} eq 'HTTP/1.1' } @answers), 96, 'without the option: 1.1');
+	test_pauses('HTTP/1.1');
+	YelpTest::set_server($node, http_version => 2);
+	test_pauses('HTTP/2');
 }
 
 done_testing();

@@ -3,6 +3,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use List::Util qw(max);
 use PostgreSQL::Test::Cluster;
 use Test::More;
 use Time::HiRes ();
@@ -183,6 +184,22 @@ subtest 'connections that the API closed meanwhile' => sub {
 		is($session->sync->{error}, undef, 'the next sync costs no attempt');
 		$session->options(attempts => $attempts);
 	}
+};
+
+# libcurl itself repeats a request five times over such connections
+subtest 'connections that the API resets when they are used again' => sub {
+	$session->options(%defaults, page_size => 4);
+	$api->config(latency_ms => 200);
+	$session->sync;
+	$api->config(latency_ms => 0);
+	cmp_ok($api->counters->{open_connections}, '>', 20, 'a sync leaves many');
+	$api->mutate(remove => 98);
+	$session->options(attempts => 1);
+	$api->faults({ match => { up_to_connection => max(map { $_->{connection} } $api->log) }, action => 'reset' });
+	is($session->sync->{error}, undef, 'the next sync costs no attempt');
+	cmp_ok(($api->faults_used)[0], '>', 5, '... though all that it tried were reset');
+	$api->faults;
+	$session->options(%defaults, page_size => undef);
 };
 
 YelpTest::table_is_listing($node, $api, 'acme', 'at the end the table holds what is listed');
