@@ -19,40 +19,23 @@
 #include "json.h"
 #include "text.h"
 
-#define HINT_CREDENTIALS \
-	"Check the username and the password of the user mapping."
-#define HINT_CERTIFICATE \
-	"If the certificate was signed by a private authority, set the server option ca_file."
-#define HINT_CA_FILE \
-	"The server option ca_file must name a file of PEM certificates that the PostgreSQL server can read."
-#define HINT_HOST \
-	"Check the host in the server option endpoint."
-#define HINT_PROXY \
-	"Check the host in the server option proxy."
-#define HINT_PROXY_USER \
-	"Check proxy_user and proxy_password of the user mapping."
-#define HINT_CONNECT \
-	"Check that the API is up, and check the server options endpoint and proxy."
-#define HINT_TLS \
-	"Check that the port in the server option endpoint speaks TLS."
-#define HINT_HTTPS \
-	"If the port speaks TLS, the server option endpoint must begin with https://."
-#define HINT_SLOW \
-	"If the API is merely slow, raise the server option timeout."
-#define HINT_ENDPOINT \
-	"Check the server option endpoint."
-#define HINT_REDIRECT \
-	"Redirects are not followed: the server option endpoint must name the API itself."
-#define HINT_PAGE_SIZE \
-	"If the API does not serve pages of this size, lower the server option page_size; Yelp documents 40 as the maximum."
-#define HINT_RATE \
-	"Sync again later, or with a lower concurrency; max_retry_after bounds how long a sync waits."
-#define HINT_DOWN \
-	"The API is overloaded or down: sync again later."
-#define HINT_BYTES \
-	"Lower the server option page_size, or raise max_page_bytes."
-#define HINT_FILES \
-	"Lower the server option concurrency, or raise max_files_per_process."
+#define HINT_CREDENTIALS "Check the username and the password of the user mapping."
+#define HINT_CERTIFICATE "If the certificate was signed by a private authority, set the server option ca_file."
+#define HINT_CA_FILE "The server option ca_file must name a file of PEM certificates that the PostgreSQL server can read."
+#define HINT_HOST "Check the host in the server option endpoint."
+#define HINT_PROXY "Check the host in the server option proxy."
+#define HINT_PROXY_USER "Check proxy_user and proxy_password of the user mapping."
+#define HINT_CONNECT "Check that the API is up, and check the server options endpoint and proxy."
+#define HINT_TLS "Check that the port in the server option endpoint speaks TLS."
+#define HINT_HTTPS "If the port speaks TLS, the server option endpoint must begin with https://."
+#define HINT_SLOW "If the API is merely slow, raise the server option timeout."
+#define HINT_ENDPOINT "Check the server option endpoint."
+#define HINT_REDIRECT "Redirects are not followed: the server option endpoint must name the API itself."
+#define HINT_PAGE_SIZE "If the API does not serve pages of this size, lower the server option page_size; Yelp documents 40 as the maximum."
+#define HINT_RATE "Sync again later, or with a lower concurrency; max_retry_after bounds how long a sync waits."
+#define HINT_DOWN "The API is overloaded or down: sync again later."
+#define HINT_BYTES "Lower the server option page_size, or raise max_page_bytes."
+#define HINT_FILES "Lower the server option concurrency, or raise max_files_per_process."
 
 /* Length of the excerpt shown of a body that is not a page, or of a header */
 #define MAX_EXCERPT_BYTES 80
@@ -209,64 +192,36 @@ typedef struct TransportError
 	const char *hint;
 } TransportError;
 
+#define UNCONNECTED ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+
 /* By what http.c found */
 static const TransportError transport_errors[] = {
-	[HTTP_UNREACHABLE] = {
-		FETCH_ERROR_RETRY, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-		NULL, true, NULL
-	},
-	[HTTP_BAD_CA_FILE] = {
-		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-		"could not load the CA certificates", true, HINT_CA_FILE
-	},
-	[HTTP_UNTRUSTED] = {
-		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-		"API certificate is not trusted", true, HINT_CERTIFICATE
-	},
-	[HTTP_WRONG_HOST] = {
-		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-		"API certificate is for another host", true, HINT_HOST
-	},
-	[HTTP_UNTRUSTED_PROXY] = {
-		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-		"proxy certificate is not trusted", true, HINT_CERTIFICATE
-	},
-	[HTTP_WRONG_PROXY] = {
-		FETCH_ERROR_FATAL, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-		"proxy certificate is for another host", true, HINT_PROXY
-	},
-	[HTTP_DENIED_BY_PROXY] = {
-		FETCH_ERROR_FATAL, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-		"proxy rejected the credentials", true, HINT_PROXY_USER
-	},
-	[HTTP_BROKEN] = {
-		FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE,
-		NULL, true, NULL
-	},
-	[HTTP_LARGE_BODY] = {
-		FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-		"body is larger than max_page_bytes", false, HINT_BYTES
-	},
-	[HTTP_LARGE_HEADERS] = {
-		FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-		"response headers are larger than 256 kB", false, NULL
-	},
-	[HTTP_NO_ROOM] = {
-		FETCH_ERROR_RETRY, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-		"response header is too large, or memory ran out", false, NULL
-	},
-	[HTTP_BAD_CODING] = {
-		FETCH_ERROR_FINAL, ERRCODE_CONNECTION_FAILURE,
-		"response has an unsupported Content-Encoding or Transfer-Encoding", false, NULL
-	},
-	[HTTP_UNDECODABLE] = {
-		FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE,
-		"could not decode the response body", true, NULL
-	},
-	[HTTP_NO_SOCKET] = {
-		FETCH_ERROR_NO_SOCKET, ERRCODE_INSUFFICIENT_RESOURCES,
-		"out of file descriptors", false, HINT_FILES
-	},
+	[HTTP_UNREACHABLE] = {FETCH_ERROR_RETRY, UNCONNECTED, NULL, true, NULL},
+	[HTTP_BAD_CA_FILE] = {FETCH_ERROR_FATAL, UNCONNECTED,
+	"could not load the CA certificates", true, HINT_CA_FILE},
+	[HTTP_UNTRUSTED] = {FETCH_ERROR_FATAL, UNCONNECTED,
+	"API certificate is not trusted", true, HINT_CERTIFICATE},
+	[HTTP_WRONG_HOST] = {FETCH_ERROR_FATAL, UNCONNECTED,
+	"API certificate is for another host", true, HINT_HOST},
+	[HTTP_UNTRUSTED_PROXY] = {FETCH_ERROR_FATAL, UNCONNECTED,
+	"proxy certificate is not trusted", true, HINT_CERTIFICATE},
+	[HTTP_WRONG_PROXY] = {FETCH_ERROR_FATAL, UNCONNECTED,
+	"proxy certificate is for another host", true, HINT_PROXY},
+	[HTTP_DENIED_BY_PROXY] = {FETCH_ERROR_FATAL, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+	"proxy rejected the credentials", true, HINT_PROXY_USER},
+	[HTTP_BROKEN] = {FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE, NULL, true, NULL},
+	[HTTP_LARGE_BODY] = {FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+	"body is larger than max_page_bytes", false, HINT_BYTES},
+	[HTTP_LARGE_HEADERS] = {FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+	"response headers are larger than 256 kB", false, NULL},
+	[HTTP_NO_ROOM] = {FETCH_ERROR_RETRY, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+	"response header is too large, or memory ran out", false, NULL},
+	[HTTP_BAD_CODING] = {FETCH_ERROR_FINAL, ERRCODE_CONNECTION_FAILURE,
+	"response has an unsupported Content-Encoding or Transfer-Encoding", false, NULL},
+	[HTTP_UNDECODABLE] = {FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE,
+	"could not decode the response body", true, NULL},
+	[HTTP_NO_SOCKET] = {FETCH_ERROR_NO_SOCKET, ERRCODE_INSUFFICIENT_RESOURCES,
+	"out of file descriptors", false, HINT_FILES},
 };
 
 StaticAssertDecl(lengthof(transport_errors) == HTTP_NO_SOCKET + 1,
@@ -325,25 +280,6 @@ describe_transport(FetchError *error, const HttpResponse *response)
 
 /* ---- statuses ---- */
 
-/*
- * 401 and 403 are about the credentials, unless pages have already arrived
- * with the same ones: some APIs respond to overload in this way.
- */
-static void
-describe_denial(FetchError *error, bool accepted_before)
-{
-	if (accepted_before)
-	{
-		error->kind = FETCH_ERROR_OVERLOAD;
-		error->hint = HINT_RATE;
-		return;
-	}
-	error->kind = FETCH_ERROR_DENIED;
-	error->sqlstate = ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
-	error->message = "API rejected the credentials";
-	error->hint = HINT_CREDENTIALS;
-}
-
 /* A request that the API considers wrong: by what its words are about. */
 static const char *
 bad_request_hint(const HttpResponse *response, const ApiError *words)
@@ -377,7 +313,17 @@ describe_status(FetchError *error, const HttpResponse *response, bool accepted_b
 			break;
 		case 401:
 		case 403:
-			describe_denial(error, accepted_before);
+
+			/*
+			 * About the credentials, unless pages have already arrived with
+			 * the same ones: some APIs respond to overload in this way.
+			 */
+			error->kind = accepted_before ? FETCH_ERROR_OVERLOAD : FETCH_ERROR_DENIED;
+			error->hint = accepted_before ? HINT_RATE : HINT_CREDENTIALS;
+			if (accepted_before)
+				break;
+			error->sqlstate = ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
+			error->message = "API rejected the credentials";
 			break;
 		case 404:
 		case 405:

@@ -112,7 +112,7 @@ typedef struct HttpRequest
 	bool		no_memory;
 	bool		avoided;		/* an address was not tried */
 	int			reruns;			/* within the same attempt */
-	HttpResponse *first_failure;	/* at another address, or NULL */
+	HttpResponse first_failure; /* at another address, if it has a message */
 	char		message[CURL_ERROR_SIZE];
 } HttpRequest;
 
@@ -609,6 +609,7 @@ http_start(HttpClient *client, int slot, const char *url, bool new_connection)
 	CURL_SET(request->easy, CURLOPT_DNS_CACHE_TIMEOUT,
 			 alone && client->resolve_anew ? 0L : 60L);
 	request->deadline = clock_us() + client->account->timeout * USECS_PER_MSEC;
+	memset(&request->first_failure, 0, sizeof(HttpResponse));
 	if (alone)
 		client->resolving = request;
 	if (client->resolved || alone)
@@ -758,16 +759,17 @@ text_info(CURL *easy, CURLINFO info)
 	return curl_easy_getinfo(easy, info, &value) == CURLE_OK ? value : NULL;
 }
 
-/* The last value of a header of the final response, or NULL. */
+/* The last value of a header of the final response, or NULL; sets how many. */
 static const char *
-header(CURL *easy, const char *name)
+header(CURL *easy, const char *name, size_t *count)
 {
 	struct curl_header *found;
 
+	*count = 0;
 	if (curl_easy_header(easy, name, 0, CURLH_HEADER, -1, &found) != CURLHE_OK)
 		return NULL;
-	if (found->amount > 1 &&
-		curl_easy_header(easy, name, found->amount - 1, CURLH_HEADER, -1, &found) != CURLHE_OK)
+	*count = found->amount;
+	if (curl_easy_header(easy, name, *count - 1, CURLH_HEADER, -1, &found) != CURLHE_OK)
 		return NULL;
 	return found->value;
 }
@@ -877,6 +879,7 @@ describe(HttpRequest *request, CURLcode code, HttpResponse *response)
 	CURL	   *easy = request->easy;
 	long		tunnel = long_info(easy, CURLINFO_HTTP_CONNECTCODE, 0);
 	bool		kept = request->ready && long_info(easy, CURLINFO_NUM_CONNECTS, 1) == 0;
+	size_t		count;
 
 	memset(response, 0, sizeof(HttpResponse));
 	response->slot = request->slot;
@@ -885,11 +888,11 @@ describe(HttpRequest *request, CURLcode code, HttpResponse *response)
 	response->down = request->client->down && !request->client->reached;
 	response->content_type = text_info(easy, CURLINFO_CONTENT_TYPE);
 	response->redirect = redirect_target(easy);
-	response->retry_after = header(easy, "Retry-After");
-	response->date = header(easy, "Date");
-	response->rate_reset = header(easy, "RateLimit-Reset");
+	response->retry_after = header(easy, "Retry-After", &count);
+	response->date = header(easy, "Date", &count);
+	response->rate_reset = header(easy, "RateLimit-Reset", &count);
 	if (response->rate_reset == NULL)
-		response->rate_reset = header(easy, "X-RateLimit-Reset");
+		response->rate_reset = header(easy, "X-RateLimit-Reset", &count);
 	response->stage = is_tls_error(code) ? HTTP_TLS : stage_of(request);
 	response->failure = classify(request, code, response->stage);
 	if (tunnel == PROXY_AUTHENTICATION_REQUIRED)
@@ -918,22 +921,26 @@ describe(HttpRequest *request, CURLcode code, HttpResponse *response)
 	response->length = request->length;
 }
 
+static bool
+is_one_of(const char *value, const char *one, const char *other)
+{
+	return value == NULL || value[0] == '\0' || pg_strcasecmp(value, one) == 0 ||
+		pg_strcasecmp(value, other) == 0;
+}
+
 /* At most one coding of the body, and none of its transfer but chunks. */
 static HttpError
 decode_body(HttpRequest *request, HttpResponse *response)
 {
-	const char *coding = header(request->easy, "Content-Encoding");
-	const char *transfer = header(request->easy, "Transfer-Encoding");
-	struct curl_header *found;
+	size_t		count;
+	const char *transfer = header(request->easy, "Transfer-Encoding", &count);
+	const char *coding = header(request->easy, "Content-Encoding", &count);
 
-	if (transfer && pg_strcasecmp(transfer, "chunked") != 0 &&
-		pg_strcasecmp(transfer, "identity") != 0 && transfer[0] != '\0')
+	if (!is_one_of(transfer, "chunked", "identity") || count > 1)
 		return HTTP_BAD_CODING;
-	if (coding == NULL || coding[0] == '\0' || pg_strcasecmp(coding, "identity") == 0)
+	if (is_one_of(coding, "identity", "identity"))
 		return HTTP_ANSWERED;
-	if (curl_easy_header(request->easy, "Content-Encoding", 0, CURLH_HEADER, -1, &found) != CURLHE_OK ||
-		found->amount > 1 ||
-		(pg_strcasecmp(coding, "gzip") != 0 && pg_strcasecmp(coding, "x-gzip") != 0))
+	if (!is_one_of(coding, "gzip", "x-gzip"))
 		return HTTP_BAD_CODING;
 	switch (http_decode_gzip(request->client->decoder, request->body, request->length,
 							 request->client->account->max_page_bytes,
@@ -1001,19 +1008,6 @@ run_again(HttpRequest *request)
 	run_request(request);
 }
 
-static HttpResponse *
-copy_failure(MemoryContext context, const HttpResponse *response)
-{
-	HttpResponse *copy = MemoryContextAlloc(context, sizeof(HttpResponse));
-
-	*copy = *response;
-	copy->message = MemoryContextStrdup(context, response->message);
-	copy->body = "";
-	copy->length = 0;
-	copy->content_type = copy->retry_after = copy->date = copy->rate_reset = copy->redirect = NULL;
-	return copy;
-}
-
 /*
  * Is there another address to try within this attempt?  If all have failed,
  * the first failure is the one to report, and all may be tried again.
@@ -1031,16 +1025,20 @@ tries_elsewhere(HttpRequest *request, HttpResponse *response)
 	{
 		if (!avoid_address(request) || response->stage > HTTP_TLS || !may_rerun)
 			return false;
-		if (request->first_failure == NULL)
-			request->first_failure = copy_failure(client->context, response);
+		if (request->first_failure.message == NULL)
+		{
+			request->first_failure = *response;
+			request->first_failure.message = MemoryContextStrdup(client->context, response->message);
+		}
 		return true;
 	}
 	if (!request->avoided)
 		return false;
 	client->navoided = 0;
-	if (request->first_failure)
-		*response = *request->first_failure;
-	return request->first_failure == NULL && may_rerun;
+	if (request->first_failure.message == NULL)
+		return may_rerun;
+	*response = request->first_failure;
+	return false;
 }
 
 /* ---- handing out ---- */
@@ -1080,7 +1078,6 @@ finish_request(HttpRequest *request, const HttpResponse *response)
 
 	http_wait_remove(request->easy);
 	request->state = REQUEST_FREE;
-	request->first_failure = NULL;
 	client->handed_out = request;
 	client->unreachable |= unreachable;
 	if (client->resolving == request)

@@ -60,29 +60,18 @@ static volatile int64 call_limit;
 static timer_t tick_timer;		/* by the thread's processor time */
 static timer_t idle_timer;
 
-/* PostgreSQL uses no real-time signals, but another library may. */
-static bool
-find_signal(void)
-{
-	struct sigaction action;
-
-	for (int number = SIGRTMIN; number <= SIGRTMAX; number++)
-	{
-		if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_DFL)
-		{
-			tick_signal = number;
-			return true;
-		}
-	}
-	errno = EAGAIN;
-	return false;
-}
-
 static bool
 make_timers(void)
 {
-	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID,.sigev_signo = tick_signal};
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID};
+	struct sigaction action;
 
+	/* PostgreSQL uses no real-time signals, but another library may */
+	for (tick_signal = SIGRTMIN;
+		 sigaction(tick_signal, NULL, &action) == 0 && action.sa_handler != SIG_DFL;
+		 tick_signal++)
+		;
+	event.sigev_signo = tick_signal;
 	event.sigev_notify_thread_id = (pid_t) syscall(SYS_gettid);
 	if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &tick_timer) != 0)
 		return false;
@@ -108,19 +97,11 @@ set_idle_timer(time_t seconds)
 	(void) timer_settime(idle_timer, 0, &once, NULL);
 }
 
-#else							/* no timers of threads */
+#else							/* no timers of threads, and none between two
+								 * syncs */
 
-static bool
-find_signal(void)
-{
-	return true;
-}
-
-static bool
-make_timers(void)
-{
-	return true;
-}
+#define make_timers() true
+#define set_idle_timer(seconds) ((void) (seconds))
 
 static void
 set_tick_timer(void)
@@ -128,12 +109,6 @@ set_tick_timer(void)
 	static const struct itimerval once = {.it_value.tv_usec = TICK_MS * 1000};
 
 	(void) setitimer(ITIMER_PROF, &once, NULL);
-}
-
-/* Connections that were closed stay until the session's next sync. */
-static void
-set_idle_timer(pg_attribute_unused() time_t seconds)
-{
 }
 
 #endif
@@ -200,7 +175,7 @@ http_watchdog_prepare(HttpShutSockets shut)
 		return;
 	shut_sockets = shut;
 	sigfillset(&action.sa_mask);
-	if (!find_signal() || sigaction(tick_signal, &action, NULL) != 0 || !make_timers())
+	if (!make_timers() || sigaction(tick_signal, &action, NULL) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("could not create a timer: %m"),
