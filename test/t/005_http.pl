@@ -104,7 +104,6 @@ sub test_pauses
 	# Over HTTP/2 they are mixed on one connection: none can be left waiting there for long
 	cmp_ok($session->memory('VmHWM') - $before, '<', 80_000 * $YelpApi::slack, 'in less memory than all')
 	  if $version eq 'HTTP/1.1';
-	is($session->value(YelpTest::last_run('retries')), 0, "$version: without a retry");
 	$api->faults;
 	$session->end;
 	return;
@@ -125,7 +124,7 @@ is(scalar(@{ $sync->{rows} }), 1913, 'falls back to 1.1 over HTTP') or diag($syn
 my $lacks_nginx = YelpNginx->is_lacking;
 SKIP:
 {
-	skip $lacks_nginx, 12 if $lacks_nginx;
+	skip $lacks_nginx, 10 if $lacks_nginx;
 	my $nginx = YelpNginx->start($api);
 	my @answers;
 

@@ -13,7 +13,7 @@ use YelpSession;
 use YelpTest;
 
 my $attempts = 2;
-my ($node, $api) = YelpTest::start(server => { max_deleted => '100%' });
+my ($node, $api) = YelpTest::start(server => { max_deleted => '100%', max_retry_after => '1ms' });
 my $session = YelpSession->new($node);
 my %defaults = (
 	endpoint => $api->url,

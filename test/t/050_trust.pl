@@ -8,7 +8,7 @@ use Test::More;
 
 use YelpTest;
 
-my ($node, $api) = YelpTest::start(https => 1);
+my ($node, $api) = YelpTest::start(https => 1, server => { max_retry_after => '1ms' });
 my $sync;
 
 # All that an error says

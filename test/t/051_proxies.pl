@@ -11,7 +11,7 @@ use Test::More;
 use YelpRelay;
 use YelpTest;
 
-my ($node, $api) = YelpTest::start(https => 1);
+my ($node, $api) = YelpTest::start(https => 1, server => { max_retry_after => '1ms' });
 my $sync;
 
 # A proxy that logs what it is asked; returns it and the log's name.  With
