@@ -310,7 +310,8 @@ struct Paginator
 };
 
 Paginator *
-paginator_create(const Account *account, Programs *programs, Progress *progress)
+paginator_create(pg_attribute_unused() const Account *account, Programs *programs,
+				 pg_attribute_unused() Progress *progress)
 {
 	static Paginator paginator;
 
@@ -319,7 +320,7 @@ paginator_create(const Account *account, Programs *programs, Progress *progress)
 }
 
 PaginatorCounts
-paginator_counts(const Paginator *paginator)
+paginator_counts(pg_attribute_unused() const Paginator *paginator)
 {
 	return (PaginatorCounts)
 	{
@@ -456,12 +457,15 @@ programs_count_unlisted(const Programs *programs)
 }
 
 void
-progress_again(Progress *progress, const char *why)
+progress_again(pg_attribute_unused() Progress *progress,
+			   pg_attribute_unused() const char *why)
 {
 }
 
 void
-progress_fetch_done(Progress *progress, const ProgressPages *pages, int64 elapsed_us)
+progress_fetch_done(pg_attribute_unused() Progress *progress,
+					pg_attribute_unused() const ProgressPages *pages,
+					pg_attribute_unused() int64 elapsed_us)
 {
 }
 
