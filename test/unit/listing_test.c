@@ -304,6 +304,8 @@ judge(Listing *listing, Reading *reading, Request *failures, int nfailures)
 	return skipped && !listing_end_is_seen(listing);
 }
 
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 struct Paginator
 {
 	Programs   *programs;
