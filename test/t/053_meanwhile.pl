@@ -188,6 +188,17 @@ $api->config(accounts => { acme => { count => $programs } });
 value('TRUNCATE yelp_programs');
 is_healed('programs that change from reading to reading');
 
+note 'a cancel while the history is written';
+
+value(q{CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END';
+	CREATE TRIGGER wait BEFORE INSERT ON yelp_sync_runs FOR EACH ROW EXECUTE FUNCTION wait()});
+$session->begin(q{SELECT yelp_sync('acme')});
+$node->poll_query_until('postgres',
+	'SELECT wait_event = \'PgSleep\' FROM pg_stat_activity WHERE pid = ' . $session->pid);
+$other->run('SELECT pg_cancel_backend(' . $session->pid . ')');
+is($session->result->{sqlstate}, '57014', 'ends the sync');
+value('DROP FUNCTION wait CASCADE');
+
 note 'tables that inherit';
 
 value(q{CREATE TABLE mine () INHERITS (yelp_programs);
