@@ -297,20 +297,23 @@ listing_has_next(Listing *listing)
 }
 
 bool
+listing_has_look(const Listing *listing)
+{
+	const ListingPart *look = next_part(listing, true);
+
+	return look && look->from <= listing->state.last;
+}
+
+bool
 listing_next(Listing *listing, ListingRequest *request)
 {
 	ListingPart *part;
 
 	if (!listing_has_next(listing))
 		return false;
-	part = next_part(listing, true);
-	if (part == NULL || part->from > listing->state.last)
-	{
-		ListingPart *rest = next_part(listing, false);
-
-		if (rest || wants_page(listing))
-			part = rest;
-	}
+	part = next_part(listing, false);
+	if (listing_has_look(listing) || (part == NULL && !wants_page(listing)))
+		part = next_part(listing, true);
 	request->offset = part ? part->from : listing->next;
 	request->limit = part ? (int) Min(part->size, part->to - part->from) : listing->page_size;
 	request->look = part && part->look;

@@ -68,6 +68,9 @@ extern const ListingState *listing_state(const Listing *listing);
 /* Is there anything to request now? */
 extern bool listing_has_next(Listing *listing);
 
+/* Is the next request a look that may show the end now? */
+extern bool listing_has_look(const Listing *listing);
+
 /*
  * The next request; false if there is none for now.  For each, one of the next
  * two functions must be called.

@@ -160,15 +160,18 @@ wait_in_slot(Slot *slot, int64 not_before)
 	slot->not_before = not_before;
 }
 
-/* A slot with a page that may be sent now, or NULL; waiting pages first. */
+/*
+ * A slot with a page that may be sent now, or NULL; waiting pages first, unless
+ * a look may show that they are past the end.
+ */
 static Slot *
 next_page(Paginator *paginator, int64 now)
 {
-	Slot	   *slot = find_slot(paginator, SLOT_WAITING, now);
+	Slot	   *waiting = find_slot(paginator, SLOT_WAITING, now);
+	Slot	   *slot = find_slot(paginator, SLOT_IDLE, now);
 
-	if (slot)
-		return slot;
-	slot = find_slot(paginator, SLOT_IDLE, now);
+	if (waiting && (slot == NULL || !listing_has_look(paginator->listing)))
+		return waiting;
 	if (slot == NULL || !listing_next(paginator->listing, &slot->request))
 		return NULL;
 	use_slot(paginator, slot);
