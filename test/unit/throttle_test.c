@@ -512,6 +512,7 @@ static const struct
 	{API("10 threads", THREADS, 200,.burst = 10,.period = 60 * SECOND), 1.1, 0},
 	{API("10 threads, first sync", THREADS, 200,.burst = 10,.period = 60 * SECOND,.first = true), 1.1, 0},
 	{API("10 threads, 96 pages", THREADS, 96,.burst = 10,.period = 60 * SECOND), 1.5, 0},
+	{API("10 threads, 50 pages", THREADS, 50,.burst = 10,.period = 60 * SECOND), 1.75, 0},
 	{API("no limit", UNLIMITED, 96), 1.05, 0},
 	{API("no limit, first sync", UNLIMITED, 1001,.first = true), 1.05, 0},
 };
@@ -587,11 +588,20 @@ test_verdicts(void)
 	tap_is_int(throttle_next_probe(&throttle, START), START + 100 * MS, "a request hangs");
 	throttle_probed(&throttle, false);
 	tap_is_int(throttle_next_probe(&throttle, START), START + 200 * MS, "or perhaps not");
+	for (int i = 0; i < 61; i++)
+		throttle_probed(&throttle, false);
+	tap_ok(throttle_next_probe(&throttle, START) > START + SECOND, "no matter how often");
 	FAIL(first, FETCH_ERROR_RETRY,.wait = SECOND,.in_flight = 9);
 	tap_ok(throttle_next_start(&throttle, 4) == THROTTLE_NEVER &&
 		   throttle_next_start(&throttle, 3) == START + SECOND, "a loss halves the window");
 	throttle_started(&throttle, START + SECOND);
 	tap_ok(throttle_next_start(&throttle, 1) > START + SECOND, "and spaces the starts");
+	throttle_succeeded(&throttle, START + 2 * SECOND, START + SECOND, 9);
+	throttle_succeeded(&throttle, START + 2 * SECOND, START + 2 * SECOND - MS, 9);
+	throttle_probed(&throttle, true);
+	tap_is_int(throttle_next_probe(&throttle, START), START + 3 * SECOND, "the slowest response counts");
+	throttle_gave_up(&throttle, 1000);
+	tap_ok(throttle_next_start(&throttle, 0) < THROTTLE_NEVER, "one connection is left");
 
 	for (int arrived = 0; arrived < 2; arrived++)
 	{
