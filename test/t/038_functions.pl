@@ -32,6 +32,7 @@ my %values = (
 	'text[]' => [ 'NULL', "'{}'", "'{NULL}'", "'{data,budget,x}'", "'{{a,b},{c,d}}'", "'{businesses}'", "'[5:6]={a,b}'", "ARRAY[$long]" ],
 	bigint => [ 'NULL', '0', '-9223372036854775808' ],
 	date => [ 'NULL', "'infinity'", "'-infinity'", "'4713-01-01 BC'", "'5874897-12-31'", "'9999-12-31'", 'current_date' ],
+	'timestamp with time zone' => [ 'NULL', "'infinity'", "'-infinity'", "'4713-01-01 BC'", 'now()' ],
 	yelp_sync_values => \@row);
 
 my ($node, $api) = YelpTest::start();
