@@ -109,6 +109,10 @@ ALTER TABLE yelp_programs RENAME amount TO budget;
 ALTER TABLE yelp_programs RENAME created_at TO made_at;
 SELECT * FROM yelp_sync('acme');	-- should fail
 ALTER TABLE yelp_programs RENAME made_at TO created_at;
+ALTER TABLE yelp_programs ALTER created_at TYPE timestamp;
+SELECT * FROM yelp_sync('acme');	-- should fail
+\echo :LAST_ERROR_SQLSTATE
+ALTER TABLE yelp_programs ALTER created_at TYPE timestamptz;
 
 -- should fail: nothing listens, but columns may be wider, and edited rows need the trigger
 \set VERBOSITY terse
@@ -118,6 +122,9 @@ SELECT * FROM yelp_sync('acme');
 DROP TRIGGER yelp_programs_edited ON yelp_programs;
 ALTER TABLE yelp_programs ALTER budget TYPE numeric(20, 4);
 SELECT * FROM yelp_sync('acme');
+SET ROLE regress_yelp_evil;
+SELECT yelp_sync_create_tables();	-- not its table
+RESET ROLE;
 SELECT yelp_sync_create_tables();	-- creates the trigger
 SELECT * FROM yelp_sync('acme');
 SET client_min_messages = warning;

@@ -157,6 +157,19 @@ is(value(q{SELECT FROM yelp_sync('acme'); SELECT current_user, current_setting('
 	qq{root_role|"\$user", public}, 'then the user and the settings are as before');
 value('CALL yelp_sync_all()', 'root_role');
 is(ran(), 'history ads', 'the procedure');
+$api->faults({ action => { respond => { status => 401 } } });
+is(YelpTest::run($node, 'CALL yelp_sync_all()', user => 'root_role')->{sqlstate}, 'HV000', 'one that fails');
+is(ran(), 'history ads', 'its record');
+$api->faults;
+
+# The planner evaluates this, whoever reads the table
+value(q{CREATE INDEX planned ON yelp_programs (pure_note('plan'))}, 'ads');
+ran();
+is(sync('root_role')->{error}, undef, 'what the planner runs');
+value('SELECT count(*) FROM yelp_sync_status', 'root_role');
+value('DROP INDEX planned', 'ads');
+like(ran(), qr/^history ads, plan ads$/, 'is run as the owner');
+nobody_gained('what the planner runs');
 
 # A failing trigger leaves no objects
 value(q{CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE $$no$$; END';
