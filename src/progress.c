@@ -321,26 +321,25 @@ report_pages(const Progress *progress, const ProgressPages *pages)
 		   message);
 }
 
-void
-progress_fetched(Progress *progress, const ProgressPages *pages)
-{
-	int64		now = clock_us();
-	bool		same = pages->completed == progress->completed;
-
-	progress->behind = !same;
-	if (now - progress->reported_at < (same ? MAX_INTERVAL : MIN_INTERVAL))
-		return;
-	progress->behind = false;
-	progress->reported_at = now;
-	progress->completed = pages->completed;
-	report_pages(progress, pages);
-}
-
 int64
 progress_due(const Progress *progress)
 {
 	return progress->reported_at +
 		(progress->behind ? MIN_INTERVAL : MAX_INTERVAL);
+}
+
+void
+progress_fetched(Progress *progress, const ProgressPages *pages)
+{
+	int64		now = clock_us();
+
+	progress->behind = pages->completed != progress->completed;
+	if (now < progress_due(progress))
+		return;
+	progress->behind = false;
+	progress->reported_at = now;
+	progress->completed = pages->completed;
+	report_pages(progress, pages);
 }
 
 /*
@@ -414,7 +413,6 @@ progress_again(Progress *progress, const char *why)
 
 	notify(caller, "info", "", psprintf("reading the listing once more: %s", why));
 	progress->row.reading++;
-	progress->completed = 0;
 }
 
 void
