@@ -638,6 +638,54 @@ test_requests(void)
 	}
 }
 
+/* APIs that deceived earlier rules: a first sync, and one after a removal. */
+static void
+test_cases(void)
+{
+	static const struct
+	{
+		const char *name;
+		int			page_size;
+		bool		synced;
+		Api			api;
+	}			cases[] = {
+		{"one program, and what follows is refused", 20, true,
+		{.count = 1,.beyond = BEYOND_REFUSED}},
+		{"one program per page, and a total of 1", 20, false,
+		{.count = 40,.total_kind = TOTAL_CONSTANT,.total = 1,.clamp = 1}},
+		{"one program per page from 20 on, and a capped total", 10, false,
+		{.count = 41,.total_kind = TOTAL_CAPPED,.total = 10,.clamp = 1,.clamp_from = 20,.beyond = BEYOND_FIRST_PAGE}},
+		{"one program per page from the total on", 20, false,
+		{.count = 237,.total_kind = TOTAL_CONSTANT,.total = 176,.clamp = 1,.clamp_from = 175}},
+		{"a single full page, and what follows is refused", 100, true,
+		{.count = 100,.beyond = BEYOND_REFUSED}},
+		{"the last page again past a capped total", 20, true,
+		{.count = 100,.total_kind = TOTAL_CAPPED,.total = 60,.beyond = BEYOND_LAST_PAGE}},
+		{"a total that is far too large", 20, true,
+		{.count = 2,.total_kind = TOTAL_CONSTANT,.total = 1000000}},
+		{"pages of 3 of the 20 requested", 20, true, {.count = 100,.clamp = 3}},
+	};
+
+	for (int i = 0; i < (int) lengthof(cases); i++)
+	{
+		Api			api = cases[i].api;
+		Outcome		outcome;
+
+		api.broken = -1;
+		pg_prng_seed(&api.random, i);
+		begin_account(cases[i].page_size, api.total_kind != TOTAL_CONSTANT);
+		list_programs(&api, api.count);
+		outcome = sync_account(&api);
+		tap_is_int(outcome.synced, cases[i].synced, "%s: synced", cases[i].name);
+		tap_ok(outcome.lacks == 0 || !outcome.synced, "... all is stored, or it is not synced");
+		remove_program(&api, api.count - 1);
+		outcome = sync_account(&api);
+		tap_is_int(outcome.deleted, cases[i].synced, "... deletes what is gone");
+		tap_is_int(outcome.deleted_listed, 0, "... and nothing else");
+		tap_ok(world.requests < 600, "%d requests", world.requests);
+	}
+}
+
 /*
  * Is it certain which total belongs to the listing?  Then not even a listing
  * that moves can deceive a sync.
@@ -781,6 +829,7 @@ main(void)
 {
 	alarm(WATCHDOG_S);
 	test_requests();
+	test_cases();
 	test_oracle(100000);
 	return tap_done();
 }
