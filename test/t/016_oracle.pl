@@ -25,7 +25,7 @@ my @run_columns = qw(status programs listed added updated unchanged deleted miss
 	failed_pages);
 
 my ($node, $api) = YelpTest::start(
-	server => { max_deleted => '100%', retry_delay => '1ms', retry_max_delay => '2ms' },
+	server => { max_deleted => '100%', retry_delay => '1ms', retry_max_delay => '2ms', max_retry_after => '200ms' },
 	conf => "fsync = off\nmax_wal_size = 4GB\n");
 my $session = YelpSession->new($node, null => $YelpWorld::null, 'yelp_sync.progress' => 'off');
 
