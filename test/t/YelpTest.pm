@@ -63,6 +63,7 @@ sub start
 # cluster is a copy of one that all files of a run share: initdb takes half a second of processor time.
 my $copying_initdb = <<'END';
 #!/bin/sh
+while [ "$1" != -D ] && [ "$1" != --pgdata ]; do shift; done
 exec cp -a --sparse=always "${0%/*}/data" "$2"
 END
 
