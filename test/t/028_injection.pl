@@ -183,7 +183,8 @@ sub run_fault
 	if (!defined $end)
 	{
 		push @wrong, 'the table is not the listing' if $after->{content} ne $content{$account};
-		push @wrong, 'no history' if $after->{runs} != $before->{runs} + 1;
+		push @wrong, 'no history' if $after->{runs} != $before->{runs} + 1
+		  && !grep { /^could not record / } @{ $result->{warnings} };
 	}
 	else
 	{
@@ -414,12 +415,6 @@ my @errors = (
 			after => $drop_trigger,
 		}
 	} 'BEFORE INSERT', 'AFTER INSERT', 'BEFORE UPDATE', 'BEFORE DELETE', 'AFTER DELETE'),
-	{
-		name => 'a trigger of the history that raises', state => 'P0099',
-		before => trigger('BEFORE INSERT ON yelp_sync_runs FOR EACH ROW',
-			q{RAISE 'no history' USING ERRCODE = 'P0099';}),
-		after => $drop_trigger,
-	},
 	{
 		name => 'lock_timeout', state => '55P03',
 		before => sub { hold(q{BEGIN; SELECT FROM yelp_programs WHERE username = 'acme' FOR UPDATE}) },
