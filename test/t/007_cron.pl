@@ -90,13 +90,12 @@ value(YelpTest::create_server($_, endpoint => $api->url)) foreach @shards;
 value(YelpTest::create_server($_, endpoint => $api->url, password => 'wrong')) foreach qw(badpass closed);
 value(q{CREATE EXTENSION pg_cron; ALTER ROLE CURRENT_USER SET yelp_sync.progress = off});
 
-# What an ordinary role needs, as doc/operations.md has it; all servers have the wrapper's
-# endpoint, and none uses its proxy, because they are on this machine
+# What an ordinary role needs, as doc/operations.md has it; all servers have the wrapper's endpoint
 value('CREATE ROLE ads LOGIN; SELECT yelp_sync_create_tables()');
 is(YelpTest::run($node, q{SELECT cron.schedule('x', '* * * * *', 'x')}, session_authorization => 'ads')->{sqlstate},
 	'42501', 'an ordinary role cannot use pg_cron');    # should fail
 value('GRANT USAGE ON SCHEMA cron TO ads');
-value('ALTER FOREIGN DATA WRAPPER yelp_sync ' . YelpTest::options(endpoint => $api->url, proxy => 'http://127.0.0.1:1'));
+value('ALTER FOREIGN DATA WRAPPER yelp_sync ' . YelpTest::options(endpoint => $api->url));
 value(q{GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO ads;
 	GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO ads;
 	GRANT SELECT, INSERT ON yelp_sync_runs TO ads});

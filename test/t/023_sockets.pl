@@ -220,7 +220,7 @@ close($listener);
 
 # Sixteen sessions with as few each
 my @sessions = map { YelpSession->new($node) } 1 .. 16;
-my %pages = map { ("few$_" => 100 + $_) } 1 .. 16;
+my %pages = map { ("few$_" => 200 + 2 * $_) } 1 .. 16;
 $api->config(accounts => { map { $_ => { count => $pages{$_} } } keys %pages });
 my @accounts = sort keys %pages;
 $node->safe_psql('postgres', join '',
