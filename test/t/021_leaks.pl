@@ -23,7 +23,7 @@ my $files = 64;					# so that sockets counted and forgotten are soon too many
 my $tolerated_kb = 2048 * $YelpApi::slack;
 
 my ($node, $api) = YelpTest::start(
-	server => { attempts => 1, page_size => 5 },
+	server => { attempts => 1, page_size => 5, max_retry_after => '1ms' },
 	conf => "shared_buffers = 16MB\nmax_files_per_process = $files\nlog_min_messages = fatal\nlog_statement = none\n"
 	  . "log_min_error_statement = panic\n");
 my $session = YelpSession->new($node, 'yelp_sync.progress' => 'off');
@@ -55,7 +55,8 @@ $api->faults(
 sub add_account
 {
 	my ($account, %server) = @_;
-	$session->value(YelpTest::create_server($account, endpoint => $api->url, attempts => 1, page_size => 5, %server));
+	$session->value(YelpTest::create_server($account, endpoint => $api->url, attempts => 1, page_size => 5,
+			max_retry_after => '1ms', %server));
 	return;
 }
 
