@@ -1,5 +1,5 @@
-# Random accounts behind random APIs, each of which stands still while it is read:
-# however an API describes itself, each sync keeps the guarantees.
+# Random accounts behind random APIs: however an API describes itself, each sync keeps
+# the guarantees; first while the listing stands still, then while it moves.
 #
 # YELP_SYNC_TEST_SEED and YELP_SYNC_TEST_ROUNDS make other and longer runs, and
 # YELP_SYNC_TEST_WORLD a run of a single world.
@@ -262,7 +262,7 @@ sub check_problems
 
 # ---- worlds ----
 
-my %seen;
+my (%seen, %moving);
 
 sub count_ends
 {
@@ -344,15 +344,58 @@ sub run_world
 	return;
 }
 
+# The same world, whose listing moves while it is read: a program goes, comes or changes its
+# place between two answers.  Returns what was listed all the time and was deleted, or is not
+# stored although all was synced.
+sub run_moving_world
+{
+	my ($world) = @_;
+	my $account = "world $world->{number}";
+	my ($last) = reverse $world->states;
+	my @broken;
+
+	return if $last->unusable;
+	foreach my $change (YelpWorld::shuffled(qw(remove add move remove add move)))
+	{
+		my @listed = map { $_->{program_id} } $api->programs($account);
+		my $before = parse_stored($session->value(stored_query($account)));
+		my ($from, $to) = map { int(rand(@listed)) } 1 .. 2;
+		last if @listed < 2;
+
+		$api->reset('counters');
+		$api->drift({ account => $account, after => 1 + int(rand(@listed / 10 + 2)),
+			$change => [ $change eq 'move' ? [ $from, $to ] : $from ] });
+		my $result = sync($account);
+		my %removed = map { $_ => 1 } map { @{ $_->{removed} } } $api->drift_done;
+		my @always = grep { !$removed{$_} } @listed;
+		my $stored = $result->{stored};
+
+		$moving{ $result->{error} ? 'error' : $result->{run}{status} }++;
+		push @broken, none("$change: deleted and listed", grep { $before->{$_} && !$stored->{$_} } @always);
+		push @broken, none("$change: synced, listed and not stored", grep { !$stored->{$_} } @always)
+		  if !$result->{error} && $result->{run}{status} eq 'synced';
+		return (@broken, describe_result($result), $world->describe($last)) if @broken;
+	}
+	$api->drift;
+	my $stored = parse_stored($session->value(stored_query($account)));
+	delete $left{$account};
+	$left{$account} = digest($stored) if %$stored;
+	return;
+}
+
 my $faulty = 0;
 foreach my $number (defined $only ? $only : (1 .. $rounds))
 {
-	my @faults = run_world(YelpWorld->new($seed, $number)) or next;
+	my $world = YelpWorld->new($seed, $number);
+	my @faults = run_world($world);
+	@faults = run_moving_world($world) unless @faults;
+	next unless @faults;
 	diag(Encode::encode('UTF-8', join "\n", "world $number:", @faults,
 		"once more: YELP_SYNC_TEST_SEED=$seed YELP_SYNC_TEST_WORLD=$number test/run tap 016_oracle.pl"));
 	last if ++$faulty == $most_faulty;
 }
 note(join ', ', map { "$_: $seen{$_}" } sort keys %seen);
+note('moving: ' . join ', ', map { "$_: $moving{$_}" } sort keys %moving);
 is($faulty, 0, 'each sync of each world does what is promised');
 my %found = map { split /\|/ } split /\n/, $session->value(digests_query());
 is_deeply({ map { $_ => $found{$_} } keys %left }, \%left, 'and touches no other account');
