@@ -332,7 +332,9 @@ subtest 'deep pages that fail once' => sub {
 	$api->mutate(alter => 50);
 	my $result = sync_with({}, { match => { from_offset => 1000, nth => 1 }, action => status(500) });
 	is($result->{error}, undef, 'no error');
-	is($session->value(YelpTest::last_run('retries')), 47, 'each of them is tried again, and the look');
+	# The look at the end as well, unless another one has shown it meanwhile
+	my $retries = $session->value(YelpTest::last_run('retries'));
+	ok($retries == 46 || $retries == 47, 'each of them is tried again') or diag($retries);
 	YelpTest::table_is_listing($node, $api, 'acme', 'all programs are stored');
 };
 
