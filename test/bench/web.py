@@ -90,12 +90,18 @@ def free_ports(names):
 
 
 def write_pages(directory, listing, page_size):
-    os.makedirs(os.path.join(directory, str(page_size)))
-    for offset in range(0, len(listing), page_size):
-        with open(os.path.join(directory, str(page_size), f"{offset}.json"), "wb") as page:
-            page.write(programs.page_text(listing, offset, page_size))
+    """The whole pages, and all that a look at the end may ask for."""
+    end = len(listing)
+    near_end = range(max(end - 2 * page_size, 1), end)
+    requests = [(page_size, offset) for offset in range(0, end, page_size)]
+    requests += [(limit, offset) for limit in (2, 3, page_size) for offset in near_end]
+    for limit, offset in requests:
+        name = os.path.join(directory, str(limit), f"{offset}.json")
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+        with open(name, "wb") as page:
+            page.write(programs.page_text(listing, offset, limit))
     with open(os.path.join(directory, "empty.json"), "wb") as page:
-        page.write(programs.page_text(listing, len(listing), page_size))
+        page.write(programs.page_text(listing, end, page_size))
 
 
 def prepare(pages, state, count, page_sizes):
