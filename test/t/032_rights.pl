@@ -212,7 +212,9 @@ value('ALTER TABLE yelp_programs OWNER TO postgres; ALTER TABLE yelp_sync_runs O
 	ALTER TABLE yelp_program_changes OWNER TO postgres; ALTER FUNCTION yelp_programs_edited() OWNER TO postgres');
 value(join ';', map { "ALTER FUNCTION $_ OWNER TO postgres" } 'note(text)', 'pure_note(text)', 'noting()');
 works('root_role', 'a deferred trigger of another superuser');
-like(ran(), qr/late root_role.*row postgres/, 'which runs as one at the end');
+# From PostgreSQL 18 on as the role that wrote the row, before as the one at the end
+my $late = value('SHOW server_version_num') >= 180000 ? 'postgres' : 'root_role';
+like(ran(), qr/late $late.*row postgres/, 'which runs as one of them at the end');
 value('DROP TRIGGER late ON yelp_programs; ALTER ROLE ads NOSUPERUSER');
 
 note 'a role with privileges on a superuser\'s tables';
