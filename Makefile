@@ -45,7 +45,7 @@ test/unit/fetch_error_test: src/fetch_error.c src/json.c src/text.c
 test/unit/text_test: src/text.c
 test/unit/listing_test: src/fetch.c src/listing.c
 
-test/unit/%_test: test/unit/%_test.c test/unit/tap.h $(wildcard src/*.h)
+test/unit/%_test: test/unit/%_test.c $(wildcard test/unit/*.h src/*.h)
 	$(CC) $(CFLAGS) $(unit_flags) $(filter %.c,$^) $(UNIT_LIBS) -o $@
 
 # A fuzz target is linked with the module that it tests and its dependencies.
@@ -58,7 +58,7 @@ fuzz_retry_after = src/throttle.c
 fuzz_text = src/text.c
 fuzz_option = src/option.c src/text.c
 fuzz_columns = $(page_modules)
-fuzz_headers = $(wildcard src/*.h test/fuzz/*.h) test/unit/tap.h
+fuzz_headers = $(wildcard src/*.h test/fuzz/*.h test/unit/*.h)
 fuzz_libs = $(UNIT_LIBS) $(if $(filter retry_after,$*),-lcurl)
 fuzz_compile = $(unit_flags) $(filter %.c,$^)
 

@@ -16,78 +16,45 @@
 static int	tap_count;
 static int	tap_failures;
 
-/* Location of the current check */
-static const char *tap_file;
-static int	tap_line;
+/* The checks, with a name like printf's arguments; they return whether it passed. */
+#define tap_ok(passed, ...) tap_is_text((passed) ? "true" : "false", "true", __VA_ARGS__)
+#define tap_is_int(got, want, ...) tap_is_text(tap_int(got), tap_int(want), __VA_ARGS__)
+#define tap_is_text(...) tap_compare(__FILE__, __LINE__, __VA_ARGS__)
 
-static inline void
-tap_at(const char *file, int line)
+/* A number as text, which is valid until the next call but one. */
+static inline const char *
+tap_int(long long number)
 {
-	tap_file = file;
-	tap_line = line;
-}
+	static char texts[2][24];
+	static int	last;
 
-/* The checks, which report their location on failure. */
-#define tap_ok(...) (tap_at(__FILE__, __LINE__), tap_check(__VA_ARGS__))
-#define tap_is_int(...) (tap_at(__FILE__, __LINE__), tap_check_int(__VA_ARGS__))
-#define tap_is_text(...) (tap_at(__FILE__, __LINE__), tap_check_text(__VA_ARGS__))
-
-/* Prints the line of a check. */
-__attribute__((format(printf, 2, 0)))
-static inline bool
-tap_report(bool passed, const char *format, va_list args)
-{
-	tap_count++;
-	if (!passed)
-		tap_failures++;
-	printf("%s %d - ", passed ? "ok" : "not ok", tap_count);
-	vprintf(format, args);
-	printf("\n");
-	if (!passed)
-		printf("# at %s line %d\n", tap_file, tap_line);
-	return passed;
-}
-
-__attribute__((format(printf, 2, 3)))
-static inline bool
-tap_check(bool passed, const char *format,...)
-{
-	va_list		args;
-
-	va_start(args, format);
-	tap_report(passed, format, args);
-	va_end(args);
-	return passed;
-}
-
-__attribute__((format(printf, 3, 4)))
-static inline bool
-tap_check_int(long long got, long long want, const char *format,...)
-{
-	bool		passed = got == want;
-	va_list		args;
-
-	va_start(args, format);
-	tap_report(passed, format, args);
-	va_end(args);
-	if (!passed)
-		printf("#      got: %lld\n# expected: %lld\n", got, want);
-	return passed;
+	last = !last;
+	snprintf(texts[last], sizeof(texts[last]), "%lld", number);
+	return texts[last];
 }
 
 /* NULL is only equal to NULL. */
-__attribute__((format(printf, 3, 4)))
+__attribute__((format(printf, 5, 6)))
 static inline bool
-tap_check_text(const char *got, const char *want, const char *format,...)
+tap_compare(const char *file, int line, const char *got, const char *want, const char *format,...)
 {
 	bool		passed = got && want ? strcmp(got, want) == 0 : got == want;
+	char		name[256];
 	va_list		args;
 
 	va_start(args, format);
-	tap_report(passed, format, args);
+	vsnprintf(name, sizeof(name), format, args);
 	va_end(args);
+	for (char *at = name; *at != '\0'; at++)
+	{
+		if (*at < ' ')
+			*at = '?';
+	}
+	tap_count++;
+	tap_failures += !passed;
+	printf("%s %d - %s\n", passed ? "ok" : "not ok", tap_count, name);
 	if (!passed)
-		printf("#      got: %s\n# expected: %s\n",
+		printf("# at %s line %d\n#      got: %s\n# expected: %s\n", file, line,
 			   got ? got : "(null)", want ? want : "(null)");
 	return passed;
 }
