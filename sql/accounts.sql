@@ -218,6 +218,18 @@ SELECT username, server FROM yelp_accounts WHERE username = 'back';
 ROLLBACK;
 SELECT username, server FROM yelp_accounts WHERE username = 'back';
 SELECT * FROM yelp_sync('back');	-- should fail
+-- A session that knows an account notices that another one takes its mapping's place
+BEGIN;
+SELECT yelp_sync_add_account('before', 's3cret', 'back');
+ALTER USER MAPPING FOR CURRENT_USER SERVER back OPTIONS (SET username 'after');
+SELECT yelp_sync_add_account('before', 's3cret', 'again');
+SAVEPOINT taken;
+SELECT yelp_sync_add_account('after', 's3cret', 'third');	-- should fail
+ROLLBACK TO taken;
+DROP USER MAPPING FOR CURRENT_USER SERVER back;
+SELECT yelp_sync_add_account('after', 's3cret', 'back');
+SELECT username, server FROM yelp_accounts WHERE server IN ('back', 'again');
+ROLLBACK;
 -- The error context is hidden only while the account is added
 DO $$ BEGIN PERFORM yelp_sync_add_account('back', 's3cret'); RAISE 'undone'; END $$;	-- should fail
 

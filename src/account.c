@@ -10,9 +10,9 @@
  * itself to others.
  *
  * No catalog index finds a user mapping by its username, so this session keeps
- * one of its own until a user mapping changes: with thousands of accounts, one
- * is found as fast as with one.  It only says where to look; everything that
- * counts is read from the catalogs each time.
+ * one of its own: with thousands of accounts, one is found and added as fast as
+ * with one.  It only says where to look; everything that counts is read from
+ * the catalogs each time.
  */
 #include "postgres.h"
 
@@ -54,17 +54,40 @@ typedef struct MappingKey
 	uint32		hash;			/* of the username */
 	Oid			user;			/* InvalidOid: PUBLIC */
 	Oid			server;
+	uint32		row;			/* what the cache calls user and server */
+	bool		changed;		/* the row, since its username was read */
 } MappingKey;
 
 static StringInfoData keys;		/* array of MappingKey */
-static uint64 changes = 1;		/* of user mappings, as this session noticed */
+static uint64 changes = 1;		/* of unknown rows, as this session noticed */
 static uint64 indexed_changes;	/* when the index was made; 0: never */
 
-static void
-note_change(pg_attribute_unused() Datum arg, pg_attribute_unused() int cache,
-			pg_attribute_unused() uint32 hash)
+static MappingKey *
+find_key(int number)
 {
-	changes++;
+	int			offset = number * (int) sizeof(MappingKey);
+
+	return offset < keys.len ? (MappingKey *) (keys.data + offset) : NULL;
+}
+
+/*
+ * A known row is read again when it is needed; any other outdates the index.
+ * A new row can have a known one's hash, if rarely, so the index is made anew
+ * before an account is said to be missing, and for a list of all.
+ */
+static void
+note_change(pg_attribute_unused() Datum arg, pg_attribute_unused() int cache, uint32 hash)
+{
+	bool		known = false;
+	MappingKey *key;
+
+	for (int i = 0; indexed_changes == changes && (key = find_key(i)) != NULL; i++)
+	{
+		if (key->row == hash)
+			known = key->changed = true;
+	}
+	if (!known)
+		changes++;
 }
 
 static uint32
@@ -73,25 +96,69 @@ hash_username(const char *username)
 	return hash_bytes((const unsigned char *) username, strlen(username));
 }
 
-/* Adds the key of a row of pg_user_mapping that has a username. */
 static void
-index_mapping(HeapTuple tuple, TupleDesc desc)
+add_key(Oid user, Oid server, uint32 hash)
 {
-	Form_pg_user_mapping mapping = (Form_pg_user_mapping) GETSTRUCT(tuple);
-	MappingKey	key = {.user = mapping->umuser,.server = mapping->umserver};
-	bool		isnull;
-	Datum		options = heap_getattr(tuple, Anum_pg_user_mapping_umoptions, desc, &isnull);
+	MappingKey	key = {
+		.hash = hash,
+		.user = user,
+		.server = server,
+		.row = GetSysCacheHashValue2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(user),
+									 ObjectIdGetDatum(server)),
+	};
+
+	appendBinaryStringInfo(&keys, (char *) &key, sizeof(key));
+}
+
+/* The hash of the username among a mapping's options; is there one? */
+static bool
+hash_options(Datum options, bool isnull, uint32 *hash)
+{
 	ListCell   *cell;
 
 	foreach(cell, isnull ? NIL : untransformRelOptions(options))
 	{
 		DefElem    *def = lfirst_node(DefElem, cell);
 
-		if (strcmp(def->defname, "username") != 0)
-			continue;
-		key.hash = hash_username(defGetString(def));
-		appendBinaryStringInfo(&keys, (char *) &key, sizeof(key));
+		if (strcmp(def->defname, "username") == 0)
+		{
+			*hash = hash_username(defGetString(def));
+			return true;
+		}
 	}
+	return false;
+}
+
+/* Adds the key of a row of pg_user_mapping that has a username. */
+static void
+index_mapping(HeapTuple tuple, TupleDesc desc)
+{
+	Form_pg_user_mapping mapping = (Form_pg_user_mapping) GETSTRUCT(tuple);
+	bool		isnull;
+	Datum		options = heap_getattr(tuple, Anum_pg_user_mapping_umoptions, desc, &isnull);
+	uint32		hash;
+
+	if (hash_options(options, isnull, &hash))
+		add_key(mapping->umuser, mapping->umserver, hash);
+}
+
+/* Reads the username of a row that has changed; it may be gone. */
+static void
+refresh_key(MappingKey *key)
+{
+	HeapTuple	tuple;
+	Datum		options;
+	bool		isnull;
+
+	key->changed = false;
+	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(key->user),
+							ObjectIdGetDatum(key->server));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions,
+							  &isnull);
+	hash_options(options, isnull, &key->hash);
+	ReleaseSysCache(tuple);
 }
 
 static void
@@ -105,6 +172,7 @@ index_mappings(void)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
+	indexed_changes = 0;
 	if (keys.data == NULL)
 	{
 		caller = MemoryContextSwitchTo(TopMemoryContext);
@@ -125,6 +193,20 @@ index_mappings(void)
 	table_close(catalog, AccessShareLock);
 	MemoryContextDelete(garbage);
 	indexed_changes = now;
+}
+
+/* Adds the key of a row that is about to be created, unless it is there. */
+static void
+index_new_mapping(Oid user, Oid server, const char *username)
+{
+	MappingKey *key;
+
+	for (int i = 0; (key = find_key(i)) != NULL; i++)
+	{
+		if (key->user == user && key->server == server)
+			return;
+	}
+	add_key(user, server, hash_username(username));
 }
 
 /* ---- accounts ---- */
@@ -206,17 +288,19 @@ find_accounts(const char *username, bool usable)
 	uint32		hash = username ? hash_username(username) : 0;
 	Account		defaults = {0};
 	List	   *accounts = NIL;
+	MappingKey *key;
 
 	option_set_defaults(&defaults);
 	option_set_stored(&defaults, wrapper->options, ForeignDataWrapperRelationId);
-	if (indexed_changes != changes)
+	if (username == NULL || indexed_changes != changes)
 		index_mappings();
-	for (MappingKey *key = (MappingKey *) keys.data;
-		 (char *) key < keys.data + keys.len; key++)
+	for (int i = 0; (key = find_key(i)) != NULL; i++)
 	{
 		ForeignServer *server;
 		Account    *account;
 
+		if (key->changed)
+			refresh_key(key);
 		if ((username && key->hash != hash) ||
 			(key->user != GetUserId() && OidIsValid(key->user)))
 			continue;
@@ -436,6 +520,11 @@ account_find(const char *username)
 	List	   *matches = find_accounts(username, true);
 	ListCell   *cell;
 
+	if (matches == NIL)
+	{
+		index_mappings();
+		matches = find_accounts(username, true);
+	}
 	if (list_length(matches) > 1)
 		reject_ambiguous(username, matches);
 	if (matches)
@@ -498,6 +587,7 @@ create_mapping(const char *server, const char *username, const char *password)
 	command->options =
 		list_make2(makeDefElem("username", (Node *) makeString(pstrdup(username)), -1),
 				   makeDefElem("password", (Node *) makeString(pstrdup(password)), -1));
+	index_new_mapping(GetUserId(), get_foreign_server_oid(server, false), username);
 	run_command(command, "CREATE USER MAPPING by yelp_sync_add_account()");
 }
 
