@@ -507,10 +507,6 @@ static Outcome
 sync_account(Api *api)
 {
 	Outcome		outcome = {0};
-	FetchExpected expected = {
-		.programs = world.listed_last < 0 ? count_stored() : world.listed_last,
-		.surplus = world.surplus,
-	};
 	Programs	programs = {.stored = count_stored()};
 	bool		listed[MAX_IDS] = {false};
 
@@ -523,6 +519,10 @@ sync_account(Api *api)
 		world.always[api->listed[i]] = true;
 	if (setjmp(world.failure) == 0)
 	{
+		FetchExpected expected = {
+			.programs = world.listed_last < 0 ? count_stored() : world.listed_last,
+			.surplus = world.surplus,
+		};
 		Fetched    *fetched = fetch_programs(&world.account, &programs, NULL, expected);
 
 		store(fetched, &outcome);
