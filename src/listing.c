@@ -15,19 +15,18 @@
  * there, or returns no or other programs: some APIs do so where the listing
  * ends, others where they reach a limit of their own.  The end is seen from
  * inside instead: two responses that begin at different offsets end with the
- * same program at the same position, and one of them had room for more.
- * Responses that end because the API limits their size would end at different
- * positions.
+ * same program at the same position, and both had room for more.  Responses
+ * that end because the API limits their size end at different positions.
  *
- * The one is the last page, the other one a look at the end: a request that
- * begins inside the last page.  The look is requested together with the
- * pages, half a page before the end that is expected, so that it shows an end
- * that has moved a little as well.  If it does not show the end, another look
- * begins at the last program, or at the one before if that is alone on its
- * page, as soon as everything up to there has arrived.  If that one returns
- * more programs, the listing is read on; if it returns fewer, because the API
- * serves one program per page, what follows is requested as well, but nothing
- * proves the end.
+ * The last page is one of them, unless it is full; the others are looks at the
+ * end: requests that begin inside the last page.  They are sent together with
+ * the pages, and begin half a page before the end that is expected, so that
+ * they show an end that has moved a little as well.  If they do not show it,
+ * others follow as soon as everything up to the last program has arrived, and
+ * begin with that program or the one before.  If they return more programs,
+ * the listing is read on; if they return fewer, because the API serves one
+ * program per page, what follows is requested as well, but nothing proves the
+ * end.
  *
  * A single program leaves no room for two offsets.  There it must suffice that
  * a request for what follows was made and returned nothing new.
@@ -77,28 +76,21 @@ struct Listing
 	int			nparts;
 	int			max_parts;
 
-	/* The last program, and the responses that end with it */
-	uint64		last_id;
-	int64		last_offset;	/* of the first of them */
-	bool		last_full;		/* that had no room for more */
-	bool		last_again;		/* there is one that tells more */
-	int64		last_short;		/* offset of one that had room for more, or -1 */
-	bool		last_shorts;	/* there is one from another offset */
-	int			last_look;		/* programs on a look with room for more, or 0 */
-	int64		look_end;		/* of the latest look at it, or 0 if that was not
-								 * answered */
-	bool		passed;			/* a request for what follows returned nothing */
-	bool		alone;			/* there is nothing new at offset 1 */
-
-	/* Responses that are shorter than requested */
-	int64		short_end;		/* end of the last one */
-	int			short_count;	/* programs on it */
-	int			cut;			/* on the longest of the others */
-
+	/* The last program, and what is known of its being the last */
+	struct
+	{
+		uint64		id;
+		int64		short_from; /* offset of a response that ends with it and had
+								 * room for more, or -1 */
+		bool		proved;		/* there is another one, from another offset */
+		bool		looked;		/* looks at it were planned, ... */
+		bool		answered;	/* and one was, with any programs */
+		bool		passed;		/* a request for what follows returned nothing */
+		bool		asked_on;	/* more was planned, although no look showed any */
+	}			end;
 	int64		look_from;		/* offset of the early look, or -1 */
-	int64		looked_at;		/* end at which the latest look was made */
-	int64		asked_on_at;	/* end behind which more was requested, although
-								 * a look did not show any */
+	bool		asked_for_second;	/* the program after the first one */
+
 	int64		fruitful;		/* requests that returned new programs */
 	int64		fruitless;		/* and those that did not: see MAX_FRUITLESS */
 	int64		first_empty;	/* offset of the first empty page, or -1 */
@@ -140,30 +132,36 @@ plan_until(Listing *listing, int64 end)
 	listing->planned = Max(listing->planned, pages * listing->page_size);
 }
 
-static void
-plan_look(Listing *listing, int64 offset, int limit)
-{
-	add_part(listing, offset, offset + limit, limit)->look = true;
-}
-
 /*
- * Plans a look that begins half a page before the end that is expected, but
- * not where a page begins, and not at 0, which the first page shows.
+ * Plans the looks that are needed for two short responses from different
+ * offsets; the offset of the one that there is or will be is -1 if there is
+ * none.
  */
 static void
-plan_early_look(Listing *listing, int64 end)
+plan_looks(Listing *listing, int64 offset, int limit, int64 short_from)
 {
-	int64		offset = Max(end - listing->page_size / 2, 1);
+	int			needed = short_from < 0 ? 2 : 1;
 
-	if (offset % listing->page_size == 0)
-		offset--;
-	if (offset == listing->look_from)
-		return;
-	listing->look_from = offset;
-	plan_look(listing, offset, Max(listing->page_size, 3));
+	for (offset = Max(offset, 1); needed > 0 && offset >= 0; offset--, limit++)
+	{
+		if (offset == short_from)
+			continue;
+		add_part(listing, offset, offset + limit, limit)->look = true;
+		needed--;
+	}
 }
 
-/* The first total also determines another look, unless the first shows it. */
+/* Plans looks that begin half a page before the end that is expected. */
+static void
+plan_early_looks(Listing *listing, int64 end)
+{
+	int64		page = end - end % listing->page_size;
+
+	listing->look_from = Max(end - listing->page_size / 2, 1);
+	plan_looks(listing, listing->look_from, listing->page_size, page < end ? page : -1);
+}
+
+/* The first total also determines other looks, unless the first show it. */
 static void
 note_total(Listing *listing, int64 total)
 {
@@ -175,7 +173,7 @@ note_total(Listing *listing, int64 total)
 	if (first && total > 0 &&
 		(listing->look_from < 0 || total <= listing->look_from ||
 		 total >= listing->look_from + listing->page_size))
-		plan_early_look(listing, total);
+		plan_early_looks(listing, total);
 	plan_until(listing, total);
 }
 
@@ -223,7 +221,7 @@ static ListingPart *
 next_part(const Listing *listing, bool look)
 {
 	int64		last = listing->state.last;
-	int64		end = Max(listing->state.total, last + (listing->asked_on_at == last));
+	int64		end = Max(listing->state.total, last + listing->end.asked_on);
 	ListingPart *next = NULL;
 
 	for (int i = 0; i < listing->nparts; i++)
@@ -259,39 +257,32 @@ static void
 plan_on(Listing *listing)
 {
 	int64		last = listing->state.last;
-	bool		cut = listing->looked_at == last && listing->look_end > 0 &&
-	listing->look_end <= last;
+	bool		pages_follow = last > listing->planned ||
+	(last == listing->planned && listing->lookahead > 0);
 
 	if (!listing->state.total_known || listing_end_is_seen(listing) ||
 		is_pointless(listing))
 		return;
-	if (last > listing->planned || (last == listing->planned && listing->lookahead > 0) ||
-		(cut && listing->asked_on_at != last))
+	if (pages_follow || (listing->end.looked && listing->end.answered &&
+						 !listing->end.asked_on && !is_outstanding(listing, true)))
 	{
-		if (cut)
-			listing->asked_on_at = last;
+		listing->end.asked_on |= !pages_follow;
 		listing->lookahead = Min(Max(listing->lookahead * 2, 1), MAX_LOOKAHEAD);
 		plan_until(listing, listing->planned +
 				   (int64) listing->lookahead * listing->page_size);
 		return;
 	}
-	if (last == 0 || last == listing->looked_at || is_open_before(listing, last) ||
-		is_outstanding(listing, listing->passed))
+	if (last == 0 || listing->end.looked || is_open_before(listing, last) ||
+		is_outstanding(listing, listing->end.passed))
 		return;
-	listing->looked_at = last;
-	listing->look_end = 0;
-	if (last == 1)
-		plan_look(listing, 1, 2);
-	else if (listing->last_offset == last - 1 && !listing->last_full)
-		plan_look(listing, last - 2, 3);
-	else
-		plan_look(listing, last - 1, 2);
+	listing->end.looked = true;
+	plan_looks(listing, last - 1, 2, listing->end.short_from);
 }
 
 bool
 listing_has_next(Listing *listing)
 {
-	if (listing->passed || !wants_anything(listing))
+	if (listing->end.passed || !wants_anything(listing))
 		plan_on(listing);
 	return wants_anything(listing);
 }
@@ -352,24 +343,16 @@ static void
 note_nothing_new(Listing *listing, const ListingRequest *request)
 {
 	listing->fruitless++;
-	listing->passed |= request->offset >= listing->state.last;
-	if (request->offset == 1 && request->look)
-		listing->alone = true;
+	listing->end.passed |= request->offset >= listing->state.last;
 }
 
 static void
-begin_last(Listing *listing, int64 end, uint64 id, const ListingRequest *request)
+begin_last(Listing *listing, int64 end, uint64 id)
 {
 	listing->state.last = end;
-	listing->last_id = id;
-	listing->last_offset = request->offset;
-	listing->last_full = end >= request->offset + request->limit;
-	listing->last_again = false;
-	listing->last_short = -1;
-	listing->last_shorts = false;
-	listing->last_look = 0;
-	listing->look_end = 0;
-	listing->passed = false;
+	memset(&listing->end, 0, sizeof(listing->end));
+	listing->end.id = id;
+	listing->end.short_from = -1;
 }
 
 /*
@@ -384,39 +367,19 @@ note_programs(Listing *listing, const ListingRequest *request, const ListingPage
 {
 	int64		last = listing->state.last;
 	int64		end = request->offset + page->count;
-	bool		goes_on = request->offset == last - 1 && page->first_id == listing->last_id;
+	bool		goes_on = request->offset == last - 1 && page->first_id == listing->end.id;
 	bool		repeated = end < last && page->fresh == 0 &&
-	page->last_id == listing->last_id && listing->fruitful == 1;
+	page->last_id == listing->end.id && listing->fruitful == 1;
 
-	listing->alone |= repeated && listing->last_offset == 1;
 	if (repeated || (end > last && (page->fresh > 0 || goes_on)))
-		begin_last(listing, end, page->last_id, request);
-	else if (end == last && page->last_id == listing->last_id)
-		listing->last_again |= request->offset != listing->last_offset || listing->last_full;
-	else
+		begin_last(listing, end, page->last_id);
+	else if (end != last || page->last_id != listing->end.id)
 		return;
 	if (page->count >= request->limit)
 		return;
-	listing->last_shorts |= listing->last_short >= 0 &&
-		listing->last_short != request->offset;
-	listing->last_short = request->offset;
-	if (request->look)
-		listing->last_look = page->count;
-}
-
-/* The number of programs to which the API cuts pages shows if more follow. */
-static void
-note_short_response(Listing *listing, int64 end, int count)
-{
-	if (end < listing->short_end)
-		listing->cut = Max(listing->cut, count);
-	else
-	{
-		if (end > listing->short_end)
-			listing->cut = Max(listing->cut, listing->short_count);
-		listing->short_end = end;
-		listing->short_count = count;
-	}
+	listing->end.proved |= listing->end.short_from >= 0 &&
+		listing->end.short_from != request->offset;
+	listing->end.short_from = request->offset;
 }
 
 /*
@@ -448,6 +411,7 @@ listing_add_page(Listing *listing, const ListingRequest *request,
 	ListingState *state = &listing->state;
 
 	end_request(listing, request);
+	listing->asked_for_second |= request->offset == 1;
 	if (page->total >= 0)
 		note_total(listing, page->total);
 	state->total_known |= request->offset == 0;
@@ -457,19 +421,18 @@ listing_add_page(Listing *listing, const ListingRequest *request,
 		listing->fruitful++;
 	if (page->count > 0)
 		note_programs(listing, request, page);
-	if (page->count > 0 && page->count < request->limit)
-		note_short_response(listing, request->offset + page->count, page->count);
 	if (!request->look)
 		note_page(listing, request, page->count);
-	else if (page->count > 0 && request->offset < state->last &&
-			 request->offset + request->limit > state->last)
-		listing->look_end = request->offset + page->count;
+	else
+		listing->end.answered |= page->count > 0 && request->offset < state->last &&
+			request->offset + request->limit > state->last;
 }
 
 void
 listing_fail_page(Listing *listing, const ListingRequest *request)
 {
 	end_request(listing, request);
+	listing->asked_for_second |= request->offset == 1;
 	if (request->offset >= listing->state.last)
 		note_nothing_new(listing, request);
 }
@@ -481,18 +444,7 @@ listing_skip_page(Listing *listing, const ListingRequest *request)
 
 	listing->state.failed++;
 	if (end > listing->state.last && !listing_end_is_seen(listing))
-		begin_last(listing, end, 0, request);
-}
-
-/*
- * The number of programs to which the API cuts pages, or 0: that in the longest
- * response that is shorter than requested and followed by programs.
- */
-static int
-page_cut(const Listing *listing)
-{
-	return listing->short_end < listing->state.last ?
-		Max(listing->cut, listing->short_count) : listing->cut;
+		begin_last(listing, end, 0);
 }
 
 bool
@@ -506,10 +458,8 @@ listing_end_is_seen(const Listing *listing)
 		return state->total <= 0 ||
 			!(wants_anything(listing) || is_outstanding(listing, false));
 	if (state->last == 1)
-		return listing->alone;
-	return listing->last_again && listing->last_look > 0 &&
-		(listing->last_shorts ||
-		 (listing->last_look != page_cut(listing) && !is_open_before(listing, state->total)));
+		return listing->asked_for_second;
+	return listing->end.proved;
 }
 
 bool
@@ -531,7 +481,7 @@ listing_judge(const Listing *listing, const ListingRequest *request, bool refuse
 		return LISTING_MISSING;
 	if (promised && refused)
 		return LISTING_REFUSED;
-	return promised && listing->look_end == 0 && !listing_end_is_seen(listing) ?
+	return promised && !listing->end.answered && !listing_end_is_seen(listing) ?
 		LISTING_MISSING : LISTING_PAST_END;
 }
 
@@ -548,10 +498,10 @@ listing_create(int page_size, int64 expected, bool trust_total)
 	listing->max_parts = FIRST_PARTS;
 	listing->parts = palloc(FIRST_PARTS * sizeof(ListingPart));
 	listing->state.total = listing->first_empty = -1;
-	listing->look_from = listing->looked_at = listing->asked_on_at = -1;
+	listing->look_from = listing->end.short_from = -1;
 	plan_until(listing, Max(expected, 1));
 	if (expected > 0)
-		plan_early_look(listing, expected);
+		plan_early_looks(listing, expected);
 	return listing;
 }
 
