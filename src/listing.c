@@ -151,14 +151,19 @@ plan_looks(Listing *listing, int64 offset, int limit, int64 short_from)
 	}
 }
 
-/* Plans looks that begin half a page before the end that is expected. */
+/*
+ * Plans looks that begin half a page before the end that is expected, unless
+ * those that were planned before begin there as well.
+ */
 static void
 plan_early_looks(Listing *listing, int64 end)
 {
 	int64		page = end - end % listing->page_size;
+	int64		offset = Max(end - listing->page_size / 2, 1);
 
-	listing->look_from = Max(end - listing->page_size / 2, 1);
-	plan_looks(listing, listing->look_from, listing->page_size, page < end ? page : -1);
+	if (offset != listing->look_from)
+		plan_looks(listing, offset, listing->page_size, page < end ? page : -1);
+	listing->look_from = offset;
 }
 
 /* The first total also determines other looks, unless the first show it. */
