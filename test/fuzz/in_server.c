@@ -1,10 +1,9 @@
 /*
  * in_server.c
- *	  Runs a fuzz target in a server process.
+ *	  Runs a fuzz target that needs a server process.
  *
- * What a target for in_server.c calls needs a server: its parsers, its errors,
- * a database.  The target and this file are one library, whose functions are
- * called by SQL (see test/fuzz/run and test/t/030_corpus.pl).
+ * The target and this file are one library, whose functions are called by SQL
+ * (see test/fuzz/run and test/t/030_corpus.pl).
  */
 #include "postgres.h"
 
@@ -28,7 +27,7 @@ PG_FUNCTION_INFO_V1(fuzz);
 
 #pragma GCC visibility pop
 
-/* Everything in the context of one input is freed behind it. */
+/* The memory that an input takes is freed after it. */
 static int
 run_input(const uint8_t * data, size_t size)
 {

@@ -10,8 +10,8 @@
 #include <math.h>
 
 #include "common/jsonapi.h"
-#include "mb/pg_wchar.h"
 
+#include "fuzz.h"
 #include "json_oracle.h"
 
 /* From PostgreSQL 16 on the actions may report errors */
@@ -31,23 +31,27 @@
 	makeJsonLexContextCstringLen((char *) (text), length, PG_UTF8, escapes)
 #endif
 
+/* The members of a page that matter */
+typedef enum Member
+{
+	OTHER, LIST, TOTAL, ERROR_MEMBER
+} Member;
+
 typedef struct Walk
 {
 	JsonLexContext *lexer;
 	OraclePage *page;
 	int			depth;			/* of objects and arrays that are open */
 	bool		in_object;		/* the outermost value is an object */
-	bool		in_list;		/* within the member payment_programs */
-	bool		at_total;
+	Member		member;
 	bool		at_id;
-	bool		at_error;
 	int			max_count;
 } Walk;
 
 static OracleProgram *
 current_program(Walk *walk)
 {
-	return walk->in_list && walk->page->has_list && walk->page->count > 0 ?
+	return walk->member == LIST && walk->page->has_list && walk->page->count > 0 ?
 		&walk->page->programs[walk->page->count - 1] : NULL;
 }
 
@@ -56,8 +60,7 @@ enter_object(void *state)
 {
 	Walk	   *walk = state;
 
-	if (walk->depth == 0)
-		walk->in_object = true;
+	walk->in_object |= walk->depth == 0;
 	if (walk->depth == 2 && current_program(walk))
 		current_program(walk)->is_object = true;
 	walk->depth++;
@@ -69,7 +72,7 @@ enter_array(void *state)
 {
 	Walk	   *walk = state;
 
-	if (walk->depth == 1 && walk->in_object && walk->in_list)
+	if (walk->depth == 1 && walk->in_object && walk->member == LIST)
 		walk->page->has_list = true;
 	walk->depth++;
 	ACTION_DONE;
@@ -82,45 +85,44 @@ leave(void *state)
 	ACTION_DONE;
 }
 
-/* The last of several members of one name counts. */
+/* Of several members with a name the last one counts. */
 ACTION
 enter_member(void *state, char *name, bool isnull pg_attribute_unused())
 {
 	Walk	   *walk = state;
+	OracleProgram *program = current_program(walk);
 
 	if (walk->depth == 1)
 	{
-		walk->in_list = strcmp(name, "payment_programs") == 0;
-		walk->at_total = strcmp(name, "total") == 0;
-		walk->at_error = strcmp(name, "error") == 0 || strcmp(name, "errors") == 0;
-		if (walk->in_list)
+		walk->member = strcmp(name, "payment_programs") == 0 ? LIST :
+			strcmp(name, "total") == 0 ? TOTAL :
+			strcmp(name, "error") == 0 || strcmp(name, "errors") == 0 ? ERROR_MEMBER : OTHER;
+		if (walk->member == LIST)
 		{
 			walk->page->has_list = false;
 			walk->page->count = 0;
 		}
-		if (walk->at_total)
+		else if (walk->member == TOTAL)
 			walk->page->total = NULL;
 	}
-	else if (walk->depth == 2 && walk->at_error)
+	else if (walk->depth == 2 && walk->member == ERROR_MEMBER)
 		walk->page->reports_error = true;
-	else if (walk->depth == 3 && current_program(walk))
+	else if (walk->depth == 3 && program)
 	{
-		walk->at_id = current_program(walk)->is_object &&
-			strcmp(name, "program_id") == 0;
+		walk->at_id = program->is_object && strcmp(name, "program_id") == 0;
 		if (walk->at_id)
-			current_program(walk)->id = NULL;
+			program->id = NULL;
 	}
 	ACTION_DONE;
 }
 
 ACTION
-leave_member(void *state, char *name pg_attribute_unused(),
-			 bool isnull pg_attribute_unused())
+leave_member(void *state, char *name pg_attribute_unused(), bool isnull pg_attribute_unused())
 {
 	Walk	   *walk = state;
 
 	if (walk->depth == 1)
-		walk->in_list = walk->at_total = walk->at_error = false;
+		walk->member = OTHER;
 	else if (walk->depth == 3)
 		walk->at_id = false;
 	ACTION_DONE;
@@ -132,15 +134,14 @@ enter_element(void *state, bool isnull pg_attribute_unused())
 	Walk	   *walk = state;
 	OraclePage *page = walk->page;
 
-	if (walk->depth == 2 && walk->at_error)
+	if (walk->depth == 2 && walk->member == ERROR_MEMBER)
 		page->reports_error = true;
-	if (walk->depth != 2 || !walk->in_list || !page->has_list)
+	if (walk->depth != 2 || walk->member != LIST || !page->has_list)
 		ACTION_DONE;
 	if (page->count == walk->max_count)
 	{
 		walk->max_count *= 2;
-		page->programs = repalloc(page->programs,
-								  walk->max_count * sizeof(OracleProgram));
+		page->programs = repalloc(page->programs, walk->max_count * sizeof(OracleProgram));
 	}
 	memset(&page->programs[page->count], 0, sizeof(OracleProgram));
 	page->programs[page->count++].text = walk->lexer->token_start;
@@ -183,21 +184,15 @@ take_scalar(void *state, char *token, JsonTokenType type)
 	Walk	   *walk = state;
 	OracleProgram *program = current_program(walk);
 
-	if (walk->depth == 1 && walk->at_total && type == JSON_TOKEN_NUMBER)
+	if (walk->depth == 1 && walk->member == TOTAL && type == JSON_TOKEN_NUMBER)
 		walk->page->total = token;
+	if (walk->depth == 1 && walk->member == ERROR_MEMBER && says_something(token, type))
+		walk->page->reports_error = true;
 	if (program && walk->depth == 3 && walk->at_id && type == JSON_TOKEN_STRING)
 		program->id = token;
-	if (walk->depth == 1 && walk->at_error && says_something(token, type))
-		walk->page->reports_error = true;
 	if (program && type == JSON_TOKEN_NUMBER)
 		measure_number(program, token);
 	ACTION_DONE;
-}
-
-static bool
-is_utf8(const char *text, size_t length)
-{
-	return pg_encoding_verifymbstr(PG_UTF8, text, length) == (int) length;
 }
 
 bool
@@ -208,7 +203,6 @@ oracle_is_json(const char *text, size_t length)
 
 	for (size_t i = 0; i < length; i++)
 		masked[i] = IS_HIGHBIT_SET(text[i]) ? 'x' : text[i];
-
 	masked[length] = '\0';
 	return pg_parse_json(make_lexer(masked, length, false), &nothing) == JSON_SUCCESS;
 }
@@ -233,6 +227,6 @@ oracle_read_page(const char *text, size_t length, OraclePage *page)
 	memset(page, 0, sizeof(OraclePage));
 	page->programs = palloc(walk.max_count * sizeof(OracleProgram));
 	walk.lexer = make_lexer(text, length, true);
-	return is_utf8(text, length) &&
+	return fuzz_is_utf8(text, length) &&
 		pg_parse_json(walk.lexer, &actions) == JSON_SUCCESS;
 }

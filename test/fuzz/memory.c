@@ -1,10 +1,9 @@
 /*
  * memory.c
- *	  PostgreSQL's palloc(), freed as a whole after each input.
+ *	  PostgreSQL's palloc(), all of which is freed after each input.
  *
- * In a backend a memory context frees what a page took.  Here every block is
- * malloc'd on its own, so that AddressSanitizer sees where it ends, and kept in
- * a list.
+ * A backend would free it with a memory context.  Here every block is malloc'd
+ * separately, so that AddressSanitizer knows where it ends, and kept in a list.
  */
 #include "postgres_fe.h"
 
@@ -12,7 +11,7 @@
 
 extern void fuzz_free_all(void);
 
-/* In front of each block; keeps its alignment */
+/* Before each block; keeps its alignment */
 typedef struct FuzzBlock
 {
 	_Alignas(max_align_t)
@@ -39,7 +38,7 @@ unlink_block(void *pointer)
 {
 	FuzzBlock  *block = (FuzzBlock *) pointer - 1;
 
-	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): what is in the list is not freed */
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is not freed here */
 	block->previous->next = block->next;
 	block->next->previous = block->previous;
 	return block;
@@ -76,24 +75,21 @@ repalloc(void *pointer, Size size)
 	return link_block(realloc(unlink_block(pointer), sizeof(FuzzBlock) + size));
 }
 
-/* In programs outside of the server it may be NULL, of which jsonapi.c makes use. */
+/* Outside of the server it may be NULL: jsonapi.c relies on that. */
 void
 pfree(void *pointer)
 {
-	if (pointer == NULL)
-		return;
-	free(unlink_block(pointer));
+	if (pointer)
+		free(unlink_block(pointer));
 }
 
 char	   *
 pnstrdup(const char *in, Size size)
 {
 	size_t		length = strnlen(in, size);
-	char	   *copy = palloc(length + 1);
+	char	   *copy = palloc0(length + 1);
 
-	memcpy(copy, in, length);
-	copy[length] = '\0';
-	return copy;
+	return memcpy(copy, in, length);
 }
 
 char	   *

@@ -1,11 +1,11 @@
 /*
  * option_fuzz.c
- *	  Any value at all for each option.
+ *	  Arbitrary values for each option.
  *
- * The first byte of an input says which option, the rest is its value.  Runs in
- * a server (see in_server.c), since its functions parse numbers.  A URL that is
- * accepted is parsed once more as libcurl does it in a transfer: it must lead
- * where it says it does, and carry nothing that nobody asked for.
+ * The first byte of an input selects the option, the rest is its value.  Runs
+ * in a server (see in_server.c), because its functions parse numbers.  A URL
+ * that is accepted is parsed again as libcurl does it in a transfer: it must
+ * lead where it seems to, and have no other parts.
  */
 #include "postgres.h"
 
@@ -15,7 +15,6 @@
 
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
-#include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "utils/memutils.h"
 
@@ -24,7 +23,7 @@
 
 #include "fuzz.h"
 
-/* An option, and where a number goes with the bounds that the README gives */
+/* An option; the field and the bounds of a number */
 typedef struct FuzzOption
 {
 	const char *name;
@@ -33,19 +32,21 @@ typedef struct FuzzOption
 	double		min;
 	double		max;
 	bool		is_real;
-	const char *unit;			/* what a number without one is taken for */
+	const char *unit;			/* of a number without one */
 } FuzzOption;
 
 #define INTEGER(name, min, max, unit) \
 	{#name, ForeignServerRelationId, offsetof(Account, name), min, max, false, unit}
 #define REAL(name, min, max, unit) \
 	{#name, ForeignServerRelationId, offsetof(Account, name), min, max, true, unit}
-#define TEXT(name, catalog) {#name, catalog, 0, 0, 0, false, NULL}
+#define SERVER(name) {#name, ForeignServerRelationId, 0, 0, 0, false, NULL}
+#define MAPPING(name) {#name, UserMappingRelationId, 0, 0, 0, false, NULL}
 
 #define HOUR 3600000
 
+/* The corpus refers to them by position */
 static const FuzzOption options[] = {
-	INTEGER(page_size, 1, 100, NULL),
+	INTEGER(page_size, 2, 100, NULL),
 	INTEGER(concurrency, 1, 1000, NULL),
 	INTEGER(attempts, 1, 10, NULL),
 	INTEGER(max_page_bytes, 1024, 268435456, "B"),
@@ -56,18 +57,9 @@ static const FuzzOption options[] = {
 	INTEGER(max_retry_after, 0, 24 * HOUR, "s"),
 	REAL(retry_factor, 1, 100, NULL),
 	REAL(max_deleted, 0, 100, "%"),
-	TEXT(endpoint, ForeignServerRelationId),
-	TEXT(proxy, ForeignServerRelationId),
-	TEXT(program_status, ForeignServerRelationId),
-	TEXT(http_version, ForeignServerRelationId),
-	TEXT(ca_file, ForeignServerRelationId),
-	TEXT(partial, ForeignServerRelationId),
-	TEXT(trust_total, ForeignServerRelationId),
-	TEXT(record_changes, ForeignServerRelationId),
-	TEXT(username, UserMappingRelationId),
-	TEXT(password, UserMappingRelationId),
-	TEXT(proxy_user, UserMappingRelationId),
-	TEXT(proxy_password, UserMappingRelationId)
+	SERVER(endpoint), SERVER(proxy), SERVER(program_status), SERVER(http_version), SERVER(ca_file),
+	SERVER(partial), SERVER(trust_total), SERVER(record_changes),
+	MAPPING(username), MAPPING(password), MAPPING(proxy_user), MAPPING(proxy_password),
 };
 
 static List *
@@ -76,49 +68,41 @@ list_of(const char *name, const char *value)
 	return list_make1(makeDefElem((char *) name, (Node *) makeString((char *) value), -1));
 }
 
-/* A user mapping with all of its options, one of them with the value. */
-static List *
-mapping_with(const char *name, const char *value)
-{
-	static const char *const usual[][2] = {
-		{"username", "acme"}, {"password", "s3cret"},
-		{"proxy_user", "carol"}, {"proxy_password", "pr0xy"}
-	};
-	List	   *list = NIL;
-
-	for (int i = 0; i < (int) lengthof(usual); i++)
-		list = list_concat(list, list_of(usual[i][0], strcmp(usual[i][0], name) == 0 ?
-										 value : usual[i][1]));
-	return list;
-}
-
+/* Those of a user mapping come with all others of it. */
 static List *
 options_with(const FuzzOption *option, const char *value)
 {
-	if (option->catalog == UserMappingRelationId)
-		return mapping_with(option->name, value);
-	return list_of(option->name, value);
+	static const char *const others[][2] = {
+		{"username", "acme"}, {"password", "s3cret"}, {"proxy_user", "carol"}, {"proxy_password", "pr0xy"}
+	};
+	List	   *list = list_of(option->name, value);
+
+	if (option->catalog != UserMappingRelationId)
+		return list;
+	for (int i = 0; i < (int) lengthof(others); i++)
+	{
+		if (strcmp(others[i][0], option->name) != 0)
+			list = list_concat(list, list_of(others[i][0], others[i][1]));
+	}
+	return list;
 }
 
 static void
 check_message(const char *message)
 {
-	int			length = message ? strlen(message) : 0;
-
-	fuzz_check(length > 0, "an error says something");
-	fuzz_check(pg_verify_mbstr(PG_UTF8, message, length, true), "an error is UTF-8");
-	fuzz_check(!text_has_controls(message, length), "an error has no control characters");
+	fuzz_check(message[0] != '\0' && fuzz_is_utf8(message, strlen(message)) &&
+			   !text_has_controls(message, strlen(message)),
+			   "an error is UTF-8 without control characters");
 }
 
 static void
 check_error(const FuzzOption *option, const char *value, const ErrorData *error)
 {
-	char	   *quoted = psprintf("\"%s\"", option->name);
-
 	fuzz_check(error->sqlerrcode == ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
-			   "a wrong value has the SQLSTATE of one");
+			   "an invalid value has its SQLSTATE");
+	fuzz_check(strstr(error->message, psprintf("\"%s\"", option->name)) != NULL,
+			   "an error names the option");
 	check_message(error->message);
-	fuzz_check(strstr(error->message, quoted) != NULL, "an error names the option");
 	if (error->detail)
 		check_message(error->detail);
 	if (error->hint)
@@ -153,7 +137,7 @@ is_valid(const FuzzOption *option, const char *value)
 	return valid;
 }
 
-/* The number that a value which is valid sets. */
+/* The number that a valid value sets. */
 static double
 number_of(const FuzzOption *option, const char *value)
 {
@@ -164,14 +148,12 @@ number_of(const FuzzOption *option, const char *value)
 	return option->is_real ? *(double *) field : *(int *) field;
 }
 
+/* With a unit, the server's parser itself rounds halves of a millisecond. */
 static void
 check_same(const FuzzOption *option, const char *value, double number)
 {
-	/* With a unit, the server's parser rounds halves of a millisecond itself */
-	double		tolerance = option->is_real ? 0 : 1;
-
 	fuzz_check(is_valid(option, value) &&
-			   fabs(number_of(option, value) - number) <= tolerance,
+			   fabs(number_of(option, value) - number) <= (option->is_real ? 0 : 1),
 			   "another spelling sets the same number");
 }
 
@@ -179,15 +161,13 @@ static void
 check_number(const FuzzOption *option, const char *value)
 {
 	double		number = number_of(option, value);
-	bool		is_bare = strspn(value, "0123456789.") == strlen(value);
 
-	fuzz_check(number >= option->min && number <= option->max,
-			   "a number is within its bounds");
-	/* No room for more; and ".5MB" must not begin with whitespace */
+	fuzz_check(number >= option->min && number <= option->max, "a number is within its bounds");
+	/* If it can be longer; and ".5MB" must not begin with whitespace */
 	if (strlen(value) > 60 || !isdigit((unsigned char) value[0]))
 		return;
 	check_same(option, psprintf(" %s", value), number);
-	if (option->unit && is_bare)
+	if (option->unit && strspn(value, "0123456789.") == strlen(value))
 		check_same(option, psprintf("%s%s", value, option->unit), number);
 }
 
@@ -195,33 +175,37 @@ check_number(const FuzzOption *option, const char *value)
 
 #define QUERY "offset=0&limit=20&program_status=ALL"
 
-/* A part of the URL, palloc'd, or "" where it has none. */
-static char *
-get_part(CURLU *url, CURLUPart what)
+/* Is a part of the URL one of these?  A missing one is empty. */
+static bool
+part_is(CURLU *url, CURLUPart what, const char *const *allowed)
 {
 	char	   *part = NULL;
-	char	   *copy = pstrdup("");
+	bool		found = false;
 
-	if (curl_url_get(url, what, &part, 0) == CURLUE_OK)
-		copy = pstrdup(part);
+	if (curl_url_get(url, what, &part, 0) != CURLUE_OK)
+		part = NULL;
+	for (; *allowed; allowed++)
+		found |= strcmp(part ? part : "", *allowed) == 0;
 	curl_free(part);
-	return copy;
+	return found;
 }
 
+#define PART_IS(what, ...) part_is(url, CURLUPART_##what, (const char *[]) {__VA_ARGS__, NULL})
+
 static bool
-is_loopback(const char *host)
+is_loopback(CURLU *url)
 {
 	struct in_addr address;
+	char	   *host = NULL;
+	bool		is_address;
 
-	return pg_strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
-		(inet_pton(AF_INET, host, &address) == 1 &&
-		 (ntohl(address.s_addr) & 0xFF000000) == 0x7F000000);
-}
-
-static bool
-is_one_of(const char *text, const char *list)
-{
-	return strstr(list, psprintf(" %s ", text)) != NULL;
+	if (curl_url_get(url, CURLUPART_HOST, &host, 0) != CURLUE_OK)
+		return false;
+	is_address = inet_pton(AF_INET, host, &address) == 1 &&
+		(ntohl(address.s_addr) & 0xFF000000) == 0x7F000000;
+	is_address |= pg_strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
+	curl_free(host);
+	return is_address;
 }
 
 static void
@@ -230,27 +214,20 @@ check_url(const FuzzOption *option, const char *value)
 	bool		is_proxy = strcmp(option->name, "proxy") == 0;
 	Account		account = {0};
 	CURLU	   *url = curl_url();
-	char	   *scheme;
 
 	option_set_stored(&account, list_of(option->name, value), option->catalog);
 	fuzz_check(url && curl_url_set(url, CURLUPART_URL, is_proxy ? account.proxy :
 								   psprintf("%s?" QUERY, account.endpoint),
 								   CURLU_GUESS_SCHEME | CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK,
-			   "libcurl takes the URL");
-	fuzz_check(strcmp(get_part(url, CURLUPART_USER), "") == 0 &&
-			   strcmp(get_part(url, CURLUPART_PASSWORD), "") == 0 &&
-			   strcmp(get_part(url, CURLUPART_FRAGMENT), "") == 0,
+			   "libcurl accepts the URL");
+	fuzz_check(PART_IS(USER, "") && PART_IS(PASSWORD, "") && PART_IS(FRAGMENT, ""),
 			   "there is no user, password or fragment");
-	fuzz_check(strcmp(get_part(url, CURLUPART_QUERY), is_proxy ? "" : QUERY) == 0,
-			   "the query is ours alone");
-	scheme = get_part(url, CURLUPART_SCHEME);
+	fuzz_check(PART_IS(QUERY, is_proxy ? "" : QUERY), "the query is only ours");
 	if (is_proxy)
-		fuzz_check(is_one_of(scheme, " http https socks5 socks5h ") &&
-				   is_one_of(get_part(url, CURLUPART_PATH), "  / "),
-				   "a proxy is of a kind that is known, and has no path");
+		fuzz_check(PART_IS(SCHEME, "http", "https", "socks5", "socks5h") && PART_IS(PATH, "", "/"),
+				   "a proxy is of a known kind, and has no path");
 	else
-		fuzz_check(strcmp(scheme, "https") == 0 ||
-				   (strcmp(scheme, "http") == 0 && is_loopback(get_part(url, CURLUPART_HOST))),
+		fuzz_check(PART_IS(SCHEME, "https") || (PART_IS(SCHEME, "http") && is_loopback(url)),
 				   "without TLS a password stays on this machine");
 	curl_url_cleanup(url);
 }
@@ -265,8 +242,7 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 		return 0;
 	option = &options[data[0] % lengthof(options)];
 	value = fuzz_text(data + 1, size - 1);
-	if (!pg_verify_mbstr(PG_UTF8, value, strlen(value), true) ||
-		!is_valid(option, value))
+	if (!fuzz_is_utf8(value, strlen(value)) || !is_valid(option, value))
 		return 0;
 	if (option->max > 0)
 		check_number(option, value);

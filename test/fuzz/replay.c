@@ -2,20 +2,21 @@
  * replay.c
  *	  Runs a fuzz target on all files of some directories, without libFuzzer.
  *
- * Any compiler will do.  Each directory is one test.  An input on which a
- * property does not hold ends the program, after its name was printed.
+ * Works with any compiler.  Each directory is one test.  If a property does not
+ * hold for an input, its name is printed and the program ends.
  */
 #include "postgres_fe.h"
 
 #include <dirent.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fuzz.h"
 
 #include "tap.h"
 
-/* The input that is running */
+/* The current input */
 static char path[MAXPGPATH];
 
 static void
@@ -30,63 +31,24 @@ report_path(int signal_number pg_attribute_unused())
 	_exit(2);
 }
 
+/* The memory has the size of the input, so that a sanitizer sees its end. */
 static void
-stop(void)
-{
-	perror(path);
-	exit(2);
-}
-
-/* An input in memory that ends where it ends, so that a sanitizer sees that. */
-static uint8_t *
-read_input(size_t *size)
+replay_file(void)
 {
 	FILE	   *file = fopen(path, "rb");
+	struct stat status;
 	uint8_t    *data;
 
-	if (file == NULL || fseek(file, 0, SEEK_END) != 0)
-		stop();
-	*size = ftell(file);
-	rewind(file);
-	data = malloc(*size);
-	if (data == NULL && *size > 0)
-		stop();
-	if (fread(data, 1, *size, file) != *size)
-		stop();
-	fclose(file);
-	return data;
-}
-
-static int
-is_input(const struct dirent *entry)
-{
-	return entry->d_name[0] != '.';
-}
-
-/* How many inputs there are in the directory, each of which held. */
-static int
-replay_directory(const char *directory)
-{
-	struct dirent **entries;
-	int			count;
-
-	strlcpy(path, directory, sizeof(path));
-	count = scandir(directory, &entries, is_input, alphasort);
-	if (count < 0)
-		stop();
-	for (int i = 0; i < count; i++)
+	if (file == NULL || fstat(fileno(file), &status) != 0 ||
+		(data = malloc(status.st_size)) == NULL ||
+		fread(data, 1, status.st_size, file) != (size_t) status.st_size)
 	{
-		size_t		size;
-		uint8_t    *data;
-
-		snprintf(path, sizeof(path), "%s/%s", directory, entries[i]->d_name);
-		data = read_input(&size);
-		LLVMFuzzerTestOneInput(data, size);
-		free(data);
-		free(entries[i]);
+		perror(path);
+		exit(2);
 	}
-	free(entries);
-	return count;
+	fclose(file);
+	LLVMFuzzerTestOneInput(data, status.st_size);
+	free(data);
 }
 
 int
@@ -97,8 +59,18 @@ main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 1; i < argc; i++)
 	{
-		int			count = replay_directory(argv[i]);
+		DIR		   *directory = opendir(argv[i]);
+		struct dirent *entry;
+		int			count = 0;
 
+		while (directory && (entry = readdir(directory)) != NULL)
+		{
+			if (entry->d_name[0] == '.')
+				continue;
+			snprintf(path, sizeof(path), "%s/%s", argv[i], entry->d_name);
+			replay_file();
+			count++;
+		}
 		tap_ok(count > 0, "%s: %d inputs", argv[i], count);
 	}
 	return tap_done();

@@ -11,7 +11,7 @@
 #include "common/pg_prng.h"
 #include "json_text.h"
 #include "no_server.h"
-#include "program_page.h"
+#include "stored.h"
 #include "tap.h"
 
 /* A page with programs, and a page with one program that has these members */
@@ -346,45 +346,14 @@ test_many(void)
 #define C "{'program_id':'c','program_type':'CPC'}"
 #define ODD "{'program_id':'odd',{no JSON}}"
 
-#define MAX_STORED 4
-
-/* A few stored programs, searched linearly */
-typedef struct Stored
-{
-	uint64		ids[MAX_STORED];
-	uint64		fingerprints[MAX_STORED];
-} Stored;
-
-static const uint64 *
-find_fingerprint(const void *arg, uint64 id_hash)
-{
-	const Stored *stored = arg;
-
-	for (int i = 0; i < MAX_STORED; i++)
-	{
-		if (stored->ids[i] == id_hash)
-			return &stored->fingerprints[i];
-	}
-	return NULL;
-}
-
-static void
-prefetch_nothing(pg_attribute_unused() const void *arg, pg_attribute_unused() uint64 id_hash)
-{
-}
-
 /* Stores a text under an ID, as if another one had been read from it. */
 static void
 store_as(Stored *stored, const char *id, const char *program, const char *read_id)
 {
 	char	   *text = json(program);
-	int			i = 0;
 
-	while (stored->ids[i] != 0)
-		i++;
-	stored->ids[i] = fingerprint_of_id(id, strlen(id));
-	stored->fingerprints[i] = fingerprint_of_text(text, strlen(text),
-												  fingerprint_of_id(read_id, strlen(read_id)));
+	store(stored, fingerprint_of_id(id, strlen(id)),
+		  fingerprint_of_text(text, strlen(text), fingerprint_of_id(read_id, strlen(read_id))));
 }
 
 /* Is the same read, whether programs are stored or not? */
