@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 
 import chart
 import machine
@@ -68,30 +69,22 @@ class Result:
         self.requests = self.received = None
         self.counts = {}            # what contender.counted() has found
 
-    def add(self, wall, cpu):
-        self.wall.append(wall)
-        for role, seconds in cpu.items():
-            self.cpu.setdefault(role, []).append(seconds)
-
 
 async def measure(contender, result):
     """One sync with nothing else going on."""
-    clock = contender.start_clock()
+    cpu, began = contender.cpu(), time.perf_counter()
     returned = await contender.sync()
-    result.add(*clock.stop())
+    result.wall.append(time.perf_counter() - began)
+    for role, seconds in contender.cpu().items():
+        result.cpu.setdefault(role, []).append(seconds - cpu[role])
     check_answer(contender, result, returned)
 
 
 async def count(bench, contender, result):
     """One sync that also warms up: its time does not count, all else about it does."""
     bench.web.new_traffic()
-    memories = contender.memories()
-    async with contender.counted() as result.counts:
-        with contextlib.ExitStack() as stack:
-            for memory in memories.values():
-                stack.enter_context(memory.watched())
-            returned = await contender.sync()
-    result.memory = {role: memory.peak for role, memory in memories.items()}
+    async with contender.counted(result):
+        returned = await contender.sync()
     result.requests, result.received = bench.web.new_traffic()
     check_answer(contender, result, returned)
 

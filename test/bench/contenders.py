@@ -26,6 +26,7 @@ class Contender:
         self.bench, self.cell, self.page_size = bench, cell, page_size
         self.url = bench.web.url(cell.programs, cell.latency, cell.protocol)
         self.ca_file = bench.web.ca_file if cell.protocol != "http" else ""
+        self.http_version = "2" if cell.protocol == "https 2" else "1.1"
         self.processes = {}         # role -> pid
         self.expected = None        # what sync() must return
 
@@ -38,17 +39,14 @@ class Contender:
     async def stop(self):
         pass
 
-    def memories(self):
-        """What watches each process's memory, by role."""
-        return {}
-
-    def start_clock(self):
-        return meter.Stopwatch(self.processes)
+    def cpu(self):
+        """CPU seconds so far, by role."""
+        return {role: meter.cpu_seconds(pid) for role, pid in self.processes.items()}
 
     @contextlib.asynccontextmanager
-    async def counted(self):
-        """Fills a dict with what the sync within did to the table."""
-        yield {}
+    async def counted(self, result):
+        """Adds to the result what the sync within did to the table, and the memory it took."""
+        yield
 
 
 class Storing(Contender):
@@ -72,27 +70,27 @@ class Storing(Contender):
         self.processes["backend"] = pid
         self.idle = meter.memory(pid, "RssAnon")
 
-    def memories(self):
-        return {"backend": meter.BackendMemory(self.processes["backend"], self.idle)}
-
     async def prepare(self, sync):
         if sync == "first":
-            await self.table.empty()
+            await self.observer.execute(f"TRUNCATE {self.table_name}")
             await self.observer.execute("CHECKPOINT")
         elif sync == "repeat":
-            await self.table.analyze()
+            await self.analyze()
+
+    async def analyze(self):
+        await self.observer.execute(f"VACUUM (ANALYZE) {self.table_name}")
 
     async def stop(self):
         await self.observer.close()
         await self.bench.cluster.drop_database(self.database)
 
     @contextlib.asynccontextmanager
-    async def counted(self):
-        counts = {}
+    async def counted(self, result):
         start = await self.table.wal_position()
-        yield counts
-        counts["wal"] = await self.table.wal_since(start)
-        counts["table_wal"] = await self.table.own_wal_since(start)
+        with meter.watched_backend(self.processes["backend"], self.idle, result.memory):
+            yield
+        result.counts["wal"] = await self.table.wal_since(start)
+        result.counts["table_wal"] = await self.table.own_wal_since(start)
 
 
 class YelpSync(Storing):
@@ -103,21 +101,20 @@ class YelpSync(Storing):
     table_name = "yelp_programs"
 
     async def make_table(self):
-        options = {"endpoint": self.url, "page_size": self.page_size, "concurrency": CONCURRENCY,
-                   "http_version": "2" if self.cell.protocol == "https 2" else "1.1"}
-        if self.ca_file:
-            options["ca_file"] = self.ca_file
-        spelt = ", ".join(f"{name} '{value}'" for name, value in options.items())
+        await self.make_server("bench", ACCOUNT, page_size=self.page_size, concurrency=CONCURRENCY,
+                               http_version=self.http_version,
+                               **({"ca_file": self.ca_file} if self.ca_file else {}))
+
+    async def make_server(self, name, account, **options):
+        spelt = ", ".join(f"{option} '{value}'" for option, value in options.items())
         await self.observer.execute(f"""
-            CREATE SERVER bench FOREIGN DATA WRAPPER yelp_sync OPTIONS ({spelt});
-            CREATE USER MAPPING FOR CURRENT_USER SERVER bench
-                OPTIONS (username '{ACCOUNT}', password 'bench')""")
+            CREATE SERVER {name} FOREIGN DATA WRAPPER yelp_sync
+                OPTIONS (endpoint '{self.url}', {spelt});
+            CREATE USER MAPPING FOR CURRENT_USER SERVER {name}
+                OPTIONS (username '{account}', password 'bench')""")
 
     async def start(self):
         await super().start()
-        await self.connect()
-
-    async def connect(self):
         self.session = await self.bench.cluster.connect(self.database)
         await self.session.execute("SET yelp_sync.progress = off")
         self.processes = {"client": os.getpid()}
@@ -126,7 +123,7 @@ class YelpSync(Storing):
     async def prepare(self, sync):
         if sync == "edited":
             await self.observer.execute("UPDATE yelp_programs SET budget = coalesce(budget, 0) + 1")
-            await self.table.analyze()
+            await self.analyze()
         await super().prepare(sync)
         if sync == "first":         # as if there had been no sync before
             await self.observer.execute("TRUNCATE yelp_sync_runs")
@@ -141,16 +138,37 @@ class YelpSync(Storing):
         await super().stop()
 
     @contextlib.asynccontextmanager
-    async def counted(self):
+    async def counted(self, result):
         before = await self.tuples()
-        async with super().counted() as counts:
-            yield counts
-        counts["tuples"] = await self.tuples() - before
+        async with super().counted(result):
+            yield
+        result.counts["tuples"] = await self.tuples() - before
 
     async def tuples(self):
         # Otherwise, a session's statistics can be a second late
         await self.session.execute("SELECT pg_stat_force_next_flush()")
         return await self.table.tuples()
+
+
+class Copy(YelpSync):
+    """COPY of the rows of such a sync into such a table: the limit of every first load."""
+
+    name = "copy"
+    syncs = ("first",)
+
+    async def start(self):
+        await super().start()
+        self.path = os.path.join(self.bench.cluster.directory, "rows")
+        await super().sync()
+        await self.session.execute(f"COPY {self.table_name} TO '{self.path}'")
+
+    async def sync(self):
+        await self.session.execute(f"COPY {self.table_name} FROM '{self.path}'")
+        return self.cell.programs
+
+    async def stop(self):
+        await super().stop()
+        os.remove(self.path)
 
 
 class Process(Contender):
@@ -173,29 +191,27 @@ class Process(Contender):
         self.process.communicate()
         await super().stop()
 
-    def memories(self):
-        return {"client": meter.ProcessMemory(self.process.pid)}
+    @contextlib.asynccontextmanager
+    async def counted(self, result):
+        with meter.watched_process(self.process.pid, result.memory):
+            async with super().counted(result):
+                yield
 
 
-class Peer(Process, Storing):
+class Original(Process, Storing):
     """A Python program with a bulk merge."""
 
+    name = "original"
+
     async def start(self):
-        await Storing.start(self)
-        self.launch(sys.executable, os.path.join(HERE, f"{self.name}.py"), self.url,
+        await super().start()
+        self.launch(sys.executable, os.path.join(HERE, "peer.py"), self.name, self.url,
                     str(self.page_size), self.ca_file, self.bench.cluster.directory,
                     self.database, self.table_name)
         self.add_backend(int(self.process.stdout.readline()))
 
-    def memories(self):
-        return {**Process.memories(self), **Storing.memories(self)}
 
-
-class Original(Peer):
-    name = "original"
-
-
-class Threads(Peer):
+class Threads(Original):
     name = "threads"
 
 
@@ -207,16 +223,7 @@ class Download(Process):
 
     async def start(self):
         self.launch(self.bench.download, self.url, str(self.page_size), str(CONCURRENCY),
-                    "2" if self.cell.protocol == "https 2" else "1.1",
-                    *((self.ca_file,) if self.ca_file else ()))
-
-
-class ChildrenClock(meter.Stopwatch):
-    """For processes that begin and end within the measured time."""
-
-    def cpu(self):
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return {"client": usage.ru_utime + usage.ru_stime}
+                    self.http_version, *((self.ca_file,) if self.ca_file else ()))
 
 
 class Curl(Contender):
@@ -225,8 +232,10 @@ class Curl(Contender):
     name = "curl"
     syncs = ("repeat",)
 
-    def start_clock(self):
-        return ChildrenClock(self.processes)
+    def cpu(self):
+        """Its processes begin and end within the measured time."""
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return {"client": usage.ru_utime + usage.ru_stime}
 
     async def sync(self):
         last = (self.cell.programs - 1) // self.page_size * self.page_size
@@ -235,27 +244,6 @@ class Curl(Contender):
             ("curl", "--silent", "--show-error", "--fail", "--user", "bench:bench", *tls,
              "--output", os.devnull, f"{self.url}?offset=[0-{last}:{self.page_size}]"
              f"&limit={self.page_size}&program_status=ALL"), check=True)
-
-
-class Copy(YelpSync):
-    """COPY of the rows of such a sync into such a table: the limit of every first load."""
-
-    name = "copy"
-    syncs = ("first",)
-
-    async def start(self):
-        await super().start()
-        self.path = os.path.join(self.bench.cluster.directory, "rows")
-        await super().sync()
-        await self.session.execute(f"COPY {self.table_name} TO '{self.path}'")
-
-    async def sync(self):
-        await self.session.execute(f"COPY {self.table_name} FROM '{self.path}'")
-        return self.cell.programs
-
-    async def stop(self):
-        await super().stop()
-        os.remove(self.path)
 
 
 CONTENDERS = {kind.name: kind for kind in (YelpSync, Original, Threads, Curl, Download, Copy)}

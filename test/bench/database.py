@@ -46,24 +46,22 @@ class Cluster:
     async def connect(self, database="postgres"):
         return await asyncpg.connect(host=self.directory, user="postgres", database=database)
 
+    async def execute(self, database, *statements):
+        session = await self.connect(database)
+        for statement in statements:
+            await session.execute(statement)
+        await session.close()
+
     async def make_template(self):
-        admin = await self.connect()
-        await admin.execute(f"CREATE DATABASE {TEMPLATE}")
-        await admin.close()
-        template = await self.connect(TEMPLATE)
-        await template.execute("CREATE EXTENSION yelp_sync; SELECT yelp_sync_create_tables()")
-        await template.execute("CREATE EXTENSION pg_walinspect")
-        await template.close()
+        await self.execute("postgres", f"CREATE DATABASE {TEMPLATE}")
+        await self.execute(TEMPLATE, "CREATE EXTENSION yelp_sync",
+                           "SELECT yelp_sync_create_tables()", "CREATE EXTENSION pg_walinspect")
 
     async def create_database(self, name):
-        admin = await self.connect()
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-        await admin.close()
+        await self.execute("postgres", f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
 
     async def drop_database(self, name):
-        admin = await self.connect()
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+        await self.execute("postgres", f"DROP DATABASE {name} WITH (FORCE)")
 
 
 class Table:
@@ -72,12 +70,6 @@ class Table:
     def __init__(self, session, name):
         self.session = session
         self.name = name
-
-    async def empty(self):
-        await self.session.execute(f"TRUNCATE {self.name}")
-
-    async def analyze(self):
-        await self.session.execute(f"VACUUM (ANALYZE) {self.name}")
 
     async def checksum(self):
         """(rows, a number that depends on each of them but not on their order)"""

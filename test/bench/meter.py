@@ -1,4 +1,4 @@
-"""What a sync costs: wall time, CPU time of the processes at work, and their peak memory."""
+"""What a sync costs: CPU time of the processes at work, and their peak memory."""
 import contextlib
 import ctypes
 import re
@@ -25,62 +25,34 @@ def memory(pid, field):
         return 1024 * int(re.search(rf"^{field}:\s*(\d+)", status.read(), re.MULTILINE)[1])
 
 
-class BackendMemory:
-    """The most memory of its own that a backend has at a time, over what it had when idle.
+@contextlib.contextmanager
+def watched_process(pid, peaks):
+    """peaks["client"] is the kernel's own high-water mark of another process."""
+    with open(f"/proc/{pid}/clear_refs", "w") as marks:
+        marks.write("5")
+    yield
+    peaks["client"] = memory(pid, "VmHWM")
+
+
+@contextlib.contextmanager
+def watched_backend(pid, idle, peaks):
+    """peaks["backend"] is the most memory of its own, over what it had when idle.
 
     VmHWM would count the shared buffers that it has touched, so RssAnon is watched instead.
     """
+    over = threading.Event()
+    peaks["backend"] = 0
 
-    def __init__(self, pid, idle):
-        self.pid = pid
-        self.idle = idle
-        self.peak = 0
-        self.over = threading.Event()
-
-    def watch(self):
+    def watch():
         while True:
-            self.peak = max(self.peak, memory(self.pid, "RssAnon") - self.idle)
-            if self.over.wait(SAMPLE_INTERVAL):
+            peaks["backend"] = max(peaks["backend"], memory(pid, "RssAnon") - idle)
+            if over.wait(SAMPLE_INTERVAL):
                 return
 
-    @contextlib.contextmanager
-    def watched(self):
-        thread = threading.Thread(target=self.watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.over.set()
-            thread.join()
-
-
-class ProcessMemory:
-    """The most memory that another process has: the kernel's own high-water mark."""
-
-    def __init__(self, pid):
-        self.pid = pid
-        self.peak = 0
-
-    @contextlib.contextmanager
-    def watched(self):
-        with open(f"/proc/{self.pid}/clear_refs", "w") as marks:
-            marks.write("5")
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
         yield
-        self.peak = memory(self.pid, "VmHWM")
-
-
-class Stopwatch:
-    """Wall time and the CPU time of each process, by its role, from start to stop."""
-
-    def __init__(self, processes):
-        self.processes = processes
-        self.cpu_before = self.cpu()
-        self.wall_before = time.perf_counter()
-
-    def cpu(self):
-        return {role: cpu_seconds(pid) for role, pid in self.processes.items()}
-
-    def stop(self):
-        wall = time.perf_counter() - self.wall_before
-        after = self.cpu()
-        return wall, {role: after[role] - self.cpu_before[role] for role in after}
+    finally:
+        over.set()
+        thread.join()

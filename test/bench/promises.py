@@ -86,11 +86,7 @@ class ManyAccounts(YelpSync):
 
     async def make_table(self):
         for number in range(ACCOUNTS):
-            await self.observer.execute(f"""
-                CREATE SERVER bench{number} FOREIGN DATA WRAPPER yelp_sync
-                    OPTIONS (endpoint '{self.url}', page_size '{self.page_size}');
-                CREATE USER MAPPING FOR CURRENT_USER SERVER bench{number}
-                    OPTIONS (username 'bench{number}', password 'bench')""")
+            await self.make_server(f"bench{number}", f"bench{number}", page_size=self.page_size)
 
     async def sync(self):
         await self.session.execute("CALL yelp_sync_all()")

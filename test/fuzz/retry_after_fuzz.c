@@ -30,17 +30,19 @@ wait_for(const char *retry_after, const char *rate_reset, const char *date, time
 int
 LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 {
-	uint32		now;
+	uint32		seconds;
+	time_t		now;
 	char	   *value;
 	char	   *date;
 	int64		wait;
 	int64		later;
 	int64		dated;
 
-	if (size < sizeof(now))
+	if (size < sizeof(seconds))
 		return 0;
-	memcpy(&now, data, sizeof(now));
-	value = fuzz_text(data + sizeof(now), size - sizeof(now));
+	memcpy(&seconds, data, sizeof(seconds));
+	now = seconds;
+	value = fuzz_text(data + sizeof(seconds), size - sizeof(seconds));
 	date = strchr(value, '\n');
 	if (date)
 		*date++ = '\0';
