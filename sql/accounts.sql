@@ -1,4 +1,6 @@
 -- Finding the account of a username
+\pset format unaligned
+\pset footer off
 CREATE ROLE regress_yelp_super SUPERUSER;
 CREATE ROLE regress_yelp_one;
 CREATE ROLE regress_yelp_two;

@@ -1,5 +1,7 @@
 -- Errors that need no API: SQLSTATE, message and hint; nothing changes
 SET client_min_messages = warning;
+\pset format unaligned
+\pset footer off
 CREATE ROLE regress_yelp_super SUPERUSER;
 SELECT yelp_sync_create_tables();
 SET ROLE regress_yelp_super;

@@ -1,5 +1,7 @@
 -- Privileges
 SET client_min_messages = warning;
+\pset format unaligned
+\pset footer off
 CREATE ROLE regress_yelp_plain;
 CREATE ROLE regress_yelp_admin;
 GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO regress_yelp_admin;

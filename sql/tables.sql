@@ -1,5 +1,7 @@
 -- The tables: creation, ownership, and other objects in their place
 SET client_min_messages = warning;
+\pset format unaligned
+\pset footer off
 CREATE ROLE regress_yelp_dba;
 CREATE ROLE regress_yelp_sync;
 CREATE ROLE regress_yelp_member IN ROLE regress_yelp_sync;
