@@ -28,8 +28,10 @@ class Bench:
 
     def __init__(self, directory, download):
         self.download = download
-        self.web = Web(directory_in(directory, "web"))
-        self.cluster = Cluster(directory_in(directory, "cluster"))
+        for name in ("web", "cluster"):
+            os.mkdir(os.path.join(directory, name))
+        self.web = Web(os.path.join(directory, "web"))
+        self.cluster = Cluster(os.path.join(directory, "cluster"))
         self.processes = []         # the contenders' own, which may have ended
 
     def stop(self):
@@ -51,12 +53,6 @@ class Bench:
         signal.alarm(seconds)
 
 
-def directory_in(directory, name):
-    path = os.path.join(directory, name)
-    os.mkdir(path)
-    return path
-
-
 class Result:
     """All measurements of one method's syncs of one kind in one cell."""
 
@@ -70,29 +66,33 @@ class Result:
         self.counts = {}            # what contender.counted() has found
 
 
+async def sync(contender, result):
+    returned = await contender.sync()
+    if returned != contender.expected:
+        raise RuntimeError(f"the {result.sync} sync by {contender.name} changed {returned} "
+                           f"programs, not {contender.expected}")
+
+
 async def measure(contender, result):
     """One sync with nothing else going on."""
     cpu, began = contender.cpu(), time.perf_counter()
-    returned = await contender.sync()
+    await sync(contender, result)
     result.wall.append(time.perf_counter() - began)
     for role, seconds in contender.cpu().items():
         result.cpu.setdefault(role, []).append(seconds - cpu[role])
-    check_answer(contender, result, returned)
 
 
 async def count(bench, contender, result):
     """One sync that also warms up: its time does not count, all else about it does."""
     bench.web.new_traffic()
     async with contender.counted(result):
-        returned = await contender.sync()
+        await sync(contender, result)
     result.requests, result.received = bench.web.new_traffic()
-    check_answer(contender, result, returned)
 
 
-def check_answer(contender, result, returned):
-    if returned != contender.expected:
-        raise RuntimeError(f"the {result.sync} sync by {contender.name} changed {returned} "
-                           f"programs, not {contender.expected}")
+def state_of(sync):
+    """The state of the listing that a sync finds."""
+    return "b" if sync == "changed" else "a"
 
 
 async def hold(bench, contest):
@@ -108,17 +108,13 @@ async def hold(bench, contest):
                 await contender.prepare("first")
                 await contender.sync()
         for number in range(contest.rounds + 1):
-            for contender in rotated(contenders, number):
+            # Each round begins with another contender
+            first = number % len(contenders)
+            for contender in contenders[first:] + contenders[:first]:
                 if number <= contest.rounds_of(contender.name):
                     await play(bench, contest, contender, number, results)
         await compare(contest, contenders)
     return list(results.values())
-
-
-def rotated(contenders, number):
-    """Each round begins with another contender."""
-    first = number % len(contenders)
-    return contenders[first:] + contenders[:first]
 
 
 def syncs_of(contest, contender):
@@ -127,20 +123,15 @@ def syncs_of(contest, contender):
 
 async def play(bench, contest, contender, number, results):
     """One contender's syncs of one round; those of round 0 count and warm up."""
-    for sync in syncs_of(contest, contender):
-        bench.web.show(contest.cell.programs, state_of(sync))
-        await contender.prepare(sync)
-        key = contender.name, contender.page_size, sync
-        result = results.setdefault(key, Result(contest.cell, contender, sync))
+    for name in syncs_of(contest, contender):
+        bench.web.show(contest.cell.programs, state_of(name))
+        await contender.prepare(name)
+        key = contender.name, contender.page_size, name
+        result = results.setdefault(key, Result(contest.cell, contender, name))
         if number == 0:
             await count(bench, contender, result)
         else:
             await measure(contender, result)
-
-
-def state_of(sync):
-    """The state of the listing that a sync finds."""
-    return "b" if sync == "changed" else "a"
 
 
 async def compare(contest, contenders):
@@ -149,18 +140,16 @@ async def compare(contest, contenders):
     for contender in contenders:
         if hasattr(contender, "table"):
             state = state_of(syncs_of(contest, contender)[-1])
-            found.setdefault(state, {})[contender.database] = await contender.table.checksum()
-    for state, sums in found.items():
-        if len(set(sums.values())) > 1:
-            raise RuntimeError(f"{contest.cell}: the tables differ: {sums}")
+            found.setdefault(state, set()).add(await contender.table.checksum())
+    if any(len(sums) > 1 for sums in found.values()):
+        raise RuntimeError(f"{contest.cell}: the tables differ: {found}")
 
 
 async def hold_all(bench, contests):
     results = []
     for number, contest in enumerate(contests, 1):
-        cell = contest.cell
-        print(f"== {number}/{len(contests)}: {cell.programs} programs, {cell.latency} ms,"
-              f" {cell.protocol}", flush=True)
+        print("== {}/{}: {} programs, {} ms, {}".format(number, len(contests), *contest.cell),
+              flush=True)
         results += await hold(bench, contest)
     return results
 

@@ -29,9 +29,8 @@ class Cluster:
         self.data = os.path.join(directory, "data")
 
     def start(self):
-        subprocess.run(("initdb", "-D", self.data, "-U", "postgres", "-A", "trust",
-                        "-E", "UTF8", "--no-locale"),
-                       check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
+                        "--no-locale"), check=True, stdout=subprocess.DEVNULL)
         with open(os.path.join(self.data, "postgresql.conf"), "a") as settings:
             settings.write(SETTINGS.format(directory=self.directory))
         self.pg_ctl("start", "-w", "-l", os.path.join(self.directory, "server.log"))
@@ -47,10 +46,12 @@ class Cluster:
         return await asyncpg.connect(host=self.directory, user="postgres", database=database)
 
     async def execute(self, database, *statements):
+        """Returns the last one's first value."""
         session = await self.connect(database)
         for statement in statements:
-            await session.execute(statement)
+            value = await session.fetchval(statement)
         await session.close()
+        return value
 
     async def make_template(self):
         await self.execute("postgres", f"CREATE DATABASE {TEMPLATE}")

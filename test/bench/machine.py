@@ -14,15 +14,10 @@ def version(*command):
     return re.search(r"\d+(\.\d+)+", done.stdout)[0]
 
 
-def gigabytes_of_memory():
-    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 ** 30)
-
-
 async def describe(cluster):
-    session = await cluster.connect()
-    shared_buffers = await session.fetchval("SHOW shared_buffers")
-    await session.close()
-    return (f"{os.cpu_count()} CPUs ({platform.machine()}), {gigabytes_of_memory()} GB of memory,"
+    memory = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 ** 30)
+    shared_buffers = await cluster.execute("postgres", "SHOW shared_buffers")
+    return (f"{os.cpu_count()} CPUs ({platform.machine()}), {memory} GB of memory,"
             f" Linux {platform.release().split('-')[0]};"
             f" PostgreSQL {version('postgres', '-V')} (JIT off, shared_buffers {shared_buffers}),"
             f" libcurl {version('curl', '-V')}, nginx {version('nginx', '-v')} with one worker;"

@@ -24,12 +24,12 @@ class Contest(typing.NamedTuple):
         return self.fewer_rounds.get(method, self.rounds)
 
 
-def both_sizes(*methods):
-    return tuple((method, page_size) for page_size in (20, 40) for method in methods)
+def both_sizes(*methods, sizes=(20, 40)):
+    return tuple((method, page_size) for page_size in sizes for method in methods)
 
 
 def with_pages_of_40(*methods):
-    return tuple((method, 40) for method in methods)
+    return both_sizes(*methods, sizes=(40,))
 
 
 STORING = both_sizes("yelp_sync", "original", "threads")
@@ -59,11 +59,10 @@ DEFAULT = (
     Contest(Cell(100_000, 0, "http"), BEST + LIMITS, LARGE, 5, {"original": 1, "threads": 1}),
 )
 
-SCALE_SIZES = (1000, 10_000, 100_000, 1_000_000)
 SCALE = tuple(
     Contest(Cell(programs, 0, "http"), with_pages_of_40("yelp_sync"),
             ("first", "repeat", "edited"), rounds)
-    for programs, rounds in zip(SCALE_SIZES, (7, 5, 3, 1)))
+    for programs, rounds in ((1000, 7), (10_000, 5), (100_000, 3), (1_000_000, 1)))
 
 FULL = tuple(contest._replace(rounds=contest.rounds + 4) for contest in DEFAULT)
 
@@ -74,9 +73,8 @@ def listings(contests, *others):
     """What has to be prepared: programs -> (page sizes, states); `others` are of that form."""
     needed = {}
     for contest in contests:
-        page_sizes = {page_size for _, page_size in contest.entries}
-        states = {"a", "b"} if "changed" in contest.syncs else {"a"}
-        others += ({contest.cell.programs: (page_sizes, states)},)
+        others += ({contest.cell.programs: ({page_size for _, page_size in contest.entries},
+                                            "ab" if "changed" in contest.syncs else "a")},)
     for other in others:
         for programs, (page_sizes, states) in other.items():
             all_sizes, all_states = needed.setdefault(programs, (set(), set()))

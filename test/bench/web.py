@@ -5,10 +5,12 @@ A listing has two states, `a` and `b`, of which 1 % of the programs differ; whic
 is a symbolic link that show() switches.
 """
 import concurrent.futures
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "api"))
@@ -49,13 +51,11 @@ http {{
         ssl_certificate tls/server.pem;
         ssl_certificate_key tls/server.pem;
         ssl_session_cache shared:sessions:4m;
-        location ~ ^/0/(?<listing>\\d+)/programs/v1$ {{
-            try_files /pages/$listing/$arg_limit/$arg_offset.json /pages/$listing/empty.json;
-        }}
+        location ~ ^/0/(?<listing>\\d+)/programs/v1$ {{ {page} }}
         {sleeping}
         location ~ ^/limited/(?<listing>\\d+)/programs/v1$ {{
             limit_req zone=limited burst={burst} nodelay;
-            try_files /pages/$listing/$arg_limit/$arg_offset.json /pages/$listing/empty.json;
+            {page}
         }}
         location ~ ^/pages/(?<listing>\\d+)/ {{
             internal;
@@ -71,6 +71,7 @@ http {{
 }}
 """
 
+PAGE = "try_files /pages/$listing/$arg_limit/$arg_offset.json /pages/$listing/empty.json;"
 SLEEPING = """
         location ~ ^/{ms}/(?<listing>\\d+)/programs/v1$ {{
             echo_sleep {seconds};
@@ -82,11 +83,9 @@ RATE, BURST = 20, 20            # of the rate limiter at /limited/
 
 def free_ports(names):
     """A free port for each name; all are held until the last is found: none comes twice."""
-    sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in names}
-    ports = {name: sock.getsockname()[1] for name, sock in sockets.items()}
-    for sock in sockets.values():
-        sock.close()
-    return ports
+    with contextlib.ExitStack() as stack:
+        return {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+                for name in names}
 
 
 def write_pages(directory, listing, page_size):
@@ -155,8 +154,8 @@ class Web:
         sleeping = "".join(SLEEPING.format(ms=ms, seconds=ms / 1000) for ms in LATENCIES if ms)
         with open(os.path.join(self.directory, "nginx.conf"), "w") as file:
             file.write(CONFIGURATION.format(
-                module=ECHO_MODULE, sleeping=sleeping, root=self.directory, rate=RATE,
-                burst=BURST, **self.ports))
+                module=ECHO_MODULE, sleeping=sleeping, page=PAGE, root=self.directory,
+                rate=RATE, burst=BURST, **self.ports))
         self.process = subprocess.Popen(
             ("nginx", "-p", self.directory, "-e", "error.log", "-c", "nginx.conf"),
             stdin=subprocess.DEVNULL)
@@ -164,15 +163,12 @@ class Web:
 
     def wait_until_up(self):
         """nginx does not report that it is listening, so ask until it answers."""
-        while True:
+        while self.process.poll() is None:
             try:
                 return self.ask()
             except OSError:
-                try:
-                    self.process.wait(0.02)
-                except subprocess.TimeoutExpired:
-                    continue
-                raise RuntimeError("nginx does not start")
+                time.sleep(0.02)
+        raise RuntimeError("nginx does not start")
 
     def stop(self):
         if self.process:
