@@ -8,7 +8,6 @@
  */
 #include "postgres.h"
 
-#include "common/pg_prng.h"
 #include "json_text.h"
 #include "no_server.h"
 #include "stored.h"
@@ -485,33 +484,6 @@ test_known_text(void)
 				"of many programs the last one is stored");
 }
 
-/* A page with some bytes changed is read as it would be without stored programs. */
-static void
-test_random(int rounds)
-{
-	static const char bytes[] = "{}[]\",:\\a0 \n\t\x01\x80";
-	char	   *original = json(PAGE(A "," C "," B));
-	int			length = strlen(original);
-	int			unlike = 0;
-	pg_prng_state random;
-	Stored		stored = {0};
-
-	store_as(&stored, "a", A, "a");
-	store_as(&stored, "b", B, "b");
-	pg_prng_seed(&random, 1);
-	for (int round = 0; round < rounds; round++)
-	{
-		char	   *text = pstrdup(original);
-
-		for (int i = 0; i <= round % 3; i++)
-			text[pg_prng_uint64_range(&random, 0, length - 1)] =
-				bytes[pg_prng_uint64_range(&random, 0, sizeof(bytes) - 2)];
-		unlike += !reads_alike(text, &stored);
-		pfree(text);
-	}
-	tap_is_int(unlike, 0, "%d pages with changed bytes are read alike", rounds);
-}
-
 int
 main(void)
 {
@@ -522,6 +494,5 @@ main(void)
 	test_many();
 	test_layouts();
 	test_known_text();
-	test_random(200000);
 	return tap_done();
 }
