@@ -1,180 +1,95 @@
 /*
  * history.c
  *	  The history of syncs, yelp_sync_runs, and of programs,
- *	  yelp_program_changes.
+ *	  yelp_program_changes, and what they tell about each account.
  */
 #include "postgres.h"
 
 #include "history.h"
 
+#include "catalog/objectaddress.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "account.h"
 #include "statement.h"
-#include "subtransaction.h"
 
-static Datum
-text_or_null(const char *string)
-{
-	return string ? CStringGetTextDatum(string) : (Datum) 0;
-}
-
-/* Raises a WARNING instead of an error, unless the sync is interrupted. */
-static void
+/*
+ * Raises a WARNING instead of an error, unless the sync is interrupted; true
+ * if there was none.
+ */
+static bool
 try_statement(void (*step) (void *arg), Statement *statement, const char *what,
 			  const char *username)
 {
-	ErrorData  *error = subtransaction_try(step, statement);
+	ErrorData  *error = statement_try(step, statement);
 
-	if (error && is_interruption(error))
-		ReThrowError(error);
 	if (error)
 		progress_warning(error->sqlerrcode,
 						 psprintf("could not %s of account \"%s\": %s", what,
 								  username, error->message),
 						 error->detail, error->hint);
-}
-
-static void
-run_statement(void *arg)
-{
-	statement_run(arg);
+	return error == NULL;
 }
 
 /* ---- the last run ---- */
 
-static void
-take_last_run(TupleTableSlot *slot, void *arg)
+FetchExpected
+history_expected(const Merge *merge, bool trust_total)
 {
-	LastRun    *last = arg;
-
-	slot_getallattrs(slot);
-	last->listed = DatumGetInt64(slot->tts_values[0]);
-	if (!slot->tts_isnull[1])
-		last->total = DatumGetInt64(slot->tts_values[1]);
-	last->synced = !slot->tts_isnull[2] && DatumGetBool(slot->tts_values[2]);
-}
-
-LastRun
-history_last_run(const char *schema, const char *username, const char *server)
-{
-	LastRun		last = {-1, -1, false};
-	Statement		statement = {
-		.purpose = psprintf("reading %s.yelp_sync_runs", schema),
-		.sql = psprintf("SELECT listed::pg_catalog.int8, programs::pg_catalog.int8,"
-						" status::pg_catalog.text OPERATOR(pg_catalog.=) 'synced'"
+	FetchExpected expected = {.programs = -1};
+	Statement	statement = {
+		.purpose = psprintf("reading %s.yelp_sync_runs", merge->tables.schema),
+		.sql = psprintf("SELECT listed::pg_catalog.int8, CASE"
+						"  WHEN $3 OR status::pg_catalog.text OPERATOR(pg_catalog.=) 'synced'"
+						"  THEN programs::pg_catalog.int8 OPERATOR(pg_catalog.-) listed::pg_catalog.int8 END"
 						" FROM %s.yelp_sync_runs"
 						" WHERE username::pg_catalog.text OPERATOR(pg_catalog.=) $1"
 						"  AND server::pg_catalog.text OPERATOR(pg_catalog.=) $2"
 						"  AND listed IS NOT NULL"
 						"  AND finished_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()"
-						" ORDER BY finished_at DESC LIMIT 1", schema),
-		.receive = take_last_run,
-		.arg = &last,
+						" ORDER BY finished_at DESC LIMIT 1", merge->tables.schema),
 	};
 
-	statement_add(&statement, TEXTOID, CStringGetTextDatum(username));
-	statement_add(&statement, TEXTOID, CStringGetTextDatum(server));
-	try_statement(run_statement, &statement, "read the history", username);
-	return last;
+	statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->username));
+	statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->result.server));
+	statement_add(&statement, BOOLOID, BoolGetDatum(trust_total));
+	if (try_statement(statement_step, &statement, "read the history", merge->username) &&
+		SPI_processed > 0)
+	{
+		const char *surplus = statement_value(2);
+
+		expected.programs = Min(strtoi64(statement_value(1), NULL, 10), PAGE_MAX_TOTAL);
+		expected.surplus = surplus ? strtoi64(surplus, NULL, 10) : 0;
+	}
+	return expected;
 }
 
 /* ---- adding rows ---- */
-
-Datum
-history_new_run_id(void)
-{
-	return DirectFunctionCall1(gen_random_uuid, (Datum) 0);
-}
-
-static void
-add_number(Statement *statement, bool known, int64 number)
-{
-	statement_add(statement, INT8OID, Int64GetDatum(number));
-	statement->nulls[statement->count - 1] = !known;
-}
-
-static void
-add_interval(Statement *statement, bool known, int64 microseconds)
-{
-	Interval   *interval = palloc0(sizeof(Interval));
-
-	interval->time = microseconds;
-	statement_add(statement, INTERVALOID, known ? IntervalPGetDatum(interval) : (Datum) 0);
-}
-
-void
-history_add(const char *schema, const SyncRun *run, const SyncResult *result,
-			const Fetched *fetched, const ErrorData *error)
-{
-	static const Fetched nothing;
-	bool		known = fetched != NULL;
-	int			first = 1;
-	Statement		statement = {
-		.purpose = psprintf("insert into %s.yelp_sync_runs", schema),
-		.sql = psprintf("INSERT INTO %s.yelp_sync_runs"
-						" (run_id, username, server, synced_by, started_at, finished_at, status,"
-						"  program_status, programs, listed, pages, requests, retries,"
-						"  received_bytes, added, updated, unchanged, deleted, missing, problems,"
-						"  failed_pages, fetch_time, merge_time, warnings, sqlstate, error)"
-						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,"
-						"  $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)", schema),
-	};
-
-	if (!known)
-		fetched = &nothing;
-	statement_add(&statement, UUIDOID, run->run_id);
-	statement_add(&statement, TEXTOID, CStringGetTextDatum(run->username));
-	statement_add(&statement, TEXTOID, text_or_null(run->server));
-	statement_add(&statement, TEXTOID, CStringGetTextDatum(run->synced_by));
-	statement_add(&statement, TIMESTAMPTZOID, TimestampTzGetDatum(run->started_at));
-	statement_add(&statement, TIMESTAMPTZOID, TimestampTzGetDatum(run->finished_at));
-	statement_add(&statement, TEXTOID, CStringGetTextDatum(sync_status_names[result->status]));
-	statement_add(&statement, TEXTOID, text_or_null(run->program_status));
-	add_number(&statement, known, fetched->reading.total);
-	add_number(&statement, known, result->programs);
-	add_number(&statement, known, fetched->pages);
-	add_number(&statement, known, fetched->counts.requests);
-	add_number(&statement, known, fetched->counts.retries);
-	add_number(&statement, known, fetched->counts.received_bytes);
-	add_number(&statement, known, result->added);
-	add_number(&statement, known, result->updated);
-	add_number(&statement, known, result->unchanged);
-	add_number(&statement, known, result->deleted);
-	add_number(&statement, known, result->missing);
-	add_number(&statement, known, result->problems);
-	add_number(&statement, known, fetched->failed_pages);
-	add_interval(&statement, known, result->fetch_us);
-	add_interval(&statement, known, result->merge_us);
-	/* There may be one more, about this row */
-	statement_add(&statement, TEXTARRAYOID, run->warnings == NULL ? (Datum) 0 :
-				  makeMdArrayResult(run->warnings, 1, &run->warnings->nelems, &first,
-									CurrentMemoryContext, false));
-	statement_add(&statement, TEXTOID, text_or_null(error ? unpack_sql_state(error->sqlerrcode) : NULL));
-	statement_add(&statement, TEXTOID, text_or_null(error == NULL ? NULL : error->detail == NULL ? error->message :
-											psprintf("%s: %s", error->message, error->detail)));
-	try_statement(run_statement, &statement, "record the sync", run->username);
-}
 
 /* The first parameters are set. */
 static void
 add_changes(void *arg)
 {
-	Statement	   *statement = arg;
+	Statement  *statement = arg;
 	const Merge *merge = statement->arg;
+	int			first = statement->params->numParams;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(merge->change_desc, &TTSOpsMinimalTuple);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "yelp_sync batch",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 
-	for (int first = statement->count; statement_add_rows(statement, merge->changes, slot, NULL, NULL) > 0;)
+	while (statement_add_rows(statement, merge->changes, slot, NULL, NULL) > 0)
 	{
 		statement_run(statement);
-		statement->count = first;
+		statement->params->numParams = first;
 		MemoryContextReset(context);
 	}
 	MemoryContextSwitchTo(caller);
@@ -182,10 +97,10 @@ add_changes(void *arg)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-void
-history_add_changes(const SyncRun *run, const Merge *merge)
+static void
+record_changes(Merge *merge)
 {
-	Statement		statement = {
+	Statement	statement = {
 		.purpose = psprintf("insert into %s.yelp_program_changes", merge->tables.schema),
 		.sql = psprintf("INSERT INTO %s.yelp_program_changes"
 						" (run_id, changed_at, username, program_id, action, changed, old, new)"
@@ -194,12 +109,175 @@ history_add_changes(const SyncRun *run, const Merge *merge)
 						" FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5),"
 						"  pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8))"
 						"  AS c(program_id, action, changed, old, new)", merge->tables.schema),
-		.arg = unconstify(Merge *, merge),
+		.arg = merge,
 	};
 
-	statement_add(&statement, UUIDOID, run->run_id);
+	statement_add(&statement, UUIDOID, merge->result.run_id);
 	statement_add(&statement, TIMESTAMPTZOID, TimestampTzGetDatum(merge->at));
-	statement_add(&statement, TEXTOID, CStringGetTextDatum(run->username));
-	try_statement(add_changes, &statement, "record the changes", run->username);
+	statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->username));
+	try_statement(add_changes, &statement, "record the changes", merge->username);
 	tuplestore_end(merge->changes);
+}
+
+/* The columns of a row, as a list, and their values */
+static void
+add(Statement *insert, StringInfo columns, const char *column, Oid type, Datum value)
+{
+	appendStringInfo(columns, "%s%s", columns->len > 0 ? ", " : "", column);
+	statement_add(insert, type, value);
+}
+
+static void
+add_text(Statement *insert, StringInfo columns, const char *column, const char *value)
+{
+	add(insert, columns, column, TEXTOID, value ? CStringGetTextDatum(value) : (Datum) 0);
+}
+
+static void
+add_duration(Statement *insert, StringInfo columns, const char *column, int64 microseconds)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = microseconds;
+	add(insert, columns, column, INTERVALOID, IntervalPGetDatum(interval));
+}
+
+static void
+add_counts(Statement *insert, StringInfo columns, const SyncResult *result, const Fetched *fetched)
+{
+	const struct
+	{
+		const char *column;
+		int64		count;
+	}			counts[] =
+	{
+		{"programs", fetched->reading.total},
+		{"listed", result->programs},
+		{"pages", fetched->pages},
+		{"requests", fetched->counts.requests},
+		{"retries", fetched->counts.retries},
+		{"received_bytes", fetched->counts.received_bytes},
+		{"added", result->added},
+		{"updated", result->updated},
+		{"unchanged", result->unchanged},
+		{"deleted", result->deleted},
+		{"missing", result->missing},
+		{"problems", result->problems},
+		{"failed_pages", fetched->failed_pages},
+	};
+
+	for (int i = 0; i < (int) lengthof(counts); i++)
+		add(insert, columns, counts[i].column, INT8OID, Int64GetDatum(counts[i].count));
+	add_duration(insert, columns, "fetch_time", result->fetch_us);
+	add_duration(insert, columns, "merge_time", result->merge_us);
+}
+
+void
+history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
+{
+	SyncResult *result = &merge->result;
+	Statement	insert = {.purpose = psprintf("insert into %s.yelp_sync_runs", merge->tables.schema)};
+	int			first = 1;
+	StringInfoData columns;
+	StringInfoData values;
+
+	result->run_id = DirectFunctionCall1(gen_random_uuid, (Datum) 0);
+	result->finished_at = GetCurrentTimestamp();
+	if (merge->changes)
+		record_changes(merge);
+
+	initStringInfo(&columns);
+	add(&insert, &columns, "run_id", UUIDOID, result->run_id);
+	add_text(&insert, &columns, "username", merge->username);
+	add_text(&insert, &columns, "server", result->server);
+	add_text(&insert, &columns, "synced_by", result->synced_by);
+	add(&insert, &columns, "started_at", TIMESTAMPTZOID, TimestampTzGetDatum(result->started_at));
+	add(&insert, &columns, "finished_at", TIMESTAMPTZOID, TimestampTzGetDatum(result->finished_at));
+	add_text(&insert, &columns, "status", sync_status_names[result->status]);
+	add_text(&insert, &columns, "program_status", result->program_status);
+	if (fetched)
+		add_counts(&insert, &columns, result, fetched);
+	/* There may be one more, about this row */
+	if (result->warnings)
+		add(&insert, &columns, "warnings", TEXTARRAYOID,
+			makeMdArrayResult(result->warnings, 1, &result->warnings->nelems, &first,
+							  CurrentMemoryContext, false));
+	if (error)
+	{
+		add_text(&insert, &columns, "sqlstate", unpack_sql_state(error->sqlerrcode));
+		add_text(&insert, &columns, "error", error->detail == NULL ? error->message :
+				 psprintf("%s: %s", error->message, error->detail));
+	}
+	initStringInfo(&values);
+	for (int i = 1; i <= insert.params->numParams; i++)
+		appendStringInfo(&values, "%s$%d", i > 1 ? ", " : "", i);
+	insert.sql = psprintf("INSERT INTO %s.yelp_sync_runs (%s) VALUES (%s)",
+						  merge->tables.schema, columns.data, values.data);
+	try_statement(statement_step, &insert, "record the sync", merge->username);
+}
+
+/* ---- the view ---- */
+
+/*
+ * The tables are the users' own and may not exist, so this is no plain view.
+ * $1: the usernames that are mapped.  A sync that was refused because another
+ * one was running (55P03) is no attempt.  The account's lock: see sync.c.
+ */
+#define STATUS \
+	"WITH programs AS (SELECT username COLLATE \"C\", count(*) AS programs FROM %s GROUP BY 1)," \
+	" runs AS (SELECT username COLLATE \"C\"," \
+	"   max(finished_at) FILTER (WHERE status = 'synced') AS complete" \
+	"  FROM %s GROUP BY 1) " \
+	"SELECT username, username = ANY ($1), EXISTS (SELECT FROM pg_locks" \
+	"  WHERE locktype = 'userlock' AND granted" \
+	"   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())" \
+	"   AND (classid::int8 << 32 | objid::int8) = hashtextextended(username, 0))," \
+	" programs, last.finished_at, last.status, complete, last.sqlstate, last.error " \
+	"FROM (SELECT unnest($1) COLLATE \"C\" UNION SELECT username FROM programs" \
+	"  UNION SELECT username FROM runs) AS a(username)" \
+	" LEFT JOIN programs USING (username) LEFT JOIN runs USING (username)" \
+	" LEFT JOIN LATERAL (SELECT finished_at, status, sqlstate, error FROM %s r" \
+	"  WHERE r.username = a.username COLLATE \"C\" AND sqlstate IS DISTINCT FROM '55P03'" \
+	"  ORDER BY finished_at DESC LIMIT 1) AS last ON true ORDER BY username"
+
+#define NO_PROGRAMS "(SELECT NULL::text AS username LIMIT 0) AS none"
+#define NO_RUNS "(SELECT NULL::text AS username, NULL::timestamptz AS finished_at," \
+	" NULL::text AS status, NULL::text AS sqlstate, NULL::text AS error LIMIT 0)"
+
+static void
+put_row(TupleTableSlot *slot, void *result)
+{
+	tuplestore_puttupleslot(((ReturnSetInfo *) result)->setResult, slot);
+}
+
+/* A step that runs as the tables' user. */
+static void
+query(void *statement)
+{
+	statement_query(statement);
+}
+
+void
+history_status(ReturnSetInfo *result, Oid schema)
+{
+	Tables		tables = {.schema_oid = schema};
+	Statement	statement = {
+		.purpose = "reading yelp_sync_status",
+		.receive = put_row,
+		.arg = result,
+	};
+	const char *programs;
+	const char *runs;
+
+	SPI_connect();
+	programs = tables_readable(&tables, "yelp_programs");
+	runs = tables_readable(&tables, "yelp_sync_runs");
+	if (runs == NULL)
+		runs = NO_RUNS;
+	statement.sql = psprintf(STATUS, programs ? programs : NO_PROGRAMS,
+							 psprintf("%s AS r", runs), runs);
+	statement_add(&statement, TEXTARRAYOID,
+				  PointerGetDatum(strlist_to_textarray(account_usernames())));
+	tables_run_as(&tables, query, &statement);
+	SPI_finish();
 }

@@ -16,6 +16,7 @@
 #include "merge.h"
 
 #include "access/xact.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "executor/spi.h"
@@ -24,6 +25,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -85,6 +87,11 @@ const char *const sync_status_names[] =
 static const char delete_gone[] =
 "DELETE FROM @programs@ t USING " GONE_KEYS GONE_RESULT;
 
+/* Only returns them */
+static const char keep_missing[] =
+"SELECT k.program_id, NULL::pg_catalog.text[], NULL::pg_catalog.jsonb, NULL::pg_catalog.jsonb"
+" FROM pg_catalog.unnest($3) k(program_id)";
+
 /* Without its fingerprint: if it returns with the same text, that is no edit */
 static const char mark_gone[] =
 "UPDATE @programs@ t SET gone_at = $2, updated_at = $2, fingerprint = NULL FROM " GONE_KEYS
@@ -96,7 +103,7 @@ GONE_RESULT;
  */
 static const char update_altered[] =
 "WITH altered AS MATERIALIZED ("
-" SELECT d.username, d.program_id, d.fingerprint, d.data, (d.columns).*, s.changed,"
+" SELECT d.username, d.program_id, d.fingerprint, d.data, d.columns, s.changed,"
 "   pg_catalog.cardinality(s.changed) OPERATOR(pg_catalog.>) 0 OR $6 OPERATOR(pg_catalog.<) 0"
 "    OR pg_catalog.abs(d.fingerprint OPERATOR(pg_catalog.%) " CppAsString2(RESPELLED_SHARE) ") " EQ " $6 AS written,"
 "   CASE WHEN @record@ THEN @schema@.yelp_sync_picked(s.columns, s.data, s.gone_at,"
@@ -106,7 +113,7 @@ static const char update_altered[] =
 "   SELECT c.*, pg_catalog.array_cat("
 "    @schema@.yelp_sync_changed(c.columns, d.columns, c.data, d.data),"
 "    CASE WHEN c.gone_at IS NOT NULL THEN '{gone_at}'::pg_catalog.text[] END) AS changed"
-"   FROM (SELECT p.data, p.gone_at, ROW(@p.columns@)::@schema@.yelp_sync_values AS columns"
+"   FROM (SELECT p.data, p.gone_at, ROW(@columns@)::@schema@.yelp_sync_values AS columns"
 "     FROM @programs@ p"
 "     WHERE p.username " EQ " d.username AND p.program_id " EQ " d.program_id@p@"
 "      AND NOT COALESCE(p.fingerprint " EQ " d.fingerprint AND p.gone_at IS NULL, false)"
@@ -114,7 +121,7 @@ static const char update_altered[] =
 "), updated AS ("
 " UPDATE @programs@ t"
 " SET (@columns@, data, fingerprint, gone_at, updated_at) ="
-"  ROW(@a.columns@, a.data, a.fingerprint, NULL,"
+"  ROW((a.columns).*, a.data, a.fingerprint, NULL,"
 "   CASE WHEN pg_catalog.cardinality(a.changed) " EQ " 0 THEN t.updated_at ELSE $2 END)"
 " FROM altered a"
 " WHERE t.username " EQ " a.username AND t.program_id " EQ " a.program_id@t@ AND a.written"
@@ -130,24 +137,6 @@ static const char insert_new[] =
 " RETURNING t.program_id::pg_catalog.text, NULL::pg_catalog.text[],"
 "  NULL::pg_catalog.jsonb, CASE WHEN @record@ THEN t.data END";
 
-/* The columns that are filled from a program's document, as a list. */
-static char *
-filled_columns(const Tables *tables, const char *prefix)
-{
-	StringInfoData list;
-
-	initStringInfo(&list);
-	for (int i = 0; i < tables->filled->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(tables->filled, i);
-
-		if (!column->attisdropped)
-			appendStringInfo(&list, "%s%s%s", list.len > 0 ? ", " : "", prefix,
-							 quote_identifier(NameStr(column->attname)));
-	}
-	return list.data;
-}
-
 /*
  * A statement for these tables.  Citus finds the node with the rows by a
  * constant username, so there "t" and "p" are restricted to that as well.
@@ -159,33 +148,18 @@ statement_for(const char *template, const Tables *tables, bool record)
 		{"@schema@", tables->schema},
 		{"@programs@", psprintf("%s%s.yelp_programs", tables->partitioned ? "" : "ONLY ",
 								tables->schema)},
-		{"@columns@", filled_columns(tables, "")},
-		{"@p.columns@", filled_columns(tables, "p.")},
-		{"@a.columns@", filled_columns(tables, "a.")},
+		{"@columns@", tables->columns},
 		{"@t@", tables->distributed ? " AND t.username " EQ " $1" : ""},
 		{"@record@", record ? "true" : "false"},
 		{"@p@", tables->distributed ? " AND p.username " EQ " $1" : ""},
 	};
-	StringInfoData sql;
+	Datum		sql = CStringGetTextDatum(template);
 
-	initStringInfo(&sql);
-	while (*template != '\0')
-	{
-		const char *end = template + strcspn(template, "@");
-
-		appendBinaryStringInfo(&sql, template, end - template);
-		template = end;
-		for (int i = 0; *template == '@' && i < (int) lengthof(words); i++)
-		{
-			if (strncmp(template, words[i][0], strlen(words[i][0])) == 0)
-			{
-				appendStringInfoString(&sql, words[i][1]);
-				template += strlen(words[i][0]);
-				break;
-			}
-		}
-	}
-	return sql.data;
+	for (int i = 0; i < (int) lengthof(words); i++)
+		sql = DirectFunctionCall3Coll(replace_text, C_COLLATION_OID, sql,
+									  CStringGetTextDatum(words[i][0]),
+									  CStringGetTextDatum(words[i][1]));
+	return TextDatumGetCString(sql);
 }
 
 /* ---- the rows that they return ---- */
@@ -197,75 +171,50 @@ typedef struct Step
 	const char *statement;
 	const char *action;			/* as returned to the caller */
 	int64	   *count;
-	TupleDesc	action_desc;	/* of the rows that the sync returns */
 } Step;
-
-static TupleDesc
-make_desc(int natts, const char *const *names, const Oid *types)
-{
-	TupleDesc	desc = CreateTemplateTupleDesc(natts);
-
-	for (int i = 0; i < natts; i++)
-		TupleDescInitEntry(desc, i + 1, names[i], types[i], -1, 0);
-	return compat_finish_tuple_desc(desc);
-}
-
-/* Returns a row to the caller of the sync. */
-static void
-put_action(const Step *step, Datum program_id, Datum changed, bool unknown)
-{
-	Datum		values[] = {CStringGetTextDatum(step->action), program_id, changed};
-	bool		nulls[] = {false, false, unknown};
-
-	bool		shown = step->merge->show_missing || step->count != &step->merge->result.unlisted;
-
-	++*step->count;
-	if (step->merge->rows && shown)
-		tuplestore_putvalues(step->merge->rows, step->action_desc, values, nulls);
-}
-
-/* Arrays of arrays are rectangular, so the names of columns become a text. */
-static void
-put_change(const Step *step, Datum *values, bool *nulls)
-{
-	Datum		change[] = {values[0], CStringGetTextDatum(step->action), 0, values[2], values[3]};
-	bool		unknown[] = {false, false, nulls[1], nulls[2], nulls[3]};
-
-	if (!nulls[1])
-		change[2] = CStringGetTextDatum(OidOutputFunctionCall(F_ARRAY_OUT, values[1]));
-	tuplestore_putvalues(step->merge->changes, step->merge->change_desc, change, unknown);
-}
 
 /* Takes a row (program_id, changed, old, new). */
 static void
 take_written(TupleTableSlot *slot, void *arg)
 {
 	const Step *step = arg;
-	bool		update = step->statement == update_altered;
+	Merge	   *merge = step->merge;
 	Datum	   *values = slot->tts_values;
 	bool	   *nulls = slot->tts_isnull;
+	Datum		action = CStringGetTextDatum(step->action);
 
 	slot_getallattrs(slot);
-	if (update && nulls[1])
-		programs_forgo(step->merge->programs, values[0]);
-	else if (update && ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(values[1])),
-									  ARR_DIMS(DatumGetArrayTypeP(values[1]))) == 0)
-		return;
-	else
+	if (step->statement == update_altered)
 	{
-		put_action(step, values[0], values[1], nulls[1]);
-		if (step->merge->changes)
-			put_change(step, values, nulls);
+		if (nulls[1])
+		{
+			programs_forgo(merge->programs, values[0]);
+			return;
+		}
+		if (ARR_NDIM(DatumGetArrayTypeP(values[1])) == 0)
+			return;
+	}
+	++*step->count;
+	if (merge->returned && (merge->show_missing || step->statement != keep_missing))
+	{
+		Datum		row[] = {action, values[0], values[1]};
+		bool		unknown[] = {false, false, nulls[1]};
+
+		tuplestore_putvalues(merge->returned->setResult, merge->returned->setDesc, row, unknown);
+	}
+	if (merge->changes && step->statement != keep_missing)
+	{
+		/* Arrays of arrays are rectangular, so the names become a text */
+		Datum		names = nulls[1] ? (Datum) 0 :
+			CStringGetTextDatum(OidOutputFunctionCall(F_ARRAY_OUT, values[1]));
+		Datum		row[] = {values[0], action, names, values[2], values[3]};
+		bool		unknown[] = {false, false, nulls[1], nulls[2], nulls[3]};
+
+		tuplestore_putvalues(merge->changes, merge->change_desc, row, unknown);
 	}
 }
 
 /* ---- steps ---- */
-
-static bool
-take_row(void *programs, TupleTableSlot *slot)
-{
-	return programs_take_row(programs, slot);
-}
 
 /*
  * If another session has added the program, a retry helps; if a constraint of
@@ -300,7 +249,7 @@ run_step(Step *step, Tuplestorestate *rows, TupleDesc desc)
 
 	do
 	{
-		Statement		statement = {
+		Statement	statement = {
 			.purpose = psprintf("merge into %s.yelp_programs", merge->tables.schema),
 			.sql = sql,
 			.receive = take_written,
@@ -310,10 +259,11 @@ run_step(Step *step, Tuplestorestate *rows, TupleDesc desc)
 
 		statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->username));
 		statement_add(&statement, TIMESTAMPTZOID, TimestampTzGetDatum(merge->at));
-		count = statement_add_rows(&statement, rows, slot, desc == programs->desc ? take_row : NULL,
-							   merge->programs);
-		while (statement.count < 2 + ROW_COLUMNS)
-			statement_add(&statement, TEXTARRAYOID, (Datum) 0);
+		count = statement_add_rows(&statement, rows, slot,
+								   desc == programs->desc ? programs_take_row : NULL,
+								   merge->programs);
+		while (statement.params->numParams < 2 + ROW_COLUMNS)
+			statement_add_null(&statement, TEXTARRAYOID);
 		statement_add(&statement, INT4OID, Int32GetDatum(remainder));
 		if (count > 0)
 			statement_run(&statement);
@@ -326,33 +276,17 @@ run_step(Step *step, Tuplestorestate *rows, TupleDesc desc)
 
 /* Deletes or marks the programs that are proved to be gone, or returns them. */
 static void
-remove_unlisted(Merge *merge, TupleDesc action_desc)
+remove_unlisted(Merge *merge)
 {
 	static const char *const names[] = {"program_id"};
-	TupleDesc	desc = make_desc(lengthof(names), names, (Oid[]) {TEXTOID});
+	TupleDesc	desc = statement_desc(lengthof(names), names, (Oid[]) {TEXTOID});
 	Tuplestorestate *unlisted = programs_find_unlisted(merge->programs, &merge->tables,
 													   merge->username);
-	Step		step = {
-		.merge = merge,
-		.action_desc = action_desc,
-		.statement = merge->keep_gone ? mark_gone : delete_gone,
-		.action = !merge->delete_gone ? "missing" : merge->keep_gone ? "gone" : "deleted",
-		.count = merge->delete_gone ? &merge->result.deleted : &merge->result.unlisted,
-	};
+	Step		missing = {merge, keep_missing, "missing", &merge->result.unlisted};
+	Step		mark = {merge, mark_gone, "gone", &merge->result.deleted};
+	Step		delete = {merge, delete_gone, "deleted", &merge->result.deleted};
 
-	if (merge->delete_gone)
-		run_step(&step, unlisted, desc);
-	else
-	{
-		TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-
-		while (tuplestore_gettupleslot(unlisted, true, false, slot))
-		{
-			slot_getallattrs(slot);
-			put_action(&step, slot->tts_values[0], (Datum) 0, true);
-		}
-		ExecDropSingleTupleTableSlot(slot);
-	}
+	run_step(!merge->delete_gone ? &missing : merge->keep_gone ? &mark : &delete, unlisted, desc);
 	tuplestore_end(unlisted);
 }
 
@@ -361,20 +295,9 @@ remove_unlisted(Merge *merge, TupleDesc action_desc)
  * well, as long as their fields are as they are.
  */
 static void
-take_problems(TupleTableSlot *slot, void *arg)
-{
-	SyncResult *result = arg;
-
-	slot_getallattrs(slot);
-	result->problems = DatumGetInt64(slot->tts_values[0]);
-	if (!slot->tts_isnull[1])
-		result->first_problem = TextDatumGetCString(slot->tts_values[1]);
-}
-
-static void
 count_problems(Merge *merge)
 {
-	Statement		statement = {
+	Statement	statement = {
 		.purpose = "counting programs with problems",
 		.sql = psprintf("SELECT pg_catalog.count(*), pg_catalog.min(pg_catalog.format("
 						"'The first one is program \"%%s\": %%s.', program_id,"
@@ -382,36 +305,32 @@ count_problems(Merge *merge)
 						" FROM %s%s.yelp_programs"
 						" WHERE username OPERATOR(pg_catalog.=) $1 AND problems IS NOT NULL",
 						merge->tables.partitioned ? "" : "ONLY ", merge->tables.schema),
-		.receive = take_problems,
-		.arg = &merge->result,
 	};
 
 	statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->username));
 	statement_run(&statement);
+	merge->result.problems = strtoi64(statement_value(1), NULL, 10);
+	merge->result.first_problem = statement_value(2);
 }
-
-static const char *const action_names[] = {"action", "program_id", "changed"};
-static const Oid action_types[] = {TEXTOID, TEXTOID, TEXTARRAYOID};
-static const char *const change_names[] = {"program_id", "action", "changed", "old", "new"};
-static const Oid change_types[] = {TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID};
 
 void
 merge_programs(Merge *merge)
 {
+	static const char *const names[] = {"program_id", "action", "changed", "old", "new"};
+	static const Oid types[] = {TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID};
 	Programs   *programs = merge->programs;
 	SyncResult *result = &merge->result;
-	TupleDesc	action_desc = make_desc(lengthof(action_types), action_names, action_types);
-	Step		update = {merge, update_altered, "updated", &result->updated, action_desc};
-	Step		insert = {merge, insert_new, "added", &result->added, action_desc};
+	Step		update = {merge, update_altered, "updated", &result->updated};
+	Step		insert = {merge, insert_new, "added", &result->added};
 	bool		written = programs_count_unlisted(programs) > 0;
 
 	if (merge->record)
 	{
-		merge->change_desc = make_desc(lengthof(change_types), change_names, change_types);
+		merge->change_desc = statement_desc(lengthof(types), names, types);
 		merge->changes = tuplestore_begin_heap(false, false, work_mem);
 	}
-	if (programs_count_unlisted(programs) > 0)
-		remove_unlisted(merge, action_desc);
+	if (written)
+		remove_unlisted(merge);
 	for (ProgramRows rows = ROWS_ENDED; rows < PROGRAM_ROWS; rows++)
 	{
 		written |= programs->counts[rows] > 0;
@@ -421,7 +340,7 @@ merge_programs(Merge *merge)
 	/* A sync that wrote nothing need not look, if nobody else did */
 	if (written || !programs_are_as_read(programs, &merge->tables))
 		merge->wrong = programs_count_wrong(programs, &merge->tables, merge->username,
-										merge->delete_gone);
+											merge->delete_gone);
 	result->programs = programs_count_listed(programs);
 	result->missing = merge->show_missing ? result->unlisted : 0;
 	result->unchanged = result->programs - programs->added - result->updated;

@@ -6,6 +6,8 @@
 #define YELP_SYNC_MERGE_H
 
 #include "datatype/timestamp.h"
+#include "nodes/execnodes.h"
+#include "utils/array.h"
 
 #include "programs.h"
 
@@ -19,10 +21,22 @@ typedef enum SyncStatus
 /* The words for them */
 extern const char *const sync_status_names[];
 
-/* The result of a sync; of one that failed, only the status */
+/*
+ * The result of a sync, as the history records it; of one that failed, there
+ * are no counts
+ */
 typedef struct SyncResult
 {
 	SyncStatus	status;
+	Datum		run_id;			/* uuid */
+	const char *synced_by;		/* role */
+	const char *server;			/* NULL: not found */
+	const char *program_status; /* the filter; NULL: not found */
+	TimestampTz started_at;
+	TimestampTz finished_at;
+	ArrayBuildState *warnings;	/* text[]; NULL: none */
+
+	/* Programs */
 	int64		programs;		/* received, each counted once */
 	int64		added;
 	int64		updated;
@@ -57,13 +71,13 @@ typedef struct Merge
 	TimestampTz at;				/* of all changes */
 
 	/* Receives the rows (action, program_id, changed); may be NULL */
-	Tuplestorestate *rows;
+	ReturnSetInfo *returned;
 
 	/* What was done */
 	SyncResult	result;
 	int64		wrong;			/* programs that are not stored as they should
 								 * be: others, or triggers, interfered */
-	Tuplestorestate *changes;	/* rows for history_add_changes, or NULL */
+	Tuplestorestate *changes;	/* rows for the history, or NULL */
 	TupleDesc	change_desc;
 } Merge;
 

@@ -17,7 +17,6 @@
 #include "programs.h"
 
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -72,15 +71,6 @@ StaticAssertDecl(PROGRAMS_MAX_READINGS < 1 << 2, "an entry must hold every readi
 
 /* ---- the stored programs ---- */
 
-/* What is done with a row: the program, and whether it is gone */
-typedef struct RowReader
-{
-	Programs   *programs;
-	Tuplestorestate *unlisted;
-	int64		right;			/* listed programs stored as received */
-	int64		left;			/* programs that are not listed nor gone */
-} RowReader;
-
 /* The ID in the row's first column; the table's owner can allow nulls. */
 static uint64
 hash_id(TupleTableSlot *slot)
@@ -123,7 +113,7 @@ is_marked_gone(TupleTableSlot *slot)
 static void
 enter_row(TupleTableSlot *slot, void *arg)
 {
-	Programs   *programs = ((RowReader *) arg)->programs;
+	Programs   *programs = arg;
 	bool		gone = is_marked_gone(slot);
 	bool		found;
 	Program    *program = program_table_insert(programs->table, ID_OF(hash_id(slot)), &found);
@@ -145,37 +135,37 @@ is_listed(const Programs *programs, const Program *program)
 static void
 keep_if_unlisted(TupleTableSlot *slot, void *arg)
 {
-	RowReader  *reader = arg;
-	Program    *program = program_table_lookup(reader->programs->table, ID_OF(hash_id(slot)));
+	Programs   *programs = arg;
+	Program    *program = program_table_lookup(programs->table, ID_OF(hash_id(slot)));
 
-	if (program && program->state == PROGRAM_STORED && !is_listed(reader->programs, program))
-		tuplestore_puttupleslot(reader->unlisted, slot);
+	if (program && program->state == PROGRAM_STORED && !is_listed(programs, program))
+		tuplestore_puttupleslot(programs->unlisted, slot);
 }
 
 static void
 compare_row(TupleTableSlot *slot, void *arg)
 {
-	RowReader  *reader = arg;
-	Program    *program = program_table_lookup(reader->programs->table, ID_OF(hash_id(slot)));
+	Programs   *programs = arg;
+	Program    *program = program_table_lookup(programs->table, ID_OF(hash_id(slot)));
 
-	if (program && is_listed(reader->programs, program))
-		reader->right += !is_marked_gone(slot) &&
+	if (program && is_listed(programs, program))
+		programs->right += !is_marked_gone(slot) &&
 			(program->fingerprint == 0 || program->fingerprint == fingerprint_in(slot));
 	else if (program && program->state == PROGRAM_STORED)
-		reader->left += !is_marked_gone(slot);
+		programs->left += !is_marked_gone(slot);
 }
 
 static void
-read_rows(RowReader *reader, const Tables *tables, const char *username,
+read_rows(Programs *programs, const Tables *tables, const char *username,
 		  const char *columns, StatementReceive receive, bool latest)
 {
-	Statement		statement = {
+	Statement	statement = {
 		.purpose = psprintf("reading %s.yelp_programs", tables->schema),
 		.sql = psprintf("SELECT %s FROM %s%s.yelp_programs"
 						" WHERE username OPERATOR(pg_catalog.=) $1",
 						columns, tables->partitioned ? "" : "ONLY ", tables->schema),
 		.receive = receive,
-		.arg = reader,
+		.arg = programs,
 	};
 	int			level = NewGUCNestLevel();
 
@@ -199,7 +189,6 @@ programs_read(const Tables *tables, const char *username, int64 expected)
 												  "yelp_sync programs",
 												  ALLOCSET_DEFAULT_SIZES);
 	Programs   *programs = MemoryContextAllocZero(context, sizeof(Programs));
-	RowReader	reader = {.programs = programs};
 	Snapshot	snapshot = GetLatestSnapshot();
 
 	/* None is running whose end would not show in xmax */
@@ -208,7 +197,7 @@ programs_read(const Tables *tables, const char *username, int64 expected)
 	programs->context = context;
 	programs->table = program_table_create(context, EXPECTED(expected), NULL);
 	programs->first_reading = 1;
-	read_rows(&reader, tables, username, ALL_COLUMNS, enter_row, false);
+	read_rows(programs, tables, username, ALL_COLUMNS, enter_row, false);
 	return programs;
 }
 
@@ -242,28 +231,18 @@ programs_prefetch(const void *programs, uint64 id_hash)
 
 /* ---- received programs ---- */
 
-static TupleDesc
-make_desc(void)
-{
-	TupleDesc	desc = CreateTemplateTupleDesc(ROW_COLUMNS);
-
-	TupleDescInitEntry(desc, ROW_PROGRAM_ID, "program_id", TEXTOID, -1, 0);
-	TupleDescInitEntryCollation(desc, ROW_PROGRAM_ID, C_COLLATION_OID);
-	TupleDescInitEntry(desc, ROW_FINGERPRINT, "fingerprint", INT8OID, -1, 0);
-	TupleDescInitEntry(desc, ROW_DOCUMENT, "document", TEXTOID, -1, 0);
-	return compat_finish_tuple_desc(desc);
-}
-
 void
 programs_begin_reading(Programs *programs)
 {
+	static const char *const names[] = {"program_id", "fingerprint", "document"};
+	static const Oid types[] = {TEXTOID, INT8OID, TEXTOID};
 	MemoryContext caller = MemoryContextSwitchTo(programs->context);
 
 	Assert(programs->reading < PROGRAMS_MAX_READINGS);
 	for (int i = 0; programs->reading == 0 && i < PROGRAM_ROWS; i++)
 		programs->rows[i] = tuplestore_begin_heap(false, false, work_mem / PROGRAM_ROWS);
 	if (programs->reading == 0)
-		programs->desc = make_desc();
+		programs->desc = statement_desc(ROW_COLUMNS, names, types);
 	programs->reading++;
 	programs->common = 0;
 	memset(&programs->listed, 0, sizeof(ProgramSet));
@@ -343,8 +322,9 @@ programs_count_listed(const Programs *programs)
 }
 
 bool
-programs_take_row(Programs *programs, TupleTableSlot *slot)
+programs_take_row(void *arg, TupleTableSlot *slot)
 {
+	Programs   *programs = arg;
 	Program    *program = program_table_lookup(programs->table, ID_OF(hash_id(slot)));
 
 	if (program->taken || !is_listed(programs, program) ||
@@ -367,13 +347,9 @@ programs_forgo(Programs *programs, Datum program_id)
 Tuplestorestate *
 programs_find_unlisted(Programs *programs, const Tables *tables, const char *username)
 {
-	RowReader	reader = {
-		.programs = programs,
-		.unlisted = tuplestore_begin_heap(false, false, work_mem),
-	};
-
-	read_rows(&reader, tables, username, ID_COLUMN, keep_if_unlisted, false);
-	return reader.unlisted;
+	programs->unlisted = tuplestore_begin_heap(false, false, work_mem);
+	read_rows(programs, tables, username, ID_COLUMN, keep_if_unlisted, false);
+	return programs->unlisted;
 }
 
 bool
@@ -387,8 +363,6 @@ int64
 programs_count_wrong(Programs *programs, const Tables *tables, const char *username,
 					 bool removed)
 {
-	RowReader	reader = {.programs = programs};
-
-	read_rows(&reader, tables, username, ALL_COLUMNS, compare_row, true);
-	return programs_count_listed(programs) - reader.right + (removed ? reader.left : 0);
+	read_rows(programs, tables, username, ALL_COLUMNS, compare_row, true);
+	return programs_count_listed(programs) - programs->right + (removed ? programs->left : 0);
 }

@@ -33,7 +33,7 @@ typedef enum ProgramRows
 
 #define PROGRAM_ROWS (ROWS_NEW + 1)
 
-/* Their columns: text COLLATE "C", bigint, text */
+/* Their columns: text, bigint, text */
 #define ROW_PROGRAM_ID 1
 #define ROW_FINGERPRINT 2
 #define ROW_DOCUMENT 3
@@ -60,6 +60,11 @@ typedef struct Programs
 	Tuplestorestate *rows[PROGRAM_ROWS];	/* spill to disk */
 	int64		counts[PROGRAM_ROWS];
 	int64		added;			/* new programs whose rows were taken */
+
+	/* What reading the stored rows again finds */
+	Tuplestorestate *unlisted;	/* IDs of programs that are not listed */
+	int64		right;			/* listed programs that are stored as received */
+	int64		left;			/* programs that are neither listed nor gone */
 } Programs;
 
 /* Maximum number of readings */
@@ -98,7 +103,7 @@ extern int64 programs_count_listed(const Programs *programs);
  * Takes the row that the slot holds: true if it is the latest of its program
  * and was not taken before, so that it is to be written.
  */
-extern bool programs_take_row(Programs *programs, TupleTableSlot *slot);
+extern bool programs_take_row(void *programs, TupleTableSlot *slot);
 
 /* The program with this ID has deliberately not been written. */
 extern void programs_forgo(Programs *programs, Datum program_id);

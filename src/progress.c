@@ -27,7 +27,7 @@
 
 #include "compat.h"
 #include "merge.h"
-#include "subtransaction.h"
+#include "statement.h"
 #include "text.h"
 
 /* At most ten messages a second, and at least one every five seconds */
@@ -103,10 +103,8 @@ attach(pg_attribute_unused() void *arg)
 static void
 try_attach(void)
 {
-	ErrorData  *error = slots ? NULL : subtransaction_try(attach, NULL);
+	ErrorData  *error = slots ? NULL : statement_try(attach, NULL);
 
-	if (error && is_interruption(error))
-		ReThrowError(error);
 	if (error)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),

@@ -1,6 +1,7 @@
 /*
  * statement.c
- *	  Run SQL statements of the extension itself.
+ *	  Run SQL statements of the extension itself, and steps whose errors are
+ *	  caught.
  */
 #include "postgres.h"
 
@@ -8,13 +9,14 @@
 
 #include "access/xact.h"
 #include "executor/spi.h"
-#include "lib/stringinfo.h"
-#include "tcop/dest.h"
 #include "utils/array.h"
 #include "utils/lsyscache.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+
+#define MAX_PARAMETERS 32
 
 /*
  * Rows that one statement takes.  It holds several copies of their documents,
@@ -24,39 +26,47 @@
 #define MAX_BYTES (512 * 1024)
 #define MAX_COLUMNS 8
 
-typedef struct Receiver
-{
-	DestReceiver pub;
-	const Statement *statement;
-	MemoryContext caller;
-} Receiver;
+/* ---- parameters ---- */
 
-static bool
-receive_row(TupleTableSlot *slot, DestReceiver *self)
+static void
+add_parameter(Statement *statement, Oid type, Datum value, bool isnull)
 {
-	Receiver   *receiver = (Receiver *) self;
-	const Statement *statement = receiver->statement;
-	MemoryContext executor = MemoryContextSwitchTo(receiver->caller);
+	ParamExternData parameter = {value, isnull, PARAM_FLAG_CONST, type};
 
-	if (statement->receive)
-		statement->receive(slot, statement->arg);
-	MemoryContextSwitchTo(executor);
-	return true;
+	if (statement->params == NULL)
+	{
+		statement->params = makeParamList(MAX_PARAMETERS);
+		statement->params->numParams = 0;
+	}
+	Assert(statement->params->numParams < MAX_PARAMETERS);
+	statement->params->params[statement->params->numParams++] = parameter;
 }
 
 void
 statement_add(Statement *statement, Oid type, Datum value)
 {
-	Assert(statement->count < STATEMENT_MAX_PARAMETERS);
-	statement->types[statement->count] = type;
-	statement->values[statement->count] = value;
-	statement->nulls[statement->count] = value == (Datum) 0 && !get_typbyval(type);
-	statement->count++;
+	add_parameter(statement, type, value, value == (Datum) 0 && !get_typbyval(type));
+}
+
+void
+statement_add_null(Statement *statement, Oid type)
+{
+	add_parameter(statement, type, (Datum) 0, true);
+}
+
+TupleDesc
+statement_desc(int count, const char *const *names, const Oid *types)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(count);
+
+	for (int i = 0; i < count; i++)
+		TupleDescInitEntry(desc, i + 1, names[i], types[i], -1, 0);
+	return compat_finish_tuple_desc(desc);
 }
 
 int
 statement_add_rows(Statement *statement, Tuplestorestate *rows, TupleTableSlot *slot,
-			   bool (*filter) (void *arg, TupleTableSlot *slot), void *arg)
+				   bool (*filter) (void *arg, TupleTableSlot *slot), void *arg)
 {
 	TupleDesc	desc = slot->tts_tupleDescriptor;
 	ArrayBuildState *arrays[MAX_COLUMNS];
@@ -85,38 +95,21 @@ statement_add_rows(Statement *statement, Tuplestorestate *rows, TupleTableSlot *
 	ExecClearTuple(slot);
 	for (int i = 0; i < desc->natts; i++)
 		statement_add(statement, get_array_type(TupleDescAttr(desc, i)->atttypid),
-				  makeArrayResult(arrays[i], CurrentMemoryContext));
+					  makeArrayResult(arrays[i], CurrentMemoryContext));
 	return count;
 }
 
-static void
-execute(Statement *statement, bool read_only)
-{
-	Receiver	receiver = {
-		.pub = *None_Receiver,
-		.statement = statement,
-		.caller = CurrentMemoryContext,
-	};
-	ParamListInfo params = makeParamList(statement->count);
-	SPIExecuteOptions options = {
-		.params = params,
-		.read_only = read_only,
-		.dest = &receiver.pub,
-	};
-	int			result;
+/* ---- running ---- */
 
-	receiver.pub.receiveSlot = receive_row;
-	receiver.pub.mydest = DestTuplestore;
-	for (int i = 0; i < statement->count; i++)
-	{
-		params->params[i].value = statement->values[i];
-		params->params[i].isnull = statement->nulls[i];
-		params->params[i].pflags = PARAM_FLAG_CONST;
-		params->params[i].ptype = statement->types[i];
-	}
-	result = SPI_execute_extended(statement->sql, &options);
-	if (result < 0)
-		elog(ERROR, "%s failed: %s", statement->purpose, SPI_result_code_string(result));
+static bool
+receive_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	Statement  *statement = (Statement *) self;
+	MemoryContext executor = MemoryContextSwitchTo(statement->caller);
+
+	statement->receive(slot, statement->arg);
+	MemoryContextSwitchTo(executor);
+	return true;
 }
 
 /*
@@ -139,12 +132,24 @@ run(Statement *statement, bool read_only)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	int			level = NewGUCNestLevel();
+	SPIExecuteOptions options = {.params = statement->params, .read_only = read_only};
 
+	statement->caller = caller;
+	if (statement->receive)
+	{
+		statement->receiver = *None_Receiver;
+		statement->receiver.receiveSlot = receive_row;
+		statement->receiver.mydest = DestTuplestore;
+		options.dest = &statement->receiver;
+	}
 	/* JIT compilation does not pay off, and takes memory */
 	local_setting("jit", "off");
 	PG_TRY();
 	{
-		execute(statement, read_only);
+		int			result = SPI_execute_extended(statement->sql, &options);
+
+		if (result < 0)
+			elog(ERROR, "%s failed: %s", statement->purpose, SPI_result_code_string(result));
 	}
 	PG_CATCH();
 	{
@@ -171,10 +176,71 @@ statement_run(Statement *statement)
 }
 
 void
+statement_step(void *statement)
+{
+	statement_run(statement);
+}
+
+void
 statement_run_latest(Statement *statement)
 {
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetLatestSnapshot());
 	run(statement, true);
 	PopActiveSnapshot();
+}
+
+uint64
+statement_query(Statement *statement)
+{
+	int			level = NewGUCNestLevel();
+
+	local_setting("search_path", "pg_catalog, pg_temp");
+	statement_run_latest(statement);
+	AtEOXact_GUC(true, level);
+	return SPI_processed;
+}
+
+char	   *
+statement_value(int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
+}
+
+/* ---- errors ---- */
+
+void
+rethrow_interruption(ErrorData *error)
+{
+	if (error && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+}
+
+ErrorData  *
+statement_try(void (*step) (void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		step(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		/* First, since there may be no memory for the copy */
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	rethrow_interruption(error);
+	return error;
 }

@@ -1,31 +1,70 @@
 /*
  * sync.c
- *	  Sync a single account, step by step.
+ *	  Sync accounts: a single one, or several, each in transactions of its own.
  *
  * Data flows one way: account -> fetch -> programs -> merge -> result.
+ *
+ * yelp_sync() runs all steps in its caller's transaction.  yelp_sync_all()
+ * takes two transactions per account.  The first finds it, locks it and reads
+ * what is stored.  The second waits for the API without a snapshot and without
+ * a lock on any table, so that it blocks nobody, and then merges.  In between,
+ * the session holds the account lock.
+ *
+ * There, each step runs in a subtransaction.  An error rolls it back, together
+ * with anything that the failed code had open, for example the SPI connections
+ * of a user's trigger, which would prevent a commit.
  */
 #include "postgres.h"
 
 #include "sync.h"
 
-#include "access/xlog.h"
-#include "common/hashfn.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
 #include "compat.h"
 #include "fetch.h"
+#include "history.h"
 #include "http.h"
+#include "statement.h"
 #include "tables.h"
+#include "text.h"
 
 /* Number of programs that may always be deleted, unless max_deleted is 0 */
 #define ALWAYS_DELETABLE 20
+
+/* Number of failures in the final ERROR; the others are only counted */
+#define MAX_SHOWN_FAILURES 20
+
+/*
+ * The sync of an account.  Memory is allocated in the context that is current
+ * in each step; it must live until the end.
+ */
+typedef struct Sync
+{
+	const char *username;
+	Oid			schema;			/* of the tables */
+	bool		session;		/* use a session-level lock */
+	bool		locked;
+	struct Sync *outer;			/* enclosing sync: a trigger may sync */
+
+	Account    *account;
+	Merge		merge;
+	Progress	progress;
+	FetchExpected expected;		/* from the previous sync */
+	Fetched    *fetched;
+	ErrorData  *error;			/* if it failed, or NULL */
+	int64		started;		/* by clock_us */
+} Sync;
 
 bool		sync_log = true;
 
@@ -55,22 +94,25 @@ lock_tag(const char *username)
 static void
 report_concurrent(const LOCKTAG *tag, const char *username)
 {
-	Oid			types[] = {INT8OID, INT8OID};
-	Datum		values[] = {Int64GetDatum(tag->locktag_field2), Int64GetDatum(tag->locktag_field3)};
+	Statement	holder = {
+		.purpose = "looking for the sync that runs",
+		.sql = "SELECT pid, format('Process %s of role \"%s\" is syncing it%s.',"
+		"  pid, usename, ', since ' || xact_start)"
+		" FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)"
+		" WHERE locktype = 'userlock' AND granted AND classid::int8 = $1 AND objid::int8 = $2"
+		"  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+	};
 	char	   *pid = NULL;
 	char	   *who = NULL;
 	bool		held;
 
-	held = tables_query("SELECT pid, format('Process %s of role \"%s\" is syncing it%s.',"
-						"  pid, usename, ', since ' || xact_start)"
-						" FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)"
-						" WHERE locktype = 'userlock' AND granted AND classid::int8 = $1 AND objid::int8 = $2"
-						"  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-						lengthof(types), types, values) > 0;
+	statement_add(&holder, INT8OID, Int64GetDatum(tag->locktag_field2));
+	statement_add(&holder, INT8OID, Int64GetDatum(tag->locktag_field3));
+	held = statement_query(&holder) > 0;
 	if (held)
 	{
-		pid = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		who = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+		pid = statement_value(1);
+		who = statement_value(2);
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
@@ -225,21 +267,6 @@ decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
 	}
 }
 
-/* ---- the steps ---- */
-
-static void
-warn_problems(const Account *account, const Merge *merge)
-{
-	int64		count = merge->result.problems;
-
-	if (count > 0)
-		progress_warning(ERRCODE_WARNING,
-						 psprintf("could not read all fields of " INT64_FORMAT " program%s of account \"%s\"",
-								  count, count == 1 ? "" : "s", account->username),
-						 merge->result.first_problem,
-						 "Their columns are NULL; the column problems lists the fields.");
-}
-
 /* Triggers and other sessions may have interfered, at any time. */
 static void
 warn_wrong(Merge *merge)
@@ -255,57 +282,35 @@ warn_wrong(Merge *merge)
 					 "Sync again.  If this recurs, check the triggers on yelp_programs.");
 }
 
-static void
-log_run(const Sync *sync)
-{
-	if (sync_log)
-		ereport(LOG_SERVER_ONLY,
-				(errmsg_internal("yelp_sync: account \"%s\" on server \"%s\": %s",
-								 sync->username, sync->account->server,
-								 progress_summary(&sync->merge.result)),
-				 errhidestmt(true),
-				 errhidecontext(true)));
-}
+/* ---- the steps ---- */
 
 /*
- * What the last sync listed or, if there is none, what is stored.  After a
- * partial sync, nothing is known about an untrusted total.
+ * The end must be called after the beginning in any case, and never raises
+ * errors.
  */
-static FetchExpected
-expect_programs(const Sync *sync)
+static void
+begin(Sync *sync, const char *username, Oid schema, bool session)
 {
-	LastRun		last = sync->last;
-	bool		unknown = last.listed < 0;
-	bool		informative = !unknown && (last.synced || sync->account->trust_total);
-	FetchExpected expected = {
-		.programs = Min(unknown ? sync->merge.programs->stored : last.listed, PAGE_MAX_TOTAL),
-		.surplus = informative ? last.total - last.listed : 0,
-	};
+	SyncResult *result = &sync->merge.result;
 
-	return expected;
-}
-
-void
-sync_begin(Sync *sync, const char *username, Oid schema, bool session)
-{
 	memset(sync, 0, sizeof(Sync));
-	sync->username = sync->merge.username = sync->run.username = username;
+	sync->username = sync->merge.username = username;
 	sync->schema = schema;
 	sync->session = session;
 	sync->started = clock_us();
-	sync->run.synced_by = GetUserNameFromId(GetUserId(), false);
-	sync->run.started_at = GetCurrentTimestamp();
+	result->synced_by = GetUserNameFromId(GetUserId(), false);
+	result->started_at = GetCurrentTimestamp();
 	sync->outer = active_sync;
 	active_sync = sync;
-	progress_enter(&sync->progress, username, sync->run.started_at);
+	progress_enter(&sync->progress, username, result->started_at);
 }
 
 /*
  * A failed transaction may not be rolled back for a long time, so release
  * everything now.
  */
-void
-sync_end(Sync *sync)
+static void
+end(Sync *sync)
 {
 	http_release();
 	progress_leave(&sync->progress);
@@ -313,23 +318,15 @@ sync_end(Sync *sync)
 	active_sync = sync->outer;
 }
 
-static void
-prepare_tables(Sync *sync, bool changes, LOCKMODE mode)
-{
-	sync->merge.tables = tables_prepare(sync->schema, changes, mode);
-	sync->merge.record = changes;
-}
-
-/* A step that runs as the tables' user. */
+/* Those with an argument of type void * run as the tables' user, or are caught. */
 static void
 read_stored(void *arg)
 {
 	Sync	   *sync = arg;
 	Merge	   *merge = &sync->merge;
 
-	sync->last = history_last_run(merge->tables.schema, sync->username,
-								  sync->account->server);
-	merge->programs = programs_read(&merge->tables, sync->username, sync->last.listed);
+	sync->expected = history_expected(merge, sync->account->trust_total);
+	merge->programs = programs_read(&merge->tables, sync->username, sync->expected.programs);
 }
 
 /* What the user may not expect of the tables. */
@@ -340,7 +337,7 @@ report_tables(Sync *sync)
 
 	if (tables->created)
 		progress_created(tables->created);
-	if (tables->created_programs && sync->last.listed > 0)
+	if (tables->created_programs && sync->expected.programs > 0)
 		progress_warning(ERRCODE_WARNING,
 						 psprintf("table %s.yelp_programs was created anew, although account \"%s\" was synced before",
 								  tables->schema, sync->username),
@@ -355,92 +352,273 @@ report_tables(Sync *sync)
 								  tables->schema, tables->schema));
 }
 
-void
-sync_prepare(Sync *sync)
+/*
+ * Finds the account, locks it, prepares the tables, and reads what is stored.
+ * Raises the errors of account_find and tables_prepare, and 55P03 if the
+ * account is already being synced.
+ */
+static void
+prepare(void *arg)
 {
+	Sync	   *sync = arg;
+	Merge	   *merge = &sync->merge;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
 	sync->account = account_find(sync->username);
-	sync->run.server = sync->account->server;
-	sync->run.program_status = program_status_names[sync->account->program_status];
+	merge->result.server = sync->account->server;
+	merge->result.program_status = program_status_names[sync->account->program_status];
 	lock_account(sync);
-	prepare_tables(sync, sync->account->record_changes, AccessShareLock);
+	merge->record = sync->account->record_changes;
+	merge->tables = tables_prepare(sync->schema, merge->record, AccessShareLock);
 	progress_start(&sync->progress, sync->username, sync->account->server);
-	tables_run_as(&sync->merge.tables, read_stored, sync);
+	tables_run_as(&merge->tables, read_stored, sync);
 	report_tables(sync);
+	PopActiveSnapshot();
 }
 
-void
-sync_fetch(Sync *sync)
-{
-	sync->fetched = fetch_programs(sync->account, sync->merge.programs, &sync->progress,
-								   expect_programs(sync));
-}
-
-/* A step that runs as the tables' user. */
 static void
 store(void *arg)
 {
 	Sync	   *sync = arg;
 	Merge	   *merge = &sync->merge;
+	SyncResult *result = &merge->result;
 	int64		started = clock_us();
 
 	decide_deletion(sync->account, sync->fetched, merge);
 	merge->keep_gone = sync->account->on_gone == ON_GONE_KEEP;
 	merge->at = GetCurrentTimestamp();
 	merge_programs(merge);
-	warn_problems(sync->account, merge);
+	if (result->problems > 0)
+		progress_warning(ERRCODE_WARNING,
+						 psprintf("could not read all fields of " INT64_FORMAT " program%s of account \"%s\"",
+								  result->problems, result->problems == 1 ? "" : "s", sync->username),
+						 result->first_problem,
+						 "Their columns are NULL; the column problems lists the fields.");
 	warn_wrong(merge);
-
-	sync->run.finished_at = GetCurrentTimestamp();
-	sync->run.run_id = history_new_run_id();
-	sync->run.warnings = sync->progress.warnings;
-	merge->result.fetch_us = sync->fetched->elapsed;
-	merge->result.merge_us = clock_us() - started;
-	if (merge->changes)
-		history_add_changes(&sync->run, merge);
-	history_add(merge->tables.schema, &sync->run, &merge->result, sync->fetched, NULL);
+	result->fetch_us = sync->fetched->elapsed;
+	result->merge_us = clock_us() - started;
+	result->warnings = sync->progress.warnings;
+	history_add(merge, sync->fetched, NULL);
 }
 
 /*
  * The tables are looked at again: while the API was waited for, others may
  * have altered them, or their owner planted code.
  */
-void
-sync_store(Sync *sync, Tuplestorestate *result)
+static void
+fetch_and_store(void *arg)
 {
+	Sync	   *sync = arg;
+	Merge	   *merge = &sync->merge;
+
+	/* What the last sync listed or, if there is none, what is stored */
+	if (sync->expected.programs < 0)
+		sync->expected.programs = Min(merge->programs->stored, PAGE_MAX_TOTAL);
+	sync->fetched = fetch_programs(sync->account, merge->programs, &sync->progress, sync->expected);
+
+	PushActiveSnapshot(GetTransactionSnapshot());
 	AcceptInvalidationMessages();
-	prepare_tables(sync, sync->account->record_changes, RowExclusiveLock);
-	sync->merge.rows = result;
-	tables_run_as(&sync->merge.tables, store, sync);
-	sync->merge.result.total_us = clock_us() - sync->started;
-	log_run(sync);
-	programs_free(sync->merge.programs);
+	merge->tables = tables_prepare(sync->schema, merge->record, RowExclusiveLock);
+	tables_run_as(&merge->tables, store, sync);
+	merge->result.total_us = clock_us() - sync->started;
+	if (sync_log)
+		ereport(LOG_SERVER_ONLY,
+				(errmsg_internal("yelp_sync: account \"%s\" on server \"%s\": %s",
+								 sync->username, sync->account->server,
+								 progress_summary(&merge->result)),
+				 errhidestmt(true),
+				 errhidecontext(true)));
+	programs_free(merge->programs);
+	PopActiveSnapshot();
 }
 
-/* A step that runs as the tables' user. */
+static void
+report(Sync *sync)
+{
+	sync->merge.result.total_us = clock_us() - sync->started;
+	progress_complete(&sync->merge.result);
+}
+
+void
+sync_account(const char *username, Oid schema, ReturnSetInfo *changes)
+{
+	Sync		sync;
+
+	begin(&sync, username, schema, false);
+	sync.merge.returned = changes;
+	PG_TRY();
+	{
+		SPI_connect();
+		prepare(&sync);
+		fetch_and_store(&sync);
+		report(&sync);
+		SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		end(&sync);
+	}
+	PG_END_TRY();
+}
+
+/* ---- several accounts ---- */
+
 static void
 add_failure(void *arg)
 {
 	Sync	   *sync = arg;
 
-	sync->run.finished_at = GetCurrentTimestamp();
-	sync->run.warnings = sync->progress.warnings;
-	sync->run.run_id = history_new_run_id();
 	sync->merge.result.status = SYNC_FAILED;
-	history_add(sync->merge.tables.schema, &sync->run, &sync->merge.result, NULL, sync->error);
+	sync->merge.result.warnings = sync->progress.warnings;
+	history_add(&sync->merge, NULL, sync->error);
+}
+
+static void
+record_failure(void *arg)
+{
+	Sync	   *sync = arg;
+	Tables	   *tables = &sync->merge.tables;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	*tables = tables_prepare(sync->schema, false, RowExclusiveLock);
+	tables_run_as(tables, add_failure, sync);
+	PopActiveSnapshot();
+}
+
+/*
+ * Commits and starts a new transaction; returns the error if that fails, or
+ * NULL.  A transaction that is rolled back takes the account lock along.
+ */
+static ErrorData *
+try_commit(Sync *sync)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		SPI_commit();
+	}
+	PG_CATCH();
+	{
+		sync->locked = false;
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	rethrow_interruption(error);
+	return error;
+}
+
+/*
+ * SET LOCAL ROLE ends with the first commit, after which another user would
+ * store what this one fetched.
+ */
+static void
+require_same_user(Oid user)
+{
+	if (GetUserId() != user)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("the current role changed while yelp_sync_all() was running"),
+				 errhint("Use SET ROLE instead of SET LOCAL ROLE.")));
+}
+
+static ErrorData *
+try_sync(Sync *sync)
+{
+	Oid			user = GetUserId();
+	ErrorData  *error = statement_try(prepare, sync);
+
+	if (error == NULL)
+		error = try_commit(sync);
+	require_same_user(user);
+	if (error == NULL)
+		error = statement_try(fetch_and_store, sync);
+	return error ? error : try_commit(sync);
+}
+
+static void
+warn_unrecorded(const Sync *sync, ErrorData *error)
+{
+	if (error)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not record the failed sync of account \"%s\": %s",
+						client_text(sync->username), client_text(error->message))));
+}
+
+/* True if the sync succeeded; otherwise, adds the message to the list, if any. */
+static bool
+try_account(const char *username, Oid schema, StringInfo failures)
+{
+	Sync		sync;
+
+	/* The SPI connection provides memory that outlives transactions */
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	begin(&sync, username, schema, true);
+	PG_TRY();
+	{
+		sync.error = try_sync(&sync);
+		if (sync.error == NULL)
+			report(&sync);
+		else
+		{
+			/* A trigger on the history may sync another account */
+			http_release();
+			warn_unrecorded(&sync, statement_try(record_failure, &sync));
+			warn_unrecorded(&sync, try_commit(&sync));
+			if (failures)
+				appendStringInfo(failures, "%sAccount \"%s\": %s", failures->len > 0 ? "\n" : "",
+								 username, sync.error->message);
+			progress_failure(username, sync.error);
+		}
+	}
+	PG_FINALLY();
+	{
+		end(&sync);
+	}
+	PG_END_TRY();
+	SPI_finish();
+	return sync.error == NULL;
+}
+
+static int
+compare_names(const ListCell *a, const ListCell *b)
+{
+	return strcmp(lfirst(a), lfirst(b));
 }
 
 void
-sync_record_failure(Sync *sync)
+sync_all(List *usernames, Oid schema)
 {
-	prepare_tables(sync, false, RowExclusiveLock);
-	tables_run_as(&sync->merge.tables, add_failure, sync);
-}
+	StringInfoData failures;
+	const char *before = NULL;
+	int			accounts = 0;
+	int			failed = 0;
+	ListCell   *cell;
 
-void
-sync_report(Sync *sync)
-{
-	SyncResult *result = &sync->merge.result;
+	initStringInfo(&failures);
+	list_sort(usernames, compare_names);
+	foreach(cell, usernames)
+	{
+		const char *username = lfirst(cell);
 
-	result->total_us = clock_us() - sync->started;
-	progress_complete(result);
+		if (before && strcmp(before, username) == 0)
+			continue;
+		before = username;
+		accounts++;
+		failed += !try_account(username, schema, failed < MAX_SHOWN_FAILURES ? &failures : NULL);
+	}
+	if (failed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("could not sync %d of %d account%s", failed, accounts,
+						accounts == 1 ? "" : "s"),
+				 errdetail_internal("%s%s", client_text(failures.data),
+									failed > MAX_SHOWN_FAILURES ?
+									psprintf("\nand %d more", failed - MAX_SHOWN_FAILURES) : ""),
+				 errhint("Syncs that succeeded are committed.  See the columns sqlstate and error of yelp_sync_runs.")));
 }

@@ -27,7 +27,8 @@
  * replace the functions that the user called.  Superusers, who have more to
  * lose, do not trust the latter.
  *
- * Nothing here keeps a pointer into a cache over another look-up.
+ * Nothing here keeps a pointer into a cache over another look-up, unless it is
+ * pinned.
  */
 #include "postgres.h"
 
@@ -54,7 +55,7 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
@@ -64,80 +65,54 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
+#include "utils/rel.h"
 #include "utils/rls.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "compat.h"
+#include "statement.h"
 
-typedef enum TableName
-{
-	PROGRAMS,
-	RUNS,
-	CHANGES
-} TableName;
-
-#define TABLE_COUNT (CHANGES + 1)
-
-typedef struct TableRule
+/* The tables; the last one is needed only if changes are recorded */
+static const struct
 {
 	const char *name;
 	AclMode		rights;			/* needed by a sync */
 	const char *grant;			/* the same, in SQL */
-} TableRule;
-
-static const TableRule rules[] =
+}			rules[] =
 {
-	[PROGRAMS] = {
-		"yelp_programs",
-		ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE, "SELECT, INSERT, UPDATE, DELETE"
-	},
-	[RUNS] = {"yelp_sync_runs", ACL_SELECT | ACL_INSERT, "SELECT, INSERT"},
-	[CHANGES] = {"yelp_program_changes", ACL_INSERT, "INSERT"},
+	{"yelp_programs", ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE, "SELECT, INSERT, UPDATE, DELETE"},
+	{"yelp_sync_runs", ACL_SELECT | ACL_INSERT, "SELECT, INSERT"},
+	{"yelp_program_changes", ACL_INSERT, "INSERT"}
 };
 
-StaticAssertDecl(lengthof(rules) == TABLE_COUNT, "each table has a rule");
-
-/* Our trigger on yelp_programs */
-#define EDIT_TRIGGER "yelp_programs_edited"
+#define PROGRAMS (rules[0].name)
+#define TABLE_COUNT(changes) ((int) lengthof(rules) - !(changes))
 
 /* Functions that a sync calls */
 static const char *const functions[] = {
 	"yelp_sync_columns", "yelp_sync_changed", "yelp_sync_picked"
 };
 
-/* ---- looking at catalogs ---- */
+/* Our trigger on yelp_programs */
+#define EDIT_TRIGGER "yelp_programs_edited"
 
-uint64
-tables_query(const char *sql, int count, Oid *types, Datum *values)
-{
-	int			level = NewGUCNestLevel();
-	SPIPlanPtr	plan;
+/* ---- names and owners ---- */
 
-	local_setting("search_path", "pg_catalog, pg_temp");
-	local_setting("jit", "off");
-	plan = SPI_prepare(sql, count, types);
-	if (plan == NULL ||
-		SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot,
-							 true, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "query failed: %s", SPI_result_code_string(SPI_result));
-	SPI_freeplan(plan);
-	AtEOXact_GUC(true, level);
-	return SPI_processed;
-}
-
-/* The schema's name; it may have been dropped since our last transaction. */
+/*
+ * The schema's name, also as a value of type name.  The extension may have been
+ * dropped since our last transaction.
+ */
 static char *
 schema_name(Oid schema)
 {
 	char	   *name = get_namespace_name(schema);
 
-	if (name == NULL)
+	if (name == NULL || !OidIsValid(get_extension_oid("yelp_sync", true)))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_SCHEMA),
-				 errmsg("the schema of extension yelp_sync has been dropped")));
-	return name;
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension yelp_sync has been dropped")));
+	return strcpy(palloc0(NAMEDATALEN), name);
 }
 
 /* The schema-qualified, quoted name. */
@@ -147,18 +122,12 @@ qualified(Oid schema, const char *name)
 	return quote_qualified_identifier(schema_name(schema), name);
 }
 
-static char *
-role_name(Oid role)
+static bool
+is_table(Oid relid)
 {
-	return OidIsValid(role) ? GetUserNameFromId(role, false) : "public";
-}
+	char		relkind = get_rel_relkind(relid);
 
-/* The schema-qualified, quoted name of a table. */
-static char *
-table_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
+	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
 }
 
 static Oid
@@ -175,18 +144,24 @@ owner_of(int cache, Oid object, AttrNumber column)
 	return owner;
 }
 
-static bool
-is_missing(Oid schema, TableName table)
+static Oid
+table_owner(Oid relid)
 {
-	return !OidIsValid(get_relname_relid(rules[table].name, schema));
+	return owner_of(RELOID, relid, Anum_pg_class_relowner);
 }
 
-static bool
-is_table(Oid relid)
+/* Like qualified(), of any table. */
+static char *
+table_name(Oid relid)
 {
-	char		relkind = get_rel_relkind(relid);
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
 
-	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
+static char *
+role_name(Oid role)
+{
+	return OidIsValid(role) ? GetUserNameFromId(role, false) : "public";
 }
 
 /* ---- as whom ---- */
@@ -223,55 +198,43 @@ tables_run_as(const Tables *tables, void (*step) (void *arg), void *arg)
 	AtEOXact_GUC(false, level);
 }
 
+/*
+ * Does the role that statements run as trust the other one?  Superusers, who
+ * have more to lose, do not trust the schema's owner.
+ */
 static bool
 is_trusted(const Tables *tables, Oid role)
 {
-	if (compat_can_set_role(role, tables->run_as))
-		return true;
-	return !superuser_arg(tables->run_as) &&
-		has_privs_of_role(role, owner_of(NAMESPACEOID, tables->schema_oid, Anum_pg_namespace_nspowner));
+	return compat_can_set_role(role, tables->run_as) ||
+		(!superuser_arg(tables->run_as) &&
+		 has_privs_of_role(role, owner_of(NAMESPACEOID, tables->schema_oid, Anum_pg_namespace_nspowner)));
 }
 
 /* ---- creating tables ---- */
-
-typedef struct CreateTables
-{
-	Oid			schema;
-	int			partitions;
-} CreateTables;
-
-/* A step that runs as the tables' user. */
-static void
-call_make_tables(void *arg)
-{
-	CreateTables *create = arg;
-	Oid			types[] = {NAMEOID, INT4OID};
-	Datum		values[] = {
-		CStringGetDatum(schema_name(create->schema)),
-		Int32GetDatum(create->partitions)
-	};
-	char		nulls[] = {' ', create->partitions > 0 ? ' ' : 'n'};
-	char	   *sql = psprintf("SELECT %s($1, $2)",
-							   qualified(create->schema, "yelp_sync_make_tables"));
-
-	if (SPI_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not create the tables: %s", SPI_result_code_string(SPI_result));
-}
 
 /*
  * While an extension's script is running, the tables would become members of
  * that extension; prevent this, because they are the user's.
  */
 static void
-make_tables(const Tables *tables, int partitions)
+make_tables(const Tables *creator, int partitions)
 {
-	CreateTables create = {tables->schema_oid, partitions};
 	bool		creating = creating_extension;
+	Statement	make = {
+		.purpose = "creating the tables of yelp_sync",
+		.sql = psprintf("SELECT %s($1, $2)",
+						qualified(creator->schema_oid, "yelp_sync_make_tables")),
+	};
 
+	statement_add(&make, NAMEOID, CStringGetDatum(schema_name(creator->schema_oid)));
+	if (partitions > 0)
+		statement_add(&make, INT4OID, Int32GetDatum(partitions));
+	else
+		statement_add_null(&make, INT4OID);
 	creating_extension = false;
 	PG_TRY();
 	{
-		tables_run_as(tables, call_make_tables, &create);
+		tables_run_as(creator, statement_step, &make);
 	}
 	PG_FINALLY();
 	{
@@ -280,18 +243,18 @@ make_tables(const Tables *tables, int partitions)
 	PG_END_TRY();
 }
 
-/* The names of the missing tables, or NULL. */
+/* The names of those among the first tables that are missing, or NULL. */
 static char *
-missing_tables(Oid schema)
+missing_tables(Oid schema, int count)
 {
 	StringInfoData names;
 
 	initStringInfo(&names);
-	for (TableName table = 0; table < TABLE_COUNT; table++)
+	for (int i = 0; i < count; i++)
 	{
-		if (is_missing(schema, table))
+		if (!OidIsValid(get_relname_relid(rules[i].name, schema)))
 			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
-							 qualified(schema, rules[table].name));
+							 qualified(schema, rules[i].name));
 	}
 	return names.len > 0 ? names.data : NULL;
 }
@@ -301,24 +264,26 @@ missing_tables(Oid schema)
  * could become it.
  */
 static void
-create_missing(Tables *tables, Oid schema, int partitions)
+create_missing(Tables *tables, int partitions)
 {
-	tables->run_as = GetUserId();
-	tables->created = missing_tables(schema);
+	Oid			schema = tables->schema_oid;
+	Tables		creator = {.schema_oid = schema, .run_as = GetUserId()};
+
+	tables->created = missing_tables(schema, TABLE_COUNT(true));
 	if (tables->created == NULL)
 		return;
-	for (TableName table = 0; table < TABLE_COUNT && tables->run_as == GetUserId(); table++)
+	for (int i = 0; i < TABLE_COUNT(true) && creator.run_as == GetUserId(); i++)
 	{
-		Oid			relid = get_relname_relid(rules[table].name, schema);
+		Oid			relid = get_relname_relid(rules[i].name, schema);
 
 		if (OidIsValid(relid))
-			choose_user(tables, owner_of(RELOID, relid, Anum_pg_class_relowner));
+			choose_user(&creator, table_owner(relid));
 	}
-	if (!compat_has_privilege(NamespaceRelationId, schema, tables->run_as, ACL_CREATE))
+	if (!compat_has_privilege(NamespaceRelationId, schema, creator.run_as, ACL_CREATE))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("role \"%s\" may not create %s", role_name(tables->run_as),
-						tables->created),
+				 errmsg("role \"%s\" may not create %s",
+						role_name(creator.run_as), tables->created),
 				 errdetail("The role lacks the CREATE privilege on schema \"%s\".",
 						   schema_name(schema)),
 				 errhint("Have a superuser or the schema's owner run SELECT %s(); and grant the role privileges on the tables.",
@@ -326,28 +291,27 @@ create_missing(Tables *tables, Oid schema, int partitions)
 
 	/* Others who create them wait until this transaction has ended */
 	LockDatabaseObject(NamespaceRelationId, schema, 0, ShareUpdateExclusiveLock);
-	tables->created = missing_tables(schema);
-	tables->created_programs = is_missing(schema, PROGRAMS);
+	tables->created = missing_tables(schema, TABLE_COUNT(true));
+	tables->created_programs = missing_tables(schema, 1) != NULL;
 	if (tables->created)
-		make_tables(tables, partitions);
+		make_tables(&creator, partitions);
 }
 
 void
 tables_create(Oid schema, int partitions)
 {
 	Tables		tables = {.schema_oid = schema};
-	Oid			programs = get_relname_relid(rules[PROGRAMS].name, schema);
+	Oid			programs = get_relname_relid(PROGRAMS, schema);
 
-	create_missing(&tables, schema, partitions);
+	create_missing(&tables, partitions);
 	if (!OidIsValid(programs))
 		return;
 	if (partitions > 0)
 		ereport(NOTICE,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("table %s already exists, skipping", table_name(programs))));
-	choose_user(&tables, owner_of(RELOID, programs, Anum_pg_class_relowner));
-	if (is_table(programs) &&
-		tables.run_as == owner_of(RELOID, programs, Anum_pg_class_relowner) &&
+				 errmsg("table %s already exists, skipping", qualified(schema, PROGRAMS))));
+	choose_user(&tables, table_owner(programs));
+	if (is_table(programs) && tables.run_as == table_owner(programs) &&
 		!OidIsValid(get_trigger_oid(programs, EDIT_TRIGGER, true)))
 		make_tables(&tables, 0);
 }
@@ -358,28 +322,22 @@ static bool
 may_execute(Oid schema, const char *name, Oid role)
 {
 	CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
-	List	   *oids = NIL;
-	ListCell   *cell;
+	bool		may = true;
 
 	for (int i = 0; i < list->n_members; i++)
 	{
 		Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
 
 		if (function->pronamespace == schema)
-			oids = lappend_oid(oids, function->oid);
+			may &= compat_has_privilege(ProcedureRelationId, function->oid, role, ACL_EXECUTE);
 	}
 	ReleaseSysCacheList(list);
-	foreach(cell, oids)
-	{
-		if (!compat_has_privilege(ProcedureRelationId, lfirst_oid(cell), role, ACL_EXECUTE))
-			return false;
-	}
-	return true;
+	return may;
 }
 
 /* Raises an error that lists all privileges that the role lacks. */
 static void
-require_rights(Oid schema, TableName last, Oid role)
+require_rights(Oid schema, bool changes, Oid role)
 {
 	const char *name = quote_identifier(role_name(role));
 	StringInfoData grants;
@@ -388,14 +346,14 @@ require_rights(Oid schema, TableName last, Oid role)
 	if (!compat_has_privilege(NamespaceRelationId, schema, role, ACL_USAGE))
 		appendStringInfo(&grants, " GRANT USAGE ON SCHEMA %s TO %s;",
 						 quote_identifier(schema_name(schema)), name);
-	for (TableName table = 0; table <= last; table++)
+	for (int i = 0; i < TABLE_COUNT(changes); i++)
 	{
-		Oid			relid = get_relname_relid(rules[table].name, schema);
+		Oid			relid = get_relname_relid(rules[i].name, schema);
 
 		if (OidIsValid(relid) &&
-			pg_class_aclmask(relid, role, rules[table].rights, ACLMASK_ALL) != rules[table].rights)
-			appendStringInfo(&grants, " GRANT %s ON %s TO %s;", rules[table].grant,
-							 qualified(schema, rules[table].name), name);
+			pg_class_aclmask(relid, role, rules[i].rights, ACLMASK_ALL) != rules[i].rights)
+			appendStringInfo(&grants, " GRANT %s ON %s TO %s;", rules[i].grant,
+							 qualified(schema, rules[i].name), name);
 	}
 	for (int i = 0; i < (int) lengthof(functions); i++)
 	{
@@ -432,10 +390,10 @@ typedef struct Code
 	Oid			owner;			/* of yelp_programs */
 	List	   *relids;			/* the tables, partitions, and tables that
 								 * cascade */
-	List	   *seen;			/* functions, operators and types */
+	ObjectAddresses *seen;
 } Code;
 
-/* A function or domain that something uses, for example a trigger. */
+/* Whose is a function or domain that something else uses, such as a trigger? */
 static void
 check_code_owner(const Code *code, const ObjectAddress *object, const ObjectAddress *user)
 {
@@ -458,92 +416,90 @@ check_code_owner(const Code *code, const ObjectAddress *object, const ObjectAddr
 						 quote_identifier(role_name(code->owner)))));
 }
 
-/*
- * What belongs to a table or domain (constraints, defaults, rules, indexes),
- * or else what an object calls, as a list of ObjectAddress *.  Built-in
- * functions, operators and types are not in pg_depend.
- */
-static List *
-find_dependencies(Code *code, const ObjectAddress *object, bool belongs)
+/* Does an object of this class belong to a table or domain, and run code? */
+static bool
+is_part(Form_pg_depend row)
 {
-	Relation	depend = table_open(DependRelationId, AccessShareLock);
-	List	   *found = NIL;
-	ScanKeyData key[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key[0], belongs ? Anum_pg_depend_refclassid : Anum_pg_depend_classid,
-				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object->classId));
-	ScanKeyInit(&key[1], belongs ? Anum_pg_depend_refobjid : Anum_pg_depend_objid,
-				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object->objectId));
-	scan = systable_beginscan(depend, belongs ? DependReferenceIndexId : DependDependerIndexId,
-							  true, NULL, lengthof(key), key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend row = (Form_pg_depend) GETSTRUCT(tuple);
-		Oid			class = belongs ? row->classid : row->refclassid;
-		Oid			id = belongs ? row->objid : row->refobjid;
-		ObjectAddress *address = palloc(sizeof(ObjectAddress));
-
-		if (belongs ? (row->deptype != DEPENDENCY_AUTO && row->deptype != DEPENDENCY_INTERNAL) ||
-			(class != ConstraintRelationId && class != AttrDefaultRelationId &&
-			 class != RewriteRelationId && class != RelationRelationId) ||
-			list_member_oid(code->relids, id) :
-			class != ProcedureRelationId && class != OperatorRelationId && class != TypeRelationId)
-			continue;
-		ObjectAddressSet(*address, class, id);
-		found = lappend(found, address);
-	}
-	systable_endscan(scan);
-	table_close(depend, AccessShareLock);
-	return found;
+	return (row->deptype == DEPENDENCY_AUTO || row->deptype == DEPENDENCY_INTERNAL) &&
+		(row->classid == ConstraintRelationId || row->classid == AttrDefaultRelationId ||
+		 row->classid == RewriteRelationId || row->classid == RelationRelationId);
 }
 
 /*
- * Checks whose functions an object calls, whatever it calls them through.
- * "user" is what shall be named in the error; NULL for a table.
+ * Checks whose functions an object calls, whatever it calls them through: its
+ * constraints, defaults, rules and indexes, operators and domains.  What is
+ * built in is not in pg_depend.  "user" is what shall be named in the error;
+ * NULL for a table.
  */
 static void
-check_code(Code *code, const ObjectAddress *object, const ObjectAddress *user)
+check_code(Code *code, ObjectAddress object, const ObjectAddress *user)
 {
-	List	   *found = NIL;
-	ListCell   *cell;
+	bool		has_parts = object.classId == RelationRelationId ||
+		object.classId == TypeRelationId;
+	Relation	depend;
 
 	check_stack_depth();
-	if (object->classId == ProcedureRelationId ||
-		(object->classId == TypeRelationId && get_typtype(object->objectId) == TYPTYPE_DOMAIN))
-		check_code_owner(code, object, user);
-	if (object->classId == RelationRelationId || object->classId == TypeRelationId)
-		found = find_dependencies(code, object, true);
-	found = list_concat(found, find_dependencies(code, object, false));
-	foreach(cell, found)
+	if (object_address_present(&object, code->seen))
+		return;
+	add_exact_object_address(&object, code->seen);
+	if (object.classId == ProcedureRelationId ||
+		(object.classId == TypeRelationId && get_typtype(object.objectId) == TYPTYPE_DOMAIN))
+		check_code_owner(code, &object, user);
+	depend = table_open(DependRelationId, AccessShareLock);
+	for (int parts = 0; parts <= has_parts; parts++)
 	{
-		const ObjectAddress *next = lfirst(cell);
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
 
-		if (list_member_oid(code->seen, next->objectId))
-			continue;
-		if (next->classId != ConstraintRelationId && next->classId != RelationRelationId)
-			code->seen = lappend_oid(code->seen, next->objectId);
-		check_code(code, next, user ? user : next);
+		ScanKeyInit(&key[0], parts ? Anum_pg_depend_refclassid : Anum_pg_depend_classid,
+					BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object.classId));
+		ScanKeyInit(&key[1], parts ? Anum_pg_depend_refobjid : Anum_pg_depend_objid,
+					BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object.objectId));
+		scan = systable_beginscan(depend, parts ? DependReferenceIndexId : DependDependerIndexId,
+								  true, NULL, lengthof(key), key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			Form_pg_depend row = (Form_pg_depend) GETSTRUCT(tuple);
+			ObjectAddress next;
+
+			if (parts)
+				ObjectAddressSet(next, row->classid, row->objid);
+			else
+				ObjectAddressSet(next, row->refclassid, row->refobjid);
+			if (parts ? is_part(row) && !list_member_oid(code->relids, next.objectId) :
+				next.classId == ProcedureRelationId || next.classId == OperatorRelationId ||
+				next.classId == TypeRelationId)
+				check_code(code, next, user ? user : &next);
+		}
+		systable_endscan(scan);
 	}
+	table_close(depend, AccessShareLock);
 }
 
-/* A trigger on one of the tables. */
-static void
-check_trigger(Code *code, Form_pg_trigger trigger)
+/* The triggers on a table, as the relation cache has them; NULL: none. */
+static TriggerDesc *
+copy_triggers(Oid relid)
 {
-	Tables	   *tables = code->tables;
-	char	   *name = pstrdup(NameStr(trigger->tgname));
-	bool		ours = strcmp(name, EDIT_TRIGGER) == 0;
+	Relation	relation = RelationIdGetRelation(relid);
+	TriggerDesc *triggers = relation ? CopyTriggerDesc(relation->trigdesc) : NULL;
+
+	if (relation)
+		RelationClose(relation);
+	return triggers;
+}
+
+static void
+check_trigger(Code *code, Oid relid, const Trigger *trigger)
+{
 	ObjectAddress address;
 
-	tables->heals |= ours && trigger->tgrelid == tables->programs &&
-		trigger->tgenabled != TRIGGER_DISABLED;
-	if (tables->restricted && trigger->tginitdeferred && trigger->tgenabled != TRIGGER_DISABLED)
+	if (code->tables->restricted && trigger->tginitdeferred &&
+		trigger->tgenabled != TRIGGER_DISABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("trigger \"%s\" on table %s is deferred", name,
-						table_name(trigger->tgrelid)),
+				 errmsg("trigger \"%s\" on table %s is deferred", trigger->tgname,
+						table_name(relid)),
 				 errdetail("It would run with the privileges of role \"%s\" when the transaction ends.",
 						   role_name(GetUserId())),
 				 errhint("Sync as role \"%s\".", role_name(code->owner))));
@@ -557,28 +513,8 @@ check_trigger(Code *code, Form_pg_trigger trigger)
 		trigger->tgfoid != F_RI_FKEY_NOACTION_DEL && trigger->tgfoid != F_RI_FKEY_NOACTION_UPD &&
 		trigger->tgfoid != F_RI_FKEY_RESTRICT_DEL && trigger->tgfoid != F_RI_FKEY_RESTRICT_UPD)
 		code->relids = list_append_unique_oid(code->relids, trigger->tgconstrrelid);
-	ObjectAddressSet(address, TriggerRelationId, trigger->oid);
-	check_code(code, &address, &address);
-}
-
-/* The triggers on a table, as a list of HeapTuple. */
-static List *
-find_triggers(Oid relid)
-{
-	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
-	List	   *triggers = NIL;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		triggers = lappend(triggers, heap_copytuple(tuple));
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return triggers;
+	ObjectAddressSet(address, TriggerRelationId, trigger->tgoid);
+	check_code(code, address, &address);
 }
 
 /*
@@ -589,7 +525,7 @@ static void
 check_trigger_right(const Code *code, Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner = owner_of(RELOID, relid, Anum_pg_class_relowner);
+	Oid			owner = table_owner(relid);
 	const char *table = table_name(relid);
 	bool		isnull;
 	Datum		datum = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
@@ -618,26 +554,28 @@ check_trigger_right(const Code *code, Oid relid)
  * same owner; all that have another are named.
  */
 static void
-require_one_owner(const Code *code, const List *triggers)
+require_one_owner(Code *code, Oid programs)
 {
 	const char *owner = quote_identifier(role_name(code->owner));
+	TriggerDesc *triggers = copy_triggers(programs);
 	StringInfoData alters;
 	ListCell   *cell;
 
 	initStringInfo(&alters);
 	foreach(cell, code->relids)
 	{
-		if (owner_of(RELOID, lfirst_oid(cell), Anum_pg_class_relowner) != code->owner)
+		if (table_owner(lfirst_oid(cell)) != code->owner)
 			appendStringInfo(&alters, " ALTER TABLE %s OWNER TO %s;",
 							 table_name(lfirst_oid(cell)), owner);
 	}
-	foreach(cell, triggers)
+	for (int i = 0; i < (triggers ? triggers->numtriggers : 0); i++)
 	{
-		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT((HeapTuple) lfirst(cell));
+		const Trigger *trigger = &triggers->triggers[i];
 
-		if (trigger->tgrelid == code->tables->programs &&
-			strcmp(NameStr(trigger->tgname), EDIT_TRIGGER) == 0 &&
-			owner_of(PROCOID, trigger->tgfoid, Anum_pg_proc_proowner) != code->owner)
+		if (strcmp(trigger->tgname, EDIT_TRIGGER) != 0)
+			continue;
+		code->tables->heals = trigger->tgenabled != TRIGGER_DISABLED;
+		if (owner_of(PROCOID, trigger->tgfoid, Anum_pg_proc_proowner) != code->owner)
 			appendStringInfo(&alters, " ALTER FUNCTION %s OWNER TO %s;",
 							 format_procedure_qualified(trigger->tgfoid), owner);
 	}
@@ -656,32 +594,29 @@ require_one_owner(const Code *code, const List *triggers)
  * tables and their partitions.
  */
 static void
-check_tables(Tables *tables, Oid owner, List *relids)
+check_tables(Tables *tables, Oid programs, List *relids)
 {
-	Code		code = {tables, owner, relids, NIL};
-	List	   *triggers = NIL;
+	Code		code = {tables, table_owner(programs), relids, new_object_addresses()};
 	ListCell   *cell;
 
-	if (tables->run_as != owner && !is_trusted(tables, owner))
+	if (!is_trusted(tables, code.owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("table %s belongs to role \"%s\"", table_name(tables->programs),
-						role_name(owner)),
+				 errmsg("table %s belongs to role \"%s\"", table_name(programs),
+						role_name(code.owner)),
 				 errdetail("Its triggers, rules and defaults would run with the privileges of role \"%s\".",
 						   role_name(tables->run_as)),
 				 errhint("Sync as its owner or a member of that role, or have a superuser check it and run: ALTER TABLE %s OWNER TO ...;",
-						 table_name(tables->programs))));
-	foreach(cell, relids)
-		triggers = list_concat(triggers, find_triggers(lfirst_oid(cell)));
-	require_one_owner(&code, triggers);
-	foreach(cell, triggers)
-		check_trigger(&code, (Form_pg_trigger) GETSTRUCT((HeapTuple) lfirst(cell)));
-
-	/* Tables that reference ours may have been appended, and append others */
-	for (int i = list_length(relids); i < list_length(code.relids); i++)
+						 table_name(programs))));
+	require_one_owner(&code, programs);
+	/* Tables that reference ours are appended, and append others */
+	for (int i = 0; i < list_length(code.relids); i++)
 	{
-		foreach(cell, find_triggers(list_nth_oid(code.relids, i)))
-			check_trigger(&code, (Form_pg_trigger) GETSTRUCT((HeapTuple) lfirst(cell)));
+		Oid			relid = list_nth_oid(code.relids, i);
+		TriggerDesc *triggers = copy_triggers(relid);
+
+		for (int j = 0; j < (triggers ? triggers->numtriggers : 0); j++)
+			check_trigger(&code, relid, &triggers->triggers[j]);
 	}
 	foreach(cell, code.relids)
 	{
@@ -689,34 +624,17 @@ check_tables(Tables *tables, Oid owner, List *relids)
 
 		ObjectAddressSet(address, RelationRelationId, lfirst_oid(cell));
 		check_trigger_right(&code, lfirst_oid(cell));
-		check_code(&code, &address, NULL);
+		check_code(&code, address, NULL);
 	}
 	/* A trigger on a parent becomes one on each partition */
-	if (get_rel_relispartition(tables->programs))
+	if (get_rel_relispartition(programs))
 	{
-		foreach(cell, get_partition_ancestors(tables->programs))
+		foreach(cell, get_partition_ancestors(programs))
 			check_trigger_right(&code, lfirst_oid(cell));
 	}
 }
 
 /* ---- columns ---- */
-
-typedef struct Column
-{
-	const char *name;
-	Oid			type;
-} Column;
-
-/*
- * Those of yelp_programs that a sync uses, in addition to yelp_sync_values.
- * Those of the other tables decide nothing: see history.h.
- */
-static const Column columns[] =
-{
-	{"username", TEXTOID}, {"program_id", TEXTOID}, {"data", JSONBOID},
-	{"fingerprint", INT8OID}, {"gone_at", TIMESTAMPTZOID},
-	{"created_at", TIMESTAMPTZOID}, {"updated_at", TIMESTAMPTZOID}
-};
 
 /*
  * A column that was renamed, dropped or retyped is found before anything is
@@ -755,6 +673,41 @@ check_column(Oid relid, const char *name, Oid type)
 				 errhint("Run: ALTER TABLE %s ALTER %s TYPE text COLLATE \"C\";", table, quoted)));
 }
 
+/*
+ * The columns of yelp_programs that a sync uses.  Those that are filled from a
+ * program's document are defined by the install script, as a type.  The
+ * columns of the other tables decide nothing: see history.h.
+ */
+static char *
+check_columns(Oid schema, Oid programs)
+{
+	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   CStringGetDatum("yelp_sync_values"),
+									   ObjectIdGetDatum(schema));
+	TupleDesc	filled = lookup_rowtype_tupdesc_copy(type, -1);
+	StringInfoData list;
+
+	check_column(programs, "username", TEXTOID);
+	check_column(programs, "program_id", TEXTOID);
+	check_column(programs, "data", JSONBOID);
+	check_column(programs, "fingerprint", INT8OID);
+	check_column(programs, "gone_at", TIMESTAMPTZOID);
+	check_column(programs, "created_at", TIMESTAMPTZOID);
+	check_column(programs, "updated_at", TIMESTAMPTZOID);
+	initStringInfo(&list);
+	for (int i = 0; i < filled->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(filled, i);
+
+		if (column->attisdropped)
+			continue;
+		check_column(programs, NameStr(column->attname), column->atttypid);
+		appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "",
+						 quote_identifier(NameStr(column->attname)));
+	}
+	return list.data;
+}
+
 /* ---- the tables of a sync ---- */
 
 /*
@@ -762,10 +715,10 @@ check_column(Oid relid, const char *name, Oid type)
  * tables that inherit from it are not used.
  */
 static Oid
-lock_table(Oid schema, TableName table, LOCKMODE mode, List **relids)
+lock_table(Oid schema, const char *name, LOCKMODE mode, List **relids)
 {
-	char	   *name = pstrdup(rules[table].name);
-	Oid			relid = RangeVarGetRelid(makeRangeVar(schema_name(schema), name, -1), mode, false);
+	Oid			relid = RangeVarGetRelid(makeRangeVar(schema_name(schema), pstrdup(name), -1),
+										 mode, false);
 
 	if (!is_table(relid))
 		ereport(ERROR,
@@ -777,85 +730,47 @@ lock_table(Oid schema, TableName table, LOCKMODE mode, List **relids)
 	return relid;
 }
 
-/* On a worker, Citus refuses to create tables, and the account lock is local. */
-static void
-reject_citus_worker(void)
-{
-	if (OidIsValid(get_relname_relid("pg_dist_local_group", PG_CATALOG_NAMESPACE)) &&
-		tables_query("SELECT FROM pg_dist_local_group WHERE groupid <> 0", 0, NULL, NULL) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a sync cannot run on a worker node of Citus"),
-				 errhint("Sync on the coordinator.")));
-}
-
-/* Does Citus plan the statements on the table? */
+/* Does a catalog of Citus, if there is one, have such a row? */
 static bool
-is_distributed(Oid relid)
+citus_has(const char *catalog, const char *where, Oid relid)
 {
-	Oid			types[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(relid)};
+	Statement	query = {
+		.purpose = "reading the catalogs of Citus",
+		.sql = psprintf("SELECT FROM %s WHERE %s", catalog, where),
+	};
 
-	return OidIsValid(get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE)) &&
-		tables_query("SELECT FROM pg_dist_partition WHERE logicalrelid = $1::regclass",
-					 lengthof(types), types, values) > 0;
-}
-
-/* The install script defines the other columns of yelp_programs as a type. */
-static TupleDesc
-filled_columns(Oid schema)
-{
-	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-									   CStringGetDatum("yelp_sync_values"),
-									   ObjectIdGetDatum(schema));
-
-	if (!OidIsValid(type))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("type %s does not exist", qualified(schema, "yelp_sync_values")),
-				 errhint("The extension yelp_sync may have been dropped.")));
-	return lookup_rowtype_tupdesc_copy(type, -1);
+	statement_add(&query, OIDOID, ObjectIdGetDatum(relid));
+	return OidIsValid(get_relname_relid(catalog, PG_CATALOG_NAMESPACE)) &&
+		statement_query(&query) > 0;
 }
 
 Tables
 tables_prepare(Oid schema, bool changes, LOCKMODE mode)
 {
 	Tables		tables = {.schema_oid = schema, .schema = quote_identifier(schema_name(schema))};
-	TableName	last = changes ? CHANGES : RUNS;
-	Oid			relids[TABLE_COUNT];
+	Oid			relids[lengthof(rules)];
 	List	   *locked = NIL;
-	Oid			owner;
 
-	reject_citus_worker();
-	for (TableName table = 0; table <= last; table++)
-	{
-		if (is_missing(schema, table))
-			create_missing(&tables, schema, 0);
-	}
+	/* There, tables cannot be created, and the account's lock is local */
+	if (citus_has("pg_dist_local_group", "groupid <> 0", InvalidOid))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a sync cannot run on a worker node of Citus"),
+				 errhint("Sync on the coordinator.")));
+	if (missing_tables(schema, TABLE_COUNT(changes)))
+		create_missing(&tables, 0);
 	/* Whoever has no privileges must not hold a lock, either */
-	require_rights(schema, last, GetUserId());
-	for (TableName table = 0; table <= last; table++)
-		relids[table] = lock_table(schema, table, mode, &locked);
-	tables.programs = relids[PROGRAMS];
-	tables.partitioned = get_rel_relkind(tables.programs) == RELKIND_PARTITIONED_TABLE;
-	tables.distributed = is_distributed(tables.programs);
-	tables.filled = filled_columns(schema);
-
-	owner = owner_of(RELOID, tables.programs, Anum_pg_class_relowner);
-	choose_user(&tables, owner);
-	for (TableName table = 0; table <= last; table++)
-		reject_row_security(&tables, relids[table]);
-	for (int i = 0; i < (int) lengthof(columns); i++)
-		check_column(tables.programs, columns[i].name, columns[i].type);
-	for (int i = 0; i < tables.filled->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(tables.filled, i);
-
-		if (!column->attisdropped)
-			check_column(tables.programs, NameStr(column->attname), column->atttypid);
-	}
-	check_tables(&tables, owner, locked);
-	require_rights(schema, last, tables.run_as);
+	require_rights(schema, changes, GetUserId());
+	for (int i = 0; i < TABLE_COUNT(changes); i++)
+		relids[i] = lock_table(schema, rules[i].name, mode, &locked);
+	choose_user(&tables, table_owner(relids[0]));
+	for (int i = 0; i < TABLE_COUNT(changes); i++)
+		reject_row_security(&tables, relids[i]);
+	tables.partitioned = get_rel_relkind(relids[0]) == RELKIND_PARTITIONED_TABLE;
+	tables.distributed = citus_has("pg_dist_partition", "logicalrelid = $1::regclass", relids[0]);
+	tables.columns = check_columns(schema, relids[0]);
+	check_tables(&tables, relids[0], locked);
+	require_rights(schema, changes, tables.run_as);
 	return tables;
 }
 
@@ -871,8 +786,9 @@ tables_readable(Tables *tables, const char *name)
 	LockRelationOid(relid, AccessShareLock);
 	if (get_relname_relid(name, tables->schema_oid) != relid)
 		return NULL;
-	owner = owner_of(RELOID, relid, Anum_pg_class_relowner);
+	owner = table_owner(relid);
 	if (!OidIsValid(tables->run_as))
 		choose_user(tables, owner);
-	return tables->run_as == owner || is_trusted(tables, owner) ? table_name(relid) : NULL;
+	return tables->run_as == owner || is_trusted(tables, owner) ?
+		table_name(relid) : NULL;
 }

@@ -6,7 +6,6 @@
 #ifndef YELP_SYNC_TABLES_H
 #define YELP_SYNC_TABLES_H
 
-#include "access/tupdesc.h"
 #include "storage/lockdefs.h"
 
 /* Maximum number of partitions of yelp_programs */
@@ -22,8 +21,8 @@ typedef struct Tables
 	bool		heals;			/* is our trigger there? */
 	const char *created;		/* names of those just created; NULL: none */
 	bool		created_programs;	/* is yelp_programs one of them? */
-	TupleDesc	filled;			/* columns filled from a program's document */
-	Oid			programs;		/* yelp_programs */
+	const char *columns;		/* columns filled from a program's document,
+								 * as a list */
 
 	/* As whom statements run that use the tables */
 	Oid			run_as;
@@ -67,12 +66,5 @@ extern const char *tables_readable(Tables *tables, const char *name);
  * error, the end of the (sub)transaction restores the user.
  */
 extern void tables_run_as(const Tables *tables, void (*step) (void *arg), void *arg);
-
-/*
- * Runs a query that finds only objects of pg_catalog by unqualified names and
- * sees the latest state, even in a REPEATABLE READ transaction; returns the
- * number of rows, which are in SPI_tuptable.
- */
-extern uint64 tables_query(const char *sql, int count, Oid *types, Datum *values);
 
 #endif							/* YELP_SYNC_TABLES_H */

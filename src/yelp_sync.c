@@ -21,10 +21,9 @@
 #include "utils/timestamp.h"
 
 #include "account.h"
+#include "history.h"
 #include "progress.h"
-#include "status.h"
 #include "sync.h"
-#include "sync_all.h"
 #include "tables.h"
 
 /* Symbols needed by the server; all others stay private to the library */
@@ -115,30 +114,14 @@ schema_of(FunctionCallInfo fcinfo)
 Datum
 yelp_sync(PG_FUNCTION_ARGS)
 {
-	Sync		sync;
-
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("username must not be null")));
 	require_writable("yelp_sync()");
 	InitMaterializedSRF(fcinfo, 0);
-
-	sync_begin(&sync, text_to_cstring(PG_GETARG_TEXT_PP(0)), schema_of(fcinfo), false);
-	PG_TRY();
-	{
-		SPI_connect();
-		sync_prepare(&sync);
-		sync_fetch(&sync);
-		sync_store(&sync, ((ReturnSetInfo *) fcinfo->resultinfo)->setResult);
-		sync_report(&sync);
-		SPI_finish();
-	}
-	PG_FINALLY();
-	{
-		sync_end(&sync);
-	}
-	PG_END_TRY();
+	sync_account(text_to_cstring(PG_GETARG_TEXT_PP(0)), schema_of(fcinfo),
+				 (ReturnSetInfo *) fcinfo->resultinfo);
 	return (Datum) 0;
 }
 
@@ -258,7 +241,8 @@ yelp_sync_running(PG_FUNCTION_ARGS)
 Datum
 yelp_sync_account_status(PG_FUNCTION_ARGS)
 {
-	status_list(fcinfo, schema_of(fcinfo));
+	InitMaterializedSRF(fcinfo, 0);
+	history_status((ReturnSetInfo *) fcinfo->resultinfo, schema_of(fcinfo));
 	return (Datum) 0;
 }
 
@@ -284,7 +268,7 @@ yelp_sync_create_tables(PG_FUNCTION_ARGS)
 				 errhint("Omit the argument to create yelp_programs as a plain table.")));
 	PreventCommandIfReadOnly("yelp_sync_create_tables()");
 	SPI_connect();
-	tables_create(get_func_namespace(fcinfo->flinfo->fn_oid), partitions);
+	tables_create(schema_of(fcinfo), partitions);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
