@@ -9,10 +9,9 @@
  * the owner's role is not sufficient, because a role may be able to grant
  * itself to others.
  *
- * No catalog index finds a user mapping by its username, so this session keeps
- * one of its own: with thousands of accounts, one is found and added as fast as
- * with one.  It only says where to look; everything that counts is read from
- * the catalogs each time.
+ * No catalog index finds a user mapping by its username, so all of them are
+ * read; most are seen not to have it without taking them apart, so that
+ * thousands take less than a millisecond.
  */
 #include "postgres.h"
 
@@ -26,188 +25,27 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
-#include "common/hashfn.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #include "compat.h"
+#include "statement.h"
 #include "text.h"
 
 #define WRAPPER_NAME	"yelp_sync"
 #define MAX_LISTED_ACCOUNTS 10
 
+#define NO_ACCOUNTS \
+	"No server of foreign-data wrapper \"" WRAPPER_NAME "\" that this user may use has a user mapping for it."
+
 /* Edits between a misspelled username and the one that was meant */
 #define MAX_TYPOS 4
-
-/* ---- the index of user mappings ---- */
-
-typedef struct MappingKey
-{
-	uint32		hash;			/* of the username */
-	Oid			user;			/* InvalidOid: PUBLIC */
-	Oid			server;
-	uint32		row;			/* what the cache calls user and server */
-	bool		changed;		/* the row, since its username was read */
-} MappingKey;
-
-static StringInfoData keys;		/* array of MappingKey */
-static uint64 changes = 1;		/* of unknown rows, as this session noticed */
-static uint64 indexed_changes;	/* when the index was made; 0: never */
-
-static MappingKey *
-find_key(int number)
-{
-	int			offset = number * (int) sizeof(MappingKey);
-
-	return offset < keys.len ? (MappingKey *) (keys.data + offset) : NULL;
-}
-
-/*
- * A known row is read again when it is needed; any other outdates the index.
- * A new row can have a known one's hash, if rarely, so the index is made anew
- * before an account is said to be missing, and for a list of all.
- */
-static void
-note_change(pg_attribute_unused() Datum arg, pg_attribute_unused() int cache, uint32 hash)
-{
-	bool		known = false;
-	MappingKey *key;
-
-	for (int i = 0; indexed_changes == changes && (key = find_key(i)) != NULL; i++)
-	{
-		if (key->row == hash)
-			known = key->changed = true;
-	}
-	if (!known)
-		changes++;
-}
-
-static uint32
-hash_username(const char *username)
-{
-	return hash_bytes((const unsigned char *) username, strlen(username));
-}
-
-static void
-add_key(Oid user, Oid server, uint32 hash)
-{
-	MappingKey	key = {
-		.hash = hash,
-		.user = user,
-		.server = server,
-		.row = GetSysCacheHashValue2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(user),
-									 ObjectIdGetDatum(server)),
-	};
-
-	appendBinaryStringInfo(&keys, (char *) &key, sizeof(key));
-}
-
-/* The hash of the username among a mapping's options; is there one? */
-static bool
-hash_options(Datum options, bool isnull, uint32 *hash)
-{
-	ListCell   *cell;
-
-	foreach(cell, isnull ? NIL : untransformRelOptions(options))
-	{
-		DefElem    *def = lfirst_node(DefElem, cell);
-
-		if (strcmp(def->defname, "username") == 0)
-		{
-			*hash = hash_username(defGetString(def));
-			return true;
-		}
-	}
-	return false;
-}
-
-/* Adds the key of a row of pg_user_mapping that has a username. */
-static void
-index_mapping(HeapTuple tuple, TupleDesc desc)
-{
-	Form_pg_user_mapping mapping = (Form_pg_user_mapping) GETSTRUCT(tuple);
-	bool		isnull;
-	Datum		options = heap_getattr(tuple, Anum_pg_user_mapping_umoptions, desc, &isnull);
-	uint32		hash;
-
-	if (hash_options(options, isnull, &hash))
-		add_key(mapping->umuser, mapping->umserver, hash);
-}
-
-/* Reads the username of a row that has changed; it may be gone. */
-static void
-refresh_key(MappingKey *key)
-{
-	HeapTuple	tuple;
-	Datum		options;
-	bool		isnull;
-
-	key->changed = false;
-	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(key->user),
-							ObjectIdGetDatum(key->server));
-	if (!HeapTupleIsValid(tuple))
-		return;
-	options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions,
-							  &isnull);
-	hash_options(options, isnull, &key->hash);
-	ReleaseSysCache(tuple);
-}
-
-static void
-index_mappings(void)
-{
-	Relation	catalog = table_open(UserMappingRelationId, AccessShareLock);
-	MemoryContext garbage = AllocSetContextCreate(CurrentMemoryContext, "yelp_sync mappings",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller;
-	uint64		now = changes;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	indexed_changes = 0;
-	if (keys.data == NULL)
-	{
-		caller = MemoryContextSwitchTo(TopMemoryContext);
-		initStringInfo(&keys);
-		MemoryContextSwitchTo(caller);
-		CacheRegisterSyscacheCallback(USERMAPPINGUSERSERVER, note_change, 0);
-	}
-	resetStringInfo(&keys);
-	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		caller = MemoryContextSwitchTo(garbage);
-		index_mapping(tuple, RelationGetDescr(catalog));
-		MemoryContextSwitchTo(caller);
-		MemoryContextReset(garbage);
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	MemoryContextDelete(garbage);
-	indexed_changes = now;
-}
-
-/* Adds the key of a row that is about to be created, unless it is there. */
-static void
-index_new_mapping(Oid user, Oid server, const char *username)
-{
-	MappingKey *key;
-
-	for (int i = 0; (key = find_key(i)) != NULL; i++)
-	{
-		if (key->user == user && key->server == server)
-			return;
-	}
-	add_key(user, server, hash_username(username));
-}
 
 /* ---- accounts ---- */
 
@@ -248,8 +86,9 @@ maps(const Account *account, const char *username)
 	return account && strcmp(account->username, username) == 0;
 }
 
-bool
-account_trusts(Oid owner)
+/* Does the current user trust this server owner with its passwords? */
+static bool
+is_trusted(Oid owner)
 {
 	return owner == GetUserId() || superuser_arg(owner);
 }
@@ -258,12 +97,6 @@ static bool
 has_usage(Oid catalog, Oid object)
 {
 	return compat_has_privilege(catalog, object, GetUserId(), ACL_USAGE);
-}
-
-static bool
-is_usable(Oid server, Oid owner)
-{
-	return account_trusts(owner) && has_usage(ForeignServerRelationId, server);
 }
 
 static int
@@ -277,6 +110,19 @@ compare_accounts(const ListCell *a, const ListCell *b)
 }
 
 /*
+ * May the text be one of these options?  Looks at the array as it is stored,
+ * which takes less time than taking it apart, and may be wrong.
+ */
+static bool
+may_contain(Datum options, const char *text)
+{
+	struct varlena *array = (struct varlena *) DatumGetPointer(options);
+
+	return VARATT_IS_EXTERNAL(array) || VARATT_IS_COMPRESSED(array) ||
+		memmem(VARDATA_ANY(array), VARSIZE_ANY_EXHDR(array), text, strlen(text)) != NULL;
+}
+
+/*
  * The accounts of the current user, all or those with a username, on the
  * servers that it may use or on the others.  A server's mapping for the user
  * hides its mapping for PUBLIC if both have the same username.
@@ -285,36 +131,42 @@ static List *
 find_accounts(const char *username, bool usable)
 {
 	ForeignDataWrapper *wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, false);
-	uint32		hash = username ? hash_username(username) : 0;
+	Relation	catalog = table_open(UserMappingRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	const char *option = username ? psprintf("username=%s", username) : NULL;
 	Account		defaults = {0};
 	List	   *accounts = NIL;
-	MappingKey *key;
+	HeapTuple	tuple;
 
 	option_set_defaults(&defaults);
 	option_set_stored(&defaults, wrapper->options, ForeignDataWrapperRelationId);
-	if (username == NULL || indexed_changes != changes)
-		index_mappings();
-	for (int i = 0; (key = find_key(i)) != NULL; i++)
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
+		Oid			user = ((Form_pg_user_mapping) GETSTRUCT(tuple))->umuser;
+		bool		isnull;
+		Datum		options = heap_getattr(tuple, Anum_pg_user_mapping_umoptions,
+										   RelationGetDescr(catalog), &isnull);
 		ForeignServer *server;
 		Account    *account;
 
-		if (key->changed)
-			refresh_key(key);
-		if ((username && key->hash != hash) ||
-			(key->user != GetUserId() && OidIsValid(key->user)))
+		if ((user != GetUserId() && OidIsValid(user)) ||
+			isnull || (option && !may_contain(options, option)))
 			continue;
-		server = GetForeignServerExtended(key->server, FSV_MISSING_OK);
+		server = GetForeignServerExtended(((Form_pg_user_mapping) GETSTRUCT(tuple))->umserver,
+										  FSV_MISSING_OK);
 		if (server == NULL || server->fdwid != wrapper->fdwid ||
-			usable != is_usable(server->serverid, server->owner))
+			usable != (is_trusted(server->owner) &&
+					   has_usage(ForeignServerRelationId, server->serverid)))
 			continue;
-		account = load_account(&defaults, server, key->user);
+		account = load_account(&defaults, server, user);
 		if (account == NULL || (username && !maps(account, username)))
 			continue;
-		if (OidIsValid(key->user) ||
+		if (OidIsValid(user) ||
 			!maps(load_account(&defaults, server, GetUserId()), account->username))
 			accounts = lappend(accounts, account);
 	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
 	list_sort(accounts, compare_accounts);
 	return accounts;
 }
@@ -356,7 +208,7 @@ require_usable(const ForeignServer *server, const char *username)
 				 errmsg("permission denied for foreign server %s", server->servername),
 				 errhint("Have its owner run: GRANT USAGE ON FOREIGN SERVER %s TO %s;",
 						 name, quote_identifier(current_role()))));
-	if (!account_trusts(server->owner))
+	if (!is_trusted(server->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("account \"%s\" cannot use server \"%s\", which belongs to role \"%s\"",
@@ -417,17 +269,6 @@ closest_account(List *accounts, const char *username)
 	return closest;
 }
 
-/* A name that no server has. */
-static char *
-free_server_name(void)
-{
-	char	   *name = pstrdup("yelp");
-
-	for (int i = 2; OidIsValid(get_foreign_server_oid(name, true)); i++)
-		name = psprintf("yelp%d", i);
-	return name;
-}
-
 /*
  * What to do about an account that there is not: use a server that the user
  * may use and has no mapping on, or else create one, or else have somebody
@@ -436,45 +277,39 @@ free_server_name(void)
 static char *
 missing_hint(const char *username)
 {
-	ForeignDataWrapper *wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, false);
-	Relation	catalog = table_open(ForeignServerRelationId, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(catalog, ForeignServerNameIndexId, true, NULL, 0, NULL);
-	const char *role = quote_identifier(current_role());
-	const char *server = NULL;
-	const char *closed = NULL;
-	char	   *mapping;
-	HeapTuple	tuple;
+	Statement	query = {
+		.purpose = "looking for a server to use",
+		.sql = "WITH servers AS ("
+		" SELECT srvname::text COLLATE \"C\" AS name, has_server_privilege(s.oid, 'USAGE') AS usable,"
+		"  EXISTS (SELECT FROM pg_user_mappings m"
+		"   WHERE m.srvid = s.oid AND m.usename = current_user) AS mapped"
+		" FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = srvfdw"
+		"  JOIN pg_roles o ON o.oid = srvowner"
+		" WHERE fdwname = 'yelp_sync' AND (rolsuper OR rolname = current_user)"
+		"), found AS ("
+		" SELECT min(name) FILTER (WHERE usable AND NOT mapped) AS server,"
+		"  min(name) FILTER (WHERE NOT usable) AS closed,"
+		"  (SELECT f.name FROM generate_series(1, (SELECT count(*) + 1 FROM pg_foreign_server)) n,"
+		"    concat('yelp', NULLIF(n, 1)) f(name)"
+		"   WHERE NOT EXISTS (SELECT FROM pg_foreign_server WHERE srvname = f.name)"
+		"   ORDER BY n LIMIT 1) AS unused"
+		" FROM servers"
+		"), hints AS ("
+		" SELECT *, format('CREATE USER MAPPING FOR CURRENT_USER SERVER %I"
+		" OPTIONS (username %L, password ''...'');', COALESCE(server, unused), $1) AS mapping FROM found) "
+		"SELECT CASE WHEN server IS NOT NULL THEN 'Run: ' || mapping"
+		" WHEN has_foreign_data_wrapper_privilege('yelp_sync', 'USAGE')"
+		"  THEN format('Run: CREATE SERVER %I FOREIGN DATA WRAPPER yelp_sync; %s', unused, mapping)"
+		" WHEN closed IS NOT NULL"
+		"  THEN format('Have its owner run: GRANT USAGE ON FOREIGN SERVER %I TO %I;"
+		" then create a user mapping on it.', closed, current_user)"
+		" ELSE format('Have a superuser run: GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO %I;"
+		" then create a server and a user mapping.', current_user) END FROM hints",
+	};
 
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_foreign_server row = (Form_pg_foreign_server) GETSTRUCT(tuple);
-		const char **name = &server;
-
-		if (row->srvfdw != wrapper->fdwid || !account_trusts(row->srvowner))
-			continue;
-		if (!has_usage(ForeignServerRelationId, row->oid))
-			name = &closed;
-		else if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(GetUserId()),
-									   ObjectIdGetDatum(row->oid)))
-			continue;
-		if (*name == NULL || strcmp(NameStr(row->srvname), *name) < 0)
-			*name = pstrdup(NameStr(row->srvname));
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-
-	mapping = psprintf("CREATE USER MAPPING FOR CURRENT_USER SERVER %s OPTIONS (username %s, password '...');",
-					   server ? quote_identifier(server) : free_server_name(), quote_literal_cstr(username));
-	if (server)
-		return psprintf("Run: %s", mapping);
-	if (has_usage(ForeignDataWrapperRelationId, wrapper->fdwid))
-		return psprintf("Run: CREATE SERVER %s FOREIGN DATA WRAPPER %s; %s",
-						free_server_name(), WRAPPER_NAME, mapping);
-	if (closed)
-		return psprintf("Have its owner run: GRANT USAGE ON FOREIGN SERVER %s TO %s; then create a user mapping on it.",
-						quote_identifier(closed), role);
-	return psprintf("Have a superuser run: GRANT USAGE ON FOREIGN DATA WRAPPER %s TO %s; then create a server and a user mapping.",
-					WRAPPER_NAME, role);
+	statement_add(&query, TEXTOID, CStringGetTextDatum(username));
+	statement_query(&query);
+	return statement_value(1);
 }
 
 static void
@@ -488,21 +323,29 @@ reject_missing(const char *username)
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("no account \"%s\" for user \"%s\"", shown, current_role()),
 			 accounts ?
-			 errdetail("The accounts of this user are: %s.",
-					   describe_accounts(accounts)) :
-			 errdetail("No server of foreign-data wrapper \"%s\" that this user may use has a user mapping for it.",
-					   WRAPPER_NAME),
+			 errdetail("The accounts of this user are: %s.", describe_accounts(accounts)) :
+			 errdetail(NO_ACCOUNTS),
 			 closest ?
 			 errhint("Perhaps you meant the account \"%s\".", closest->username) :
 			 errhint("%s", missing_hint(shown))));
 }
 
-static void
-reject_ambiguous(const char *username, List *matches)
+Account    *
+account_find(const char *username)
 {
+	List	   *matches = find_accounts(username, true);
 	StringInfoData servers;
 	ListCell   *cell;
 
+	if (matches == NIL)
+	{
+		foreach(cell, find_accounts(username, false))
+			require_usable(GetForeignServerByName(((Account *) lfirst(cell))->server, false),
+						   username);
+		reject_missing(username);
+	}
+	if (list_length(matches) == 1)
+		return linitial(matches);
 	initStringInfo(&servers);
 	foreach(cell, matches)
 		appendStringInfo(&servers, "%s\"%s\"", servers.len ? ", " : "",
@@ -512,28 +355,6 @@ reject_ambiguous(const char *username, List *matches)
 			 errmsg("account \"%s\" is mapped on several servers", username),
 			 errdetail("The servers are %s.", servers.data),
 			 errhint("Drop all but one of the account's user mappings, or revoke USAGE on the other servers.")));
-}
-
-Account    *
-account_find(const char *username)
-{
-	List	   *matches = find_accounts(username, true);
-	ListCell   *cell;
-
-	if (matches == NIL)
-	{
-		index_mappings();
-		matches = find_accounts(username, true);
-	}
-	if (list_length(matches) > 1)
-		reject_ambiguous(username, matches);
-	if (matches)
-		return linitial(matches);
-	foreach(cell, find_accounts(username, false))
-		require_usable(GetForeignServerByName(((Account *) lfirst(cell))->server, false),
-					   username);
-	reject_missing(username);
-	return NULL;
 }
 
 /* ---- adding an account ---- */
@@ -587,7 +408,6 @@ create_mapping(const char *server, const char *username, const char *password)
 	command->options =
 		list_make2(makeDefElem("username", (Node *) makeString(pstrdup(username)), -1),
 				   makeDefElem("password", (Node *) makeString(pstrdup(password)), -1));
-	index_new_mapping(GetUserId(), get_foreign_server_oid(server, false), username);
 	run_command(command, "CREATE USER MAPPING by yelp_sync_add_account()");
 }
 
@@ -663,8 +483,7 @@ account_require_usernames(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("no accounts for user \"%s\"", current_role()),
-				 errdetail("No server of foreign-data wrapper \"%s\" that this user may use has a user mapping for it.",
-						   WRAPPER_NAME),
+				 errdetail(NO_ACCOUNTS),
 				 errhint("%s", missing_hint("..."))));
 	return usernames;
 }

@@ -18,12 +18,6 @@
 extern Account *account_find(const char *username);
 
 /*
- * Does the current user trust this server owner with its passwords?  Only the
- * user itself and superusers are trusted.
- */
-extern bool account_trusts(Oid owner);
-
-/*
  * All accounts on servers that the current user may use, as a list of Account
  * * by username and server.  A username that is mapped on several servers is
  * listed once for each.
