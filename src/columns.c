@@ -242,41 +242,30 @@ find_member(JsonbContainer *object, const char *name, JsonbValue *member)
 		member->type != jbvNull;
 }
 
+/* The object in this place, or NULL; each of the businesses must be one. */
 static JsonbContainer *
-find_metrics(JsonbContainer *program, Row *row)
+find_object(JsonbContainer *program, ProgramPlace place, Row *row)
 {
-	JsonbValue	metrics;
-
-	if (!find_member(program, program_objects[IN_METRICS], &metrics))
-		return NULL;
-	if (is_object(&metrics))
-		return metrics.val.binary.data;
-	add_problem(row, "", program_objects[IN_METRICS]);
-	return NULL;
-}
-
-/* The first business; all others must be objects as well. */
-static JsonbContainer *
-find_business(JsonbContainer *program, Row *row)
-{
-	JsonbContainer *first = NULL;
-	JsonbValue	businesses;
+	JsonbContainer *object = NULL;
+	JsonbValue	value;
 	bool		valid;
 
-	if (!find_member(program, program_objects[IN_BUSINESS], &businesses))
+	if (!find_member(program, program_objects[place], &value))
 		return NULL;
-	valid = is_array(&businesses);
-	for (int i = 0; valid && i < (int) JsonContainerSize(businesses.val.binary.data); i++)
+	if (place == IN_METRICS && is_object(&value))
+		return value.val.binary.data;
+	valid = place == IN_BUSINESS && is_array(&value);
+	for (int i = 0; valid && i < (int) JsonContainerSize(value.val.binary.data); i++)
 	{
-		JsonbValue *business = getIthJsonbValueFromContainer(businesses.val.binary.data, i);
+		JsonbValue *business = getIthJsonbValueFromContainer(value.val.binary.data, i);
 
 		valid = is_object(business);
 		if (valid && i == 0)
-			first = business->val.binary.data;
+			object = business->val.binary.data;
 	}
 	if (!valid)
-		add_problem(row, "", program_objects[IN_BUSINESS]);
-	return valid ? first : NULL;
+		add_problem(row, "", program_objects[place]);
+	return valid ? object : NULL;
 }
 
 static void
@@ -284,8 +273,8 @@ read_row(Jsonb *program, Row *row)
 {
 	JsonbContainer *objects[] = {
 		[IN_PROGRAM] = &program->root,
-		[IN_METRICS] = find_metrics(&program->root, row),
-		[IN_BUSINESS] = find_business(&program->root, row)
+		[IN_METRICS] = find_object(&program->root, IN_METRICS, row),
+		[IN_BUSINESS] = find_object(&program->root, IN_BUSINESS, row)
 	};
 
 	for (int i = 0; i < PROGRAM_COLUMNS; i++)

@@ -136,77 +136,56 @@ typedef struct Url
 	char		scheme[16];
 	char		host[MAX_URL_LENGTH];
 	char		path[MAX_URL_LENGTH + 16];
-	bool		has_more;		/* a user, a query or a fragment */
 } Url;
 
-static CURLUcode
-get_part(CURLU *parser, CURLUPart what, char *part, size_t size)
+/* Takes a URL apart, and replaces it by its normal form. */
+static const char *
+normalize_url(char **value, Url *url)
 {
-	char	   *text = NULL;
-	CURLUcode	code = curl_url_get(parser, what, &text, 0);
-
-	if (code == CURLUE_OK && strlcpy(part, text, size) >= size)
-		code = CURLUE_MALFORMED_INPUT;
-	curl_free(text);
-	return code;
-}
-
-static CURLUcode
-parse_url(CURLU *parser, const char *text, Url *url)
-{
-	static const struct
+	const struct
 	{
 		CURLUPart	what;
-		CURLUcode	none;
-	}			more[] = {
-		{CURLUPART_USER, CURLUE_NO_USER},
-		{CURLUPART_QUERY, CURLUE_NO_QUERY},
-		{CURLUPART_FRAGMENT, CURLUE_NO_FRAGMENT},
-	};
-	CURLUcode	code = curl_url_set(parser, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME);
-
-	if (code == CURLUE_OK)
-		code = get_part(parser, CURLUPART_URL, url->text, sizeof(url->text));
-	if (code == CURLUE_OK)
-		code = get_part(parser, CURLUPART_SCHEME, url->scheme, sizeof(url->scheme));
-	if (code == CURLUE_OK)
-		code = get_part(parser, CURLUPART_HOST, url->host, sizeof(url->host));
-	if (code == CURLUE_OK)
-		code = get_part(parser, CURLUPART_PATH, url->path, sizeof(url->path));
-	for (int i = 0; i < (int) lengthof(more); i++)
+		char	   *part;
+		size_t		size;
+	}			parts[] =
 	{
-		char	   *part = NULL;
-
-		url->has_more |= curl_url_get(parser, more[i].what, &part, 0) != more[i].none;
-		curl_free(part);
-	}
-	return code;
-}
-
-static const char *
-normalize_url(const char *text, Url *url)
-{
+		{CURLUPART_URL, url->text, sizeof(url->text)},
+		{CURLUPART_SCHEME, url->scheme, sizeof(url->scheme)},
+		{CURLUPART_HOST, url->host, sizeof(url->host)},
+		{CURLUPART_PATH, url->path, sizeof(url->path)},
+	};
 	CURLU	   *parser;
-	CURLUcode	code;
+	CURLUcode	code = CURLUE_OUT_OF_MEMORY;
 
-	memset(url, 0, sizeof(Url));
-	for (const char *at = text; *at != '\0'; at++)
+	for (const char *at = *value; *at != '\0'; at++)
 	{
 		if ((unsigned char) *at <= ' ' || (unsigned char) *at >= 0x7F)
 			return "must not contain spaces, control characters or non-ASCII characters";
 	}
 	parser = curl_url();
-	code = parser ? parse_url(parser, text, url) : CURLUE_OUT_OF_MEMORY;
+	if (parser)
+		code = curl_url_set(parser, CURLUPART_URL, *value,
+							CURLU_NON_SUPPORT_SCHEME | CURLU_DISALLOW_USER);
+	for (int i = 0; code == CURLUE_OK && i < (int) lengthof(parts); i++)
+	{
+		char	   *part = NULL;
+
+		code = curl_url_get(parser, parts[i].what, &part, 0);
+		if (code == CURLUE_OK && strlcpy(parts[i].part, part, parts[i].size) >= parts[i].size)
+			code = CURLUE_MALFORMED_INPUT;
+		curl_free(part);
+	}
 	curl_url_cleanup(parser);
 	if (code == CURLUE_OUT_OF_MEMORY)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory"),
 				 errdetail("Failed while checking a URL.")));
+	if (code == CURLUE_USER_NOT_ALLOWED || (code == CURLUE_OK && strpbrk(url->text, "?#")))
+		return "must not contain a user, a password, a query or a fragment";
 	if (code != CURLUE_OK)
 		return "must be an absolute URL with a valid host and port";
-	if (url->has_more)
-		return "must not contain a user, a password, a query or a fragment";
+	*value = pstrdup(url->text);
 	return NULL;
 }
 
@@ -225,11 +204,10 @@ static const char *
 check_endpoint(char **value)
 {
 	Url			url;
-	const char *problem = normalize_url(*value, &url);
+	const char *problem = normalize_url(value, &url);
 
 	if (problem)
 		return problem;
-	*value = pstrdup(url.text);
 	if (strcmp(url.scheme, "https") == 0 ||
 		(strcmp(url.scheme, "http") == 0 && is_loopback(url.host)))
 		return NULL;
@@ -240,11 +218,10 @@ static const char *
 check_proxy(char **value)
 {
 	Url			url;
-	const char *problem = normalize_url(*value, &url);
+	const char *problem = normalize_url(value, &url);
 
 	if (problem)
 		return problem;
-	*value = pstrdup(url.text);
 	/* libcurl interprets socks5h://localhost/path as a Unix-domain socket */
 	if (strcmp(url.path, "/") != 0)
 		return "must not contain a path";
@@ -472,26 +449,6 @@ option_command(const char *server, const char *option, const char *value)
 /* ---- the validator ---- */
 
 static void
-reject_unknown(const char *name, Oid catalog)
-{
-	StringInfoData valid;
-
-	initStringInfo(&valid);
-	for (int i = 0; i < (int) lengthof(rules); i++)
-	{
-		if (rules[i].catalog == rules_catalog(catalog))
-			appendStringInfo(&valid, "%s%s", valid.len ? ", " : "",
-							 rules[i].name);
-	}
-	REFUSE(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-		   errmsg("invalid option \"%s\"",
-				  text_shown(name, strlen(name), NAMEDATALEN)),
-		   valid.len ?
-		   errhint("Valid options in this context are: %s.", valid.data) :
-		   errhint("There are no valid options in this context."));
-}
-
-static void
 require_option(const char *value, const char *name, const char *when,
 			   const char *options)
 {
@@ -538,15 +495,27 @@ void
 option_validate(List *options, Oid catalog)
 {
 	Account		account = {0};
+	StringInfoData valid;
 	ListCell   *cell;
 
+	initStringInfo(&valid);
+	for (int i = 0; i < (int) lengthof(rules); i++)
+	{
+		if (rules[i].catalog == rules_catalog(catalog))
+			appendStringInfo(&valid, "%s%s", valid.len ? ", " : "", rules[i].name);
+	}
 	foreach(cell, options)
 	{
 		DefElem    *def = lfirst_node(DefElem, cell);
 		const OptionRule *rule = find_rule(def->defname, catalog);
 
 		if (rule == NULL)
-			reject_unknown(def->defname, catalog);
+			REFUSE(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				   errmsg("invalid option \"%s\"",
+						  text_shown(def->defname, strlen(def->defname), NAMEDATALEN)),
+				   valid.len ?
+				   errhint("Valid options in this context are: %s.", valid.data) :
+				   errhint("There are no valid options in this context."));
 		set_option(&account, rule, defGetString(def));
 	}
 	if (catalog == UserMappingRelationId)
