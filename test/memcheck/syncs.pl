@@ -1,6 +1,6 @@
 # Under valgrind: a session of many syncs loses no more memory than one of a few,
-# and none touches memory that it should not.  A round has one of each kind: a first one, an unchanged one, one with changes, one that
-# deletes, and those that fail on their way.
+# and none uses memory incorrectly.  A round has one sync of each kind: first,
+# unchanged, with changes, with deletions, and failing in different places.
 use strict;
 use warnings FATAL => 'all';
 
@@ -30,7 +30,7 @@ YelpTest::must_run($node,
 	'ALTER SERVER yelp OPTIONS (SET endpoint ' . YelpTest::literal($api->https_url)
 	  . ', ADD ca_file ' . YelpTest::literal($api->ca_file) . ')');
 
-# What a session does, and what is expected of it: rows, or an error
+# The results of a round: counts of rows, and SQLSTATEs
 sub round_of_syncs
 {
 	my ($session) = @_;
@@ -55,7 +55,7 @@ sub round_of_syncs
 	return join ' ', @results;
 }
 
-# The figures in valgrind's log of a session with this number of rounds
+# The bytes lost by a session with this number of rounds, and valgrind's log of it
 sub figures
 {
 	my ($count) = @_;
