@@ -32,6 +32,8 @@ make_text(const char *from, const char *value)
 		else
 			appendStringInfoChar(&buffer, *from);
 	}
+	/* What follows the text is not zero, so that reading it is noticed */
+	enlargeStringInfo(&buffer, 1);
 	text.text = buffer.data;
 	for (char *at = buffer.data; *at != '\0'; at++)
 	{
@@ -41,6 +43,7 @@ make_text(const char *from, const char *value)
 			text.text[text.length++] = *at == '\'' ? '"' : *at == '`' ? '\0' : *at;
 	}
 	text.text[text.length] = '\0';
+	text.text[text.length + 1] = '"';
 	return text;
 }
 
