@@ -40,12 +40,8 @@
 
 #define FIRST_PARTS 16
 
-/*
- * A reading is given up after so many requests that return nothing new, and as
- * many again for each that does.
- */
+/* A reading is given up after so many requests that return nothing new */
 #define MAX_FRUITLESS 100
-#define FRUITLESS_SHARE 2
 
 /* Maximum number of pages requested at once past what was expected */
 #define MAX_LOOKAHEAD 64
@@ -92,7 +88,7 @@ struct Listing
 	bool		asked_for_second;	/* the program after the first one */
 
 	int64		fruitful;		/* requests that returned new programs */
-	int64		fruitless;		/* and those that did not: see MAX_FRUITLESS */
+	int64		fruitless;		/* and those that did not */
 	int64		first_empty;	/* offset of the first empty page, or -1 */
 };
 
@@ -133,20 +129,22 @@ plan_until(Listing *listing, int64 end)
 }
 
 /*
- * Plans the looks that are needed for two short responses from different
- * offsets; the offset of the one that there is or will be is -1 if there is
- * none.
+ * Plans the looks that are needed for two responses that end there, with room
+ * for more, from different offsets: from this one or before.  The last page is
+ * one of them, unless it is full: then its offset is given as -1.
  */
 static void
-plan_looks(Listing *listing, int64 offset, int limit, int64 short_from)
+plan_looks(Listing *listing, int64 offset, int64 end, int64 short_page)
 {
-	int			needed = short_from < 0 ? 2 : 1;
+	int			needed = short_page < 0 ? 2 : 1;
 
-	for (offset = Max(offset, 1); needed > 0 && offset >= 0; offset--, limit++)
+	for (offset = Max(offset, 1); needed > 0 && offset >= 0; offset--)
 	{
-		if (offset == short_from)
+		int64		limit = Max(listing->page_size, end - offset + 1);
+
+		if (offset == short_page)
 			continue;
-		add_part(listing, offset, offset + limit, limit)->look = true;
+		add_part(listing, offset, offset + limit, (int) limit)->look = true;
 		needed--;
 	}
 }
@@ -162,7 +160,7 @@ plan_early_looks(Listing *listing, int64 end)
 	int64		offset = Max(end - listing->page_size / 2, 1);
 
 	if (offset != listing->look_from)
-		plan_looks(listing, offset, listing->page_size, page < end ? page : -1);
+		plan_looks(listing, offset, end, page < end ? page : -1);
 	listing->look_from = offset;
 }
 
@@ -215,7 +213,7 @@ is_outstanding(const Listing *listing, bool of_end)
 static bool
 is_pointless(const Listing *listing)
 {
-	return listing->fruitless > MAX_FRUITLESS + FRUITLESS_SHARE * listing->fruitful;
+	return listing->fruitless > MAX_FRUITLESS;
 }
 
 /*
@@ -281,7 +279,7 @@ plan_on(Listing *listing)
 		is_outstanding(listing, listing->end.passed))
 		return;
 	listing->end.looked = true;
-	plan_looks(listing, last - 1, 2, listing->end.short_from);
+	plan_looks(listing, last - 1, last, listing->end.short_from);
 }
 
 bool

@@ -93,7 +93,7 @@ def write_pages(directory, listing, page_size):
     end = len(listing)
     near_end = range(max(end - 2 * page_size, 1), end)
     requests = [(page_size, offset) for offset in range(0, end, page_size)]
-    requests += [(limit, offset) for limit in (2, 3, page_size) for offset in near_end]
+    requests += [(page_size, offset) for offset in near_end]
     for limit, offset in requests:
         name = os.path.join(directory, str(limit), f"{offset}.json")
         os.makedirs(os.path.dirname(name), exist_ok=True)
