@@ -84,6 +84,8 @@ struct Listing
 		bool		passed;		/* a request for what follows returned nothing */
 		bool		asked_on;	/* more was planned, although no look showed any */
 	}			end;
+	int64		last_on_page;	/* end of the last program that no look has
+								 * brought */
 	int64		look_from;		/* offset of the early look, or -1 */
 	bool		asked_for_second;	/* the program after the first one */
 
@@ -260,16 +262,18 @@ static void
 plan_on(Listing *listing)
 {
 	int64		last = listing->state.last;
-	bool		pages_follow = last > listing->planned ||
+	bool		goes_on = last > listing->planned ||
 	(last == listing->planned && listing->lookahead > 0);
 
 	if (!listing->state.total_known || listing_end_is_seen(listing) ||
 		is_pointless(listing))
 		return;
-	if (pages_follow || (listing->end.looked && listing->end.answered &&
-						 !listing->end.asked_on && !is_outstanding(listing, true)))
+	if (goes_on || (listing->end.looked && listing->end.answered &&
+					!listing->end.asked_on && !is_outstanding(listing, true)))
 	{
-		listing->end.asked_on |= !pages_follow;
+		listing->end.asked_on |= !goes_on;
+		if (last < listing->planned)
+			return;
 		listing->lookahead = Min(Max(listing->lookahead * 2, 1), MAX_LOOKAHEAD);
 		plan_until(listing, listing->planned +
 				   (int64) listing->lookahead * listing->page_size);
@@ -424,6 +428,8 @@ listing_add_page(Listing *listing, const ListingRequest *request,
 		listing->fruitful++;
 	if (page->count > 0)
 		note_programs(listing, request, page);
+	if (!request->look && page->fresh > 0)
+		listing->last_on_page = Max(listing->last_on_page, request->offset + page->count);
 	if (!request->look)
 		note_page(listing, request, page->count);
 	else
@@ -436,8 +442,6 @@ listing_fail_page(Listing *listing, const ListingRequest *request)
 {
 	end_request(listing, request);
 	listing->asked_for_second |= request->offset == 1;
-	if (request->offset >= listing->state.last)
-		note_nothing_new(listing, request);
 }
 
 void
@@ -446,7 +450,7 @@ listing_skip_page(Listing *listing, const ListingRequest *request)
 	int64		end = request->offset + request->limit;
 
 	listing->state.failed++;
-	if (end > listing->state.last && !listing_end_is_seen(listing))
+	if (end > listing->state.last)
 		begin_last(listing, end, 0);
 }
 
@@ -458,8 +462,7 @@ listing_end_is_seen(const Listing *listing)
 	if (!state->total_known || is_open_before(listing, state->last))
 		return false;
 	if (state->last == 0)
-		return state->total <= 0 ||
-			!(wants_anything(listing) || is_outstanding(listing, false));
+		return !(wants_anything(listing) || is_outstanding(listing, false));
 	if (state->last == 1)
 		return listing->asked_for_second;
 	return listing->end.proved;
@@ -469,12 +472,13 @@ bool
 listing_lacks(const Listing *listing, const ListingRequest *request)
 {
 	return !request->look &&
-		(request->offset == 0 || request->offset < listing->state.last);
+		(request->offset == 0 || request->offset < listing->last_on_page);
 }
 
 ListingVerdict
 listing_judge(const Listing *listing, const ListingRequest *request, bool refused)
 {
+	bool		listed = request->offset < listing->state.last;
 	bool		promised = request->offset < listing->expected ||
 	(request->offset < listing->state.total && (listing->trust_total || listing->expected == 0));
 
@@ -482,9 +486,9 @@ listing_judge(const Listing *listing, const ListingRequest *request, bool refuse
 		return LISTING_PAST_END;
 	if (listing_lacks(listing, request))
 		return LISTING_MISSING;
-	if (promised && refused)
+	if (refused && (listed || promised))
 		return LISTING_REFUSED;
-	return promised && !listing->end.answered && !listing_end_is_seen(listing) ?
+	return listed || (promised && !listing->end.answered && !listing_end_is_seen(listing)) ?
 		LISTING_MISSING : LISTING_PAST_END;
 }
 
