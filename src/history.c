@@ -143,7 +143,8 @@ add_duration(Statement *insert, StringInfo columns, const char *column, int64 mi
 }
 
 static void
-add_counts(Statement *insert, StringInfo columns, const SyncResult *result, const Fetched *fetched)
+add_counts(Statement *insert, StringInfo columns, const SyncResult *result,
+		   const Fetched *fetched)
 {
 	const struct
 	{

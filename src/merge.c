@@ -200,7 +200,8 @@ take_written(TupleTableSlot *slot, void *arg)
 		Datum		row[] = {action, values[0], values[1]};
 		bool		unknown[] = {false, false, nulls[1]};
 
-		tuplestore_putvalues(merge->returned->setResult, merge->returned->setDesc, row, unknown);
+		tuplestore_putvalues(merge->returned->setResult, merge->returned->setDesc,
+							 row, unknown);
 	}
 	if (merge->changes && step->statement != keep_missing)
 	{
@@ -286,7 +287,8 @@ remove_unlisted(Merge *merge)
 	Step		mark = {merge, mark_gone, "gone", &merge->result.deleted};
 	Step		delete = {merge, delete_gone, "deleted", &merge->result.deleted};
 
-	run_step(!merge->delete_gone ? &missing : merge->keep_gone ? &mark : &delete, unlisted, desc);
+	run_step(!merge->delete_gone ? &missing : merge->keep_gone ? &mark : &delete,
+			 unlisted, desc);
 	tuplestore_end(unlisted);
 }
 

@@ -51,7 +51,6 @@
  */
 typedef struct Sync
 {
-	const char *username;
 	Oid			schema;			/* of the tables */
 	bool		session;		/* use a session-level lock */
 	bool		locked;
@@ -128,15 +127,15 @@ report_concurrent(const LOCKTAG *tag, const char *username)
 static void
 lock_account(Sync *sync)
 {
-	LOCKTAG		tag = lock_tag(sync->username);
+	LOCKTAG		tag = lock_tag(sync->merge.username);
 
 	for (Sync *outer = sync->outer; outer; outer = outer->outer)
 	{
-		if (strcmp(outer->username, sync->username) == 0)
-			report_concurrent(&tag, sync->username);
+		if (strcmp(outer->merge.username, sync->merge.username) == 0)
+			report_concurrent(&tag, sync->merge.username);
 	}
 	if (LockAcquire(&tag, ExclusiveLock, sync->session, true) == LOCKACQUIRE_NOT_AVAIL)
-		report_concurrent(&tag, sync->username);
+		report_concurrent(&tag, sync->merge.username);
 	sync->locked = true;
 }
 
@@ -144,7 +143,7 @@ lock_account(Sync *sync)
 static void
 unlock_account(Sync *sync)
 {
-	LOCKTAG		tag = lock_tag(sync->username);
+	LOCKTAG		tag = lock_tag(sync->merge.username);
 
 	if (sync->locked && sync->session)
 		LockRelease(&tag, ExclusiveLock, true);
@@ -231,19 +230,6 @@ is_mass_deletion(const Account *account, const Merge *merge,
 		unlisted > merge->programs->stored * account->max_deleted / 100;
 }
 
-static void
-warn_mass_deletion(const Account *account, const Merge *merge, int64 unlisted)
-{
-	progress_warning(ERRCODE_WARNING,
-					 psprintf(INT64_FORMAT " of " INT64_FORMAT
-							  " programs of account \"%s\" are no longer listed: nothing was deleted",
-							  unlisted, merge->programs->stored, account->username),
-					 psprintf("The server option max_deleted is %g%%.",
-							  account->max_deleted),
-					 psprintf("If they really are gone, run: %s and sync again.",
-							  option_command(account->server, "max_deleted", "100%")));
-}
-
 /* Decides whether to delete what is not listed, or explains why not. */
 static void
 decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
@@ -255,16 +241,20 @@ decide_deletion(const Account *account, const Fetched *fetched, Merge *merge)
 		fetched->doubt != DOUBT_FAILED_PAGES && fetched->doubt != DOUBT_SKIPPED &&
 		fetched->doubt != DOUBT_REFUSED && fetched->doubt != DOUBT_END;
 	warn_doubt(account, fetched);
-	if (fetched->doubt == DOUBT_NONE && lists_all(account) && fetched->confirmed)
-	{
-		unlisted = programs_count_unlisted(merge->programs);
-		merge->delete_gone = !is_mass_deletion(account, merge, fetched, unlisted);
-		if (!merge->delete_gone)
-		{
-			merge->result.status = SYNC_PARTIAL;
-			warn_mass_deletion(account, merge, unlisted);
-		}
-	}
+	if (fetched->doubt != DOUBT_NONE || !lists_all(account) || !fetched->confirmed)
+		return;
+	unlisted = programs_count_unlisted(merge->programs);
+	merge->delete_gone = !is_mass_deletion(account, merge, fetched, unlisted);
+	if (merge->delete_gone)
+		return;
+	merge->result.status = SYNC_PARTIAL;
+	progress_warning(ERRCODE_WARNING,
+					 psprintf(INT64_FORMAT " of " INT64_FORMAT
+							  " programs of account \"%s\" are no longer listed: nothing was deleted",
+							  unlisted, merge->programs->stored, account->username),
+					 psprintf("The server option max_deleted is %g%%.", account->max_deleted),
+					 psprintf("If they really are gone, run: %s and sync again.",
+							  option_command(account->server, "max_deleted", "100%")));
 }
 
 /* Triggers and other sessions may have interfered, at any time. */
@@ -294,7 +284,7 @@ begin(Sync *sync, const char *username, Oid schema, bool session)
 	SyncResult *result = &sync->merge.result;
 
 	memset(sync, 0, sizeof(Sync));
-	sync->username = sync->merge.username = username;
+	sync->merge.username = username;
 	sync->schema = schema;
 	sync->session = session;
 	sync->started = clock_us();
@@ -326,7 +316,7 @@ read_stored(void *arg)
 	Merge	   *merge = &sync->merge;
 
 	sync->expected = history_expected(merge, sync->account->trust_total);
-	merge->programs = programs_read(&merge->tables, sync->username, sync->expected.programs);
+	merge->programs = programs_read(&merge->tables, merge->username, sync->expected.programs);
 }
 
 /* What the user may not expect of the tables. */
@@ -340,7 +330,7 @@ report_tables(Sync *sync)
 	if (tables->created_programs && sync->expected.programs > 0)
 		progress_warning(ERRCODE_WARNING,
 						 psprintf("table %s.yelp_programs was created anew, although account \"%s\" was synced before",
-								  tables->schema, sync->username),
+								  tables->schema, sync->merge.username),
 						 "It may have been renamed, dropped, or moved to another schema.",
 						 "To use the former table, drop the new one, and rename or move that back.");
 	if (!tables->heals)
@@ -364,13 +354,13 @@ prepare(void *arg)
 	Merge	   *merge = &sync->merge;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	sync->account = account_find(sync->username);
+	sync->account = account_find(sync->merge.username);
 	merge->result.server = sync->account->server;
 	merge->result.program_status = program_status_names[sync->account->program_status];
 	lock_account(sync);
 	merge->record = sync->account->record_changes;
 	merge->tables = tables_prepare(sync->schema, merge->record, AccessShareLock);
-	progress_start(&sync->progress, sync->username, sync->account->server);
+	progress_start(&sync->progress, sync->merge.username, sync->account->server);
 	tables_run_as(&merge->tables, read_stored, sync);
 	report_tables(sync);
 	PopActiveSnapshot();
@@ -391,7 +381,7 @@ store(void *arg)
 	if (result->problems > 0)
 		progress_warning(ERRCODE_WARNING,
 						 psprintf("could not read all fields of " INT64_FORMAT " program%s of account \"%s\"",
-								  result->problems, result->problems == 1 ? "" : "s", sync->username),
+								  result->problems, result->problems == 1 ? "" : "s", sync->merge.username),
 						 result->first_problem,
 						 "Their columns are NULL; the column problems lists the fields.");
 	warn_wrong(merge);
@@ -414,7 +404,8 @@ fetch_and_store(void *arg)
 	/* What the last sync listed or, if there is none, what is stored */
 	if (sync->expected.programs < 0)
 		sync->expected.programs = Min(merge->programs->stored, PAGE_MAX_TOTAL);
-	sync->fetched = fetch_programs(sync->account, merge->programs, &sync->progress, sync->expected);
+	sync->fetched = fetch_programs(sync->account, merge->programs, &sync->progress,
+								   sync->expected);
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	AcceptInvalidationMessages();
@@ -424,7 +415,7 @@ fetch_and_store(void *arg)
 	if (sync_log)
 		ereport(LOG_SERVER_ONLY,
 				(errmsg_internal("yelp_sync: account \"%s\" on server \"%s\": %s",
-								 sync->username, sync->account->server,
+								 sync->merge.username, sync->account->server,
 								 progress_summary(&merge->result)),
 				 errhidestmt(true),
 				 errhidecontext(true)));
@@ -547,7 +538,7 @@ warn_unrecorded(const Sync *sync, ErrorData *error)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg("could not record the failed sync of account \"%s\": %s",
-						client_text(sync->username), client_text(error->message))));
+						client_text(sync->merge.username), client_text(error->message))));
 }
 
 /* True if the sync succeeded; otherwise, adds the message to the list, if any. */
@@ -610,7 +601,8 @@ sync_all(List *usernames, Oid schema)
 			continue;
 		before = username;
 		accounts++;
-		failed += !try_account(username, schema, failed < MAX_SHOWN_FAILURES ? &failures : NULL);
+		failed += !try_account(username, schema,
+							   failed < MAX_SHOWN_FAILURES ? &failures : NULL);
 	}
 	if (failed > 0)
 		ereport(ERROR,

@@ -207,7 +207,8 @@ is_trusted(const Tables *tables, Oid role)
 {
 	return compat_can_set_role(role, tables->run_as) ||
 		(!superuser_arg(tables->run_as) &&
-		 has_privs_of_role(role, owner_of(NAMESPACEOID, tables->schema_oid, Anum_pg_namespace_nspowner)));
+		 has_privs_of_role(role, owner_of(NAMESPACEOID, tables->schema_oid,
+										  Anum_pg_namespace_nspowner)));
 }
 
 /* ---- creating tables ---- */
@@ -456,7 +457,8 @@ check_code(Code *code, ObjectAddress object, const ObjectAddress *user)
 					BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object.classId));
 		ScanKeyInit(&key[1], parts ? Anum_pg_depend_refobjid : Anum_pg_depend_objid,
 					BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object.objectId));
-		scan = systable_beginscan(depend, parts ? DependReferenceIndexId : DependDependerIndexId,
+		scan = systable_beginscan(depend,
+								  parts ? DependReferenceIndexId : DependDependerIndexId,
 								  true, NULL, lengthof(key), key);
 		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		{
@@ -747,7 +749,10 @@ citus_has(const char *catalog, const char *where, Oid relid)
 Tables
 tables_prepare(Oid schema, bool changes, LOCKMODE mode)
 {
-	Tables		tables = {.schema_oid = schema, .schema = quote_identifier(schema_name(schema))};
+	Tables		tables = {
+		.schema_oid = schema,
+		.schema = quote_identifier(schema_name(schema)),
+	};
 	Oid			relids[lengthof(rules)];
 	List	   *locked = NIL;
 
