@@ -4,7 +4,7 @@ Where it is and who we are is for libpq's environment to say (PGHOST, PGUSER, PG
 PGPASSFILE …).  The queries make their JSON in PostgreSQL, which knows dates that Python does not.
 """
 import asyncio
-import datetime
+import contextlib
 import json
 import logging
 
@@ -14,13 +14,9 @@ import psycopg
 SYNC = "-c yelp_sync.progress=json -c client_connection_check_interval=1000"
 READ = "-c default_transaction_read_only=on -c statement_timeout=10000"
 MAX_READS = 5               # at once
-MAX_CHANGES = 1000          # shown of one sync; all of them are counted
 CANCEL_AGAIN_S = 1
-HIDDEN = ("XX", "58")       # classes of errors that tell about the server and not the sync
-
-CHANGES = """
-    SELECT action, program_id, changed, count(*) OVER ()
-    FROM sync_page.sync(%s) LIMIT %s"""
+HIDDEN = ("XX", "58")       # classes of errors that are about the server and not the sync
+OWN = ("start", "info", "progress", "complete", "warning")      # types of the sync's events
 
 ACCOUNTS = """
     SELECT coalesce(json_agg(a ORDER BY username, server), '[]')::text
@@ -30,6 +26,17 @@ RUNS = """
     SELECT coalesce(json_agg(r), '[]')::text FROM (
         SELECT * FROM sync_page.runs WHERE username = %(username)s
         ORDER BY finished_at DESC LIMIT 10) AS r"""
+
+# As far as the server option record_changes keeps them
+CHANGES = """
+    SELECT json_build_object('run_id', run_id, 'finished_at', finished_at,
+        'total', added + updated + deleted + missing, 'rows', (
+            SELECT coalesce(json_agg(c), '[]') FROM (
+                SELECT action, program_id, changed, old, new FROM sync_page.changes
+                WHERE run_id = r.run_id ORDER BY program_id LIMIT 1000) AS c))::text
+    FROM sync_page.runs AS r
+    WHERE username = %(username)s AND status <> 'failed'
+    ORDER BY finished_at DESC LIMIT 1"""
 
 PROGRAMS = """
     WITH found AS NOT MATERIALIZED (
@@ -57,45 +64,40 @@ async def connect(options):
 
 
 async def read(query, **parameters):
-    """The query's one value."""
+    """The JSON text that a query returns in its only row; null without a row."""
     async with reads, await connect(READ) as connection:
-        cursor = await connection.execute(query, parameters)
-        return (await cursor.fetchone())[0]
+        row = await (await connection.execute(query, parameters)).fetchone()
+        return row[0] if row else "null"
 
 
-async def sync(account, tell):
+async def sync(account, tell, cancelled):
     """Syncs an account; tell() is given each event as it happens.  Returns the last one.
 
-    To cancel the sync, cancel the task: it ends when the database has ended the statement.
+    Once the event cancelled is set, the statement is cancelled.  It may have ended before that:
+    what is returned is what happened.
     """
     try:
         async with await connect(SYNC) as connection:
             connection.add_notice_handler(lambda notice: tell(notice_event(account, notice)))
-            rows = await run(connection, CHANGES, (account, MAX_CHANGES))
-        last = changes_event(account, rows)
+            result = await run(connection, "SELECT sync_page.sync(%s)", (account,), cancelled)
+            return cleared({**result, "account": account})
     except psycopg.Error as error:
-        last = error_event(account, error)
-    tell(last)
-    return last
+        if cancelled.is_set() and isinstance(error, psycopg.errors.QueryCanceled):
+            return {"type": "cancelled", "account": account}
+        return cleared({"type": "error", "account": account, **words(error.diag, str(error))})
 
 
-async def run(connection, query, parameters):
+async def run(connection, query, parameters, cancelled):
     statement = asyncio.ensure_future(connection.execute(query, parameters))
-    try:
-        return await (await asyncio.shield(statement)).fetchall()
-    finally:
-        # Again and again, since a cancel that comes before the statement has no effect
-        while not statement.done():
+    cancel = asyncio.ensure_future(cancelled.wait())
+    await asyncio.wait([statement, cancel], return_when=asyncio.FIRST_COMPLETED)
+    cancel.cancel()
+    # Again and again, since a cancel that comes before the statement has no effect
+    while not statement.done():
+        with contextlib.suppress(psycopg.Error):
             await asyncio.to_thread(connection.cancel)
-            await asyncio.wait([statement], timeout=CANCEL_AGAIN_S)
-
-
-def changes_event(account, rows):
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    changes = [{"action": action, "program_id": program_id, "changed": changed}
-               for action, program_id, changed, _ in rows]
-    return {"type": "changes", "account": account, "finished_at": now,
-            "total": rows[0][-1] if rows else 0, "rows": changes}
+        await asyncio.wait([statement], timeout=CANCEL_AGAIN_S)
+    return (await statement.result().fetchone())[0]
 
 
 def notice_event(account, notice):
@@ -104,22 +106,25 @@ def notice_event(account, notice):
         own = dict(json.loads(notice.message_primary))
     except (ValueError, TypeError):
         own = {}
-    severity = notice.severity_nonlocalized
-    if own and severity == "NOTICE":
-        return {**own, "account": account}
-    return {"type": severity.lower(), "account": account, **words(notice), **own}
+    if own.get("type") not in OWN:
+        own = {"type": notice.severity_nonlocalized.lower(), **words(notice)}
+    return {**own, "account": account}
 
 
-def error_event(account, error):
-    found = words(error.diag)
-    if found.get("sqlstate", "XX")[:2] in HIDDEN:
-        logging.error("sync of %s: %s", account, error)
-        found = {"sqlstate": found.get("sqlstate", "08006"), "message": "the database failed",
-                 "hint": "The log of this page's server has the reason."}
-    return {"type": "error", "account": account, **found}
+def cleared(event):
+    """Without what is about the server and not the sync, which is logged."""
+    if event["type"] != "error" or event["sqlstate"][:2] not in HIDDEN:
+        return event
+    logging.error("sync of %(account)s: %(message)s", event)
+    return {"type": "error", "account": event["account"], "sqlstate": event["sqlstate"],
+            "message": "the database failed",
+            "hint": "The log of this page's server has the reason."}
 
 
-def words(diagnostic):
+def words(diagnostic, otherwise=None):
+    """What PostgreSQL says; an error without any of it is a lost connection."""
+    if not diagnostic.sqlstate:
+        return {"sqlstate": "58000", "message": otherwise}
     members = {"sqlstate": diagnostic.sqlstate, "message": diagnostic.message_primary,
                "detail": diagnostic.message_detail, "hint": diagnostic.message_hint}
     return {name: text for name, text in members.items() if text is not None}

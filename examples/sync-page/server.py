@@ -1,27 +1,31 @@
 #!/usr/bin/python3
 """A page that syncs Yelp programs and shows how it goes.  See README.md.
 
-    POST /api/reseller/programs/sync-stream     {"username"}; Server-Sent Events
+    POST /api/reseller/programs/sync-stream     {"username"}: starts or joins; Server-Sent Events
+    GET  /api/reseller/programs/sync-stream     ?username: its syncs, without starting one
+    POST /api/reseller/programs/cancel          {"username"}
     GET  /api/reseller/programs/changes         ?username: what its last sync changed
     GET  /api/reseller/programs                 ?username&state&type&business&limit&offset
     GET  /api/reseller/accounts
     GET  /api/reseller/runs                     ?username
 """
 import argparse
-import asyncio
+import contextlib
 import json
 import logging
 import pathlib
 import socket
+import sys
 import urllib.parse
 
 from aiohttp import BasicAuth, hdrs, web
 
 import database
+from syncs import Syncs
 from users import Users
 
-FILES = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}
 STATIC = pathlib.Path(__file__).parent / "static"
+FILES = {"/": STATIC / "index.html"} | {f"/{file.name}": file for file in STATIC.iterdir()}
 HEADERS = {
     "Server": "sync-page",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
@@ -33,24 +37,23 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store, no-transform",
 }
-STATES = ("CURRENT", "FUTURE", "PAST", "PAUSED", "INACTIVE")
+STATES = ("CURRENT", "FUTURE", "PAST", "PAUSED", "INACTIVE", "GONE")
 MAX_ROWS = 200
 MAX_TEXT = 255
-BROWSER_CHECK_S = 0.05
 HEARTBEAT_S = 15
 KEEP_ALIVE = b": still here\n\n"
 
 
 class Page:
     def __init__(self, users, max_syncs):
-        self.users, self.max_syncs = users, max_syncs
-        self.syncs = set()          # that run: their tasks
-        self.changes = {}           # the last event of each account's last good sync
+        self.users, self.syncs = users, Syncs(max_syncs)
 
     def application(self):
         app = web.Application(middlewares=[self.guard], client_max_size=4096)
-        app.router.add_post("/api/reseller/programs/sync-stream", self.sync_stream)
-        app.router.add_get("/api/reseller/programs/changes", self.last_changes)
+        app.router.add_post("/api/reseller/programs/sync-stream", self.sync)
+        app.router.add_get("/api/reseller/programs/sync-stream", self.follow)
+        app.router.add_post("/api/reseller/programs/cancel", self.cancel)
+        app.router.add_get("/api/reseller/programs/changes", self.changes)
         app.router.add_get("/api/reseller/programs", self.programs)
         app.router.add_get("/api/reseller/accounts", self.accounts)
         app.router.add_get("/api/reseller/runs", self.runs)
@@ -82,61 +85,41 @@ class Page:
         if given is None or not await self.users.check(given.login, given.password):
             raise web.HTTPUnauthorized(headers={
                 hdrs.WWW_AUTHENTICATE: 'Basic realm="Sync Programs", charset="UTF-8"'})
+        request["user"] = given.login
 
     async def add_headers(self, request, response):
         response.headers.update(HEADERS)
 
     async def shut_down(self, app):
-        for sync in self.syncs:
-            sync.cancel()
+        await self.syncs.stop()
 
     async def file(self, request):
-        return web.FileResponse(STATIC / FILES[request.path])
+        return web.FileResponse(FILES[request.path])
 
-    async def sync_stream(self, request):
-        username = await asked_username(request)
-        if len(self.syncs) >= self.max_syncs:
-            return answer_error(503, f"{self.max_syncs} syncs are running already",
-                                {"Retry-After": "5"})
-        response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
-        response.content_type = "text/event-stream"
-        events = asyncio.Queue()
-        sync = self.start_sync(username, events)
-        watch = asyncio.create_task(cancel_without_browser(request, sync))
-        try:
-            await response.prepare(request)
-            while (event := await next_event(events)) is not None:
-                await response.write(event)
-        except ConnectionError:
-            pass
-        finally:
-            watch.cancel()
-            sync.cancel()
-        return response
+    async def sync(self, request):
+        sync = self.syncs.start(await asked_username(request), request["user"])
+        if sync is None:
+            return answer_error(503, f"{self.syncs.max_running} syncs are running already",
+                                {hdrs.RETRY_AFTER: "5"})
+        return await stream(request, self.syncs.events(sync, HEARTBEAT_S))
 
-    def start_sync(self, username, events):
-        """A task that puts events, and None at last."""
-        def tell(event):
-            events.put_nowait(f"data: {json.dumps(event)}\n\n".encode())
+    async def follow(self, request):
+        return await stream(request, self.syncs.follow(text(request, "username"), HEARTBEAT_S))
 
-        async def run():
-            last = await database.sync(username, tell)
-            if last["type"] == "changes":
-                self.changes[username] = last
+    async def cancel(self, request):
+        if not self.syncs.cancel(await asked_username(request), request["user"]):
+            return answer_error(404, "no sync of this account is running here")
+        return web.json_response({})
 
-        def ended(sync):
-            self.syncs.discard(sync)
-            events.put_nowait(None)
-            if not sync.cancelled() and sync.exception():
-                logging.error("sync of %s", username, exc_info=sync.exception())
-
-        sync = asyncio.create_task(run())
-        self.syncs.add(sync)
-        sync.add_done_callback(ended)
-        return sync
-
-    async def last_changes(self, request):
-        return web.json_response(self.changes.get(text(request, "username")))
+    async def changes(self, request):
+        """Of the last run: as its sync has told them or, if it ran elsewhere, as recorded."""
+        username = text(request, "username")
+        recorded = await database.read(database.CHANGES, username=username)
+        sync = self.syncs.last.get(username)
+        run_id = (json.loads(recorded) or {}).get("run_id")
+        if run_id and sync and sync.end and sync.end.get("run_id") == run_id:
+            return web.json_response(sync.end)
+        return answer(recorded)
 
     async def programs(self, request):
         state = text(request, "state", optional=True)
@@ -202,18 +185,16 @@ def number(request, name, default, most):
     return int(value)
 
 
-async def next_event(events):
-    try:
-        return await asyncio.wait_for(events.get(), HEARTBEAT_S)
-    except asyncio.TimeoutError:
-        return KEEP_ALIVE
-
-
-async def cancel_without_browser(request, sync):
-    """aiohttp does not tell a handler that its browser has gone: look for it."""
-    while request.transport is not None and not request.transport.is_closing():
-        await asyncio.sleep(BROWSER_CHECK_S)
-    sync.cancel()
+async def stream(request, events):
+    """Server-Sent Events.  A browser that has gone is noticed at the next of them."""
+    response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
+    response.content_type = "text/event-stream"
+    with contextlib.suppress(ConnectionError):
+        await response.prepare(request)
+        async for event in events:
+            await response.write(KEEP_ALIVE if event is None
+                                 else f"data: {json.dumps(event)}\n\n".encode())
+    return response
 
 
 def main():
@@ -225,10 +206,14 @@ def main():
     parser.add_argument("--port", type=int, default=8080, help="0: any free one (%(default)s)")
     parser.add_argument("--max-syncs", type=int, default=4, help="at once (%(default)s)")
     options = parser.parse_args()
-    listening = socket.create_server((options.host, options.port))
+    try:
+        page = Page(Users(options.users), options.max_syncs)
+        listening = socket.create_server((options.host, options.port))
+    except OSError as error:
+        sys.exit(f"{parser.prog}: {error}")
     print(f"http://{options.host}:{listening.getsockname()[1]}/", flush=True)
-    web.run_app(Page(Users(options.users), options.max_syncs).application(), sock=listening,
-                print=None, access_log=None, shutdown_timeout=5)
+    web.run_app(page.application(), sock=listening, print=None, access_log=None,
+                shutdown_timeout=5)
 
 
 if __name__ == "__main__":

@@ -68,10 +68,12 @@ def main():
     password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     if not password:
         sys.exit("a user needs a password")
-    entries = read(path) if os.path.exists(path) else {}
     salt = os.urandom(16)
-    entries[name] = (*COST, salt, scrypt(password, *COST, salt))
-    write(path, entries)
+    try:
+        entries = read(path) if os.path.exists(path) else {}
+        write(path, {**entries, name: (*COST, salt, scrypt(password, *COST, salt))})
+    except OSError as error:
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-# The page's server, over HTTP: access, the events of a sync, what ends it, and that
-# nothing leaks.
+# The page's server, over HTTP: access, the events of a sync, who may follow it, what ends it, and
+# that nothing leaks.
 use strict;
 use warnings FATAL => 'all';
 use utf8;
@@ -10,10 +10,11 @@ use Test::More;
 
 use YelpApi;
 use YelpPage;
+use YelpSession;
 use YelpTest;
 
 # So long a time-out that no request that is held ends by itself
-my ($node, $api) = YelpTest::start(server => { timeout => '1h' });
+my ($node, $api) = YelpTest::start(tables => 0, server => { timeout => '1h' });
 $api->config(accounts => { acme => { count => 95 }, other => { password => 's3cret', count => 10 },
 		failing => { password => 'another', count => 10 } });
 foreach my $server (qw(other failing))
@@ -24,7 +25,6 @@ foreach my $server (qw(other failing))
 YelpPage::set_up($node, acme => 'yelp', other => 'other', failing => 'failing');
 my $page = YelpPage->start($node, arguments => [ '--max-syncs', 2 ]);
 
-my $stream_path = 'api/reseller/programs/sync-stream';
 my $is_syncing = q{SELECT count(*) FROM pg_stat_activity
 	WHERE usename = 'yelp_page' AND state = 'active'};
 
@@ -85,13 +85,12 @@ like($policy, qr/^default-src 'none'; script-src 'self';/, 'the policy on conten
 unlike($policy, qr/unsafe|\*|data:/, 'has no holes');
 is($response->{headers}{'x-content-type-options'}, 'nosniff', 'no guessed types');
 is($response->{headers}{'cache-control'}, 'no-store, no-transform', 'nothing is kept');
-unlike($response->{content}, qr/<script(?! src)|<style| on[a-z]+=|style=|https?:/, 'nothing inline, nothing from elsewhere');
+unlike($response->{content}, qr/<script(?! type="module" src)|<style| on[a-z]+=|style=|https?:/, 'nothing inline, nothing from elsewhere');
 
 note 'other sites';
 
 my %json = ('Content-Type' => 'application/json');
-my $acme = '{"username": "acme"}';
-(my $host = $page->url) =~ s{^http://|/$}{}g;
+my @posts = map { "api/reseller/programs/$_" } qw(sync-stream cancel);
 foreach my $case (
 	[ 'a form', { 'Content-Type' => 'text/plain' } ],
 	[ 'a form of a browser', { 'Content-Type' => 'application/x-www-form-urlencoded' } ],
@@ -102,11 +101,11 @@ foreach my $case (
 	[ 'a sister site', { %json, 'Sec-Fetch-Site' => 'same-site' } ])
 {
 	my ($name, $headers) = @$case;
-	is($page->request('POST', $stream_path, headers => $headers, content => $acme)->{status}, 403,
-		"$name cannot sync");
+	is($page->request('POST', $_, headers => $headers, content => '{"username": "acme"}')->{status}, 403,
+		"$name: $_") foreach @posts;
 }
-is($page->request('GET', 'api/reseller/accounts', headers => { 'Sec-Fetch-Site' => 'cross-site' })->{status},
-	403, 'another site cannot read');
+is($page->request('GET', "api/reseller/$_?username=acme", headers => { 'Sec-Fetch-Site' => 'cross-site' })->{status},
+	403, "another site cannot read $_") foreach qw(accounts programs/sync-stream);
 is($page->request('GET', '', headers => { 'Sec-Fetch-Site' => 'cross-site' })->{status}, 200,
 	'but may link to the page');
 
@@ -116,10 +115,10 @@ foreach my $body ('', '{', '[]', '"acme"', 'null', '{}', '{"username": 1}', '{"u
 	'{"username": ""}', '{"username": "a\u0000"}', '{"username": "\ud800"}', "{\"username\": \"\xff\"}",
 	'{"username": "' . 'a' x 256 . '"}')
 {
-	is($page->request('POST', $stream_path, headers => \%json, content => $body)->{status}, 400,
-		'400: ' . substr($body, 0, 30));
+	is($page->request('POST', $_, headers => \%json, content => $body)->{status}, 400,
+		'400: ' . substr($body, 0, 30)) foreach @posts;
 }
-is($page->request('POST', $stream_path, headers => \%json, content => ' ' x 5000)->{status}, 413, '413: too long');
+is($page->request('POST', $posts[0], headers => \%json, content => ' ' x 5000)->{status}, 413, '413: too long');
 is($api->counters->{requests}, 0, 'nothing of all this has led to a sync');
 
 note 'events';
@@ -137,7 +136,7 @@ $api->release(2);
 my $progress = $sync->next_of('progress');
 cmp_ok($progress->{percentage}, '>', 0, 'progress before the end');
 cmp_ok($progress->{percentage}, '<', 100, 'while pages are held');
-is(YelpTest::must_run($node, 'SELECT count(*) FROM yelp_programs')->{stdout}, "0\n", 'and nothing is stored yet');
+is(YelpTest::value($node, 'SELECT count(*) FROM yelp_programs'), 0, 'and nothing is stored yet');
 $api->faults();
 $api->release;
 my @events = $sync->rest;
@@ -178,9 +177,15 @@ is($events[-1]{sqlstate}, '28000', 'its SQLSTATE');
 like($events[-1]{message}, qr/account "failing": API rejected the credentials/, 'its message');
 like($events[-1]{detail}, qr/ACCESS_DENIED/, 'its detail');
 like($events[-1]{hint}, qr/^Check the username/, 'its hint');
+my ($run) = @{ $page->get('runs', username => 'failing')->{json} };
+is("$run->{status} $run->{sqlstate}", 'failed 28000', 'it is one of the last syncs');
+like($run->{error}, qr/API rejected the credentials.*: .*ACCESS_DENIED/, 'with message and detail');
+is(YelpTest::value($node, YelpTest::last_run('server, synced_by, started_at < finished_at')),
+	'failing|regress_ads|t', 'and all that the procedure records');
 @events = $page->sync("no'body\n")->rest;
 is(types(@events), 'error', 'an account that is none');
 is($events[0]{sqlstate}, '42704', 'its SQLSTATE');
+is_deeply($page->get('runs', username => "no'body\n")->{json}, [], 'which is not recorded');
 is_deeply($page->get('programs/changes', username => 'failing')->{json}, undef, 'no changes are kept of what failed');
 
 $api->faults({ match => { offset => 40 }, action => { respond => { status => 400 } } });
@@ -199,7 +204,7 @@ YelpTest::must_run($node, q{
 	CREATE FUNCTION speak() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN
 		RAISE NOTICE E'plain\n\ndata: {"type":"error"}';
-		RAISE NOTICE E'{"type":"own",\n\n"n":1}';
+		RAISE NOTICE E'{"type":"changes",\n\n"n":1}';
 		RAISE NOTICE '[1]';
 		RETURN NULL;
 	END $$;
@@ -208,7 +213,7 @@ $api->mutate(seed => 4, alter => 1);
 @events = $page->sync('acme')->rest;
 my ($notice) = grep { $_->{type} eq 'notice' } @events;
 is($notice->{message}, qq(plain\n\ndata: {"type":"error"}), 'a notice in plain text');
-is(scalar(grep { $_->{type} eq 'own' } @events), 1, 'a notice in JSON');
+is(scalar(grep { $_->{type} eq 'notice' } @events), 3, 'in JSON, too: it cannot pretend to be the end');
 is($events[-1]{type}, 'changes', 'and the stream goes on');
 
 # Errors of the server's inside are not for the browser, what a constraint says is
@@ -228,15 +233,33 @@ foreach my $case ([ XX000 => 'the database failed' ], [ '58030' => 'the database
 	unlike($stream->text, qr/PL\/pgSQL|speak/, 'without its context');
 }
 like(slurp_file($page->messages), qr/secret path/, 'the log has it');
+is(scalar(grep { $_->{status} eq 'failed' && $_->{error} eq 'the database failed' }
+	@{ $page->get('runs', username => 'acme')->{json} }), 2, 'nor is the history for the browser');
 YelpTest::must_run($node, 'DROP FUNCTION speak() CASCADE');
 
 note 'several at once';
 
+my $session = YelpSession->new($node);
+$api->faults({ match => { from_offset => 20 }, action => { hold => \1 } });
+$session->begin_sync('acme');
+$api->poll_counter('held', 4);
+@events = $page->sync('acme')->rest;
+is("$events[-1]{type} $events[-1]{sqlstate}", 'error 55P03', 'an account that another session syncs');
+$api->faults();
+$api->release;
+$session->sync_result;
+
+$page->set_password('bert', 'again');
+my $follower = $page->follow('acme');
+is($follower->next_event->{type}, 'state', 'who follows an account is told its state');
+is($follower->next_of('error')->{sqlstate}, '55P03', 'and the last end');
 $sync = held_sync('acme', 4);
 $sync->next_of('start');
-@events = $page->sync('acme')->rest;
-is(types(@events), 'error', 'an account that is being synced');
-is($events[0]{sqlstate}, '55P03', 'is not synced twice');
+my $joined = $page->sync('acme', login => 'bert:again');
+is(types(map { $joined->next_event } 1 .. 2), 'start info', 'who syncs what is being synced joins, from the beginning');
+my $state = $follower->next_of('state');
+is("$state->{running} $state->{started_by}", '1 anna', 'who follows the account is told');
+is(YelpTest::value($node, $is_syncing), 1, 'it is one sync');
 $api->faults({ action => { hold => \1 } });
 my $second = $page->sync('other');
 $second->next_of('start');
@@ -245,20 +268,30 @@ is($third->status, 503, 'no more syncs than allowed');
 ok($third->header('Retry-After'), 'with a time to come back');
 is($page->get('accounts')->{status}, 200, 'the rest of the page goes on');
 
-note 'a browser that goes away';
+note 'what ends a sync, and what does not';
 
-my $logged = -s $node->logfile;
-my $stored = YelpTest::must_run($node, 'SELECT * FROM yelp_programs ORDER BY 1, 2')->{stdout};
 $sync->close;
 $second->close;
-ok($node->poll_query_until('postgres', $is_syncing, 0), 'ends its sync');
-$api->poll_until(sub { $api->counters->{held} == 0 }, 'the requests to end');
-my @cancelled = slurp_file($node->logfile, $logged) =~ /canceling statement due to user request/g;
-is(scalar(@cancelled), 2, 'by a cancel');
-cmp_ok(scalar(grep { $_->{status} eq 'gone' } $api->log), '>=', 5, 'requests and all');
-is(YelpTest::must_run($node, 'SELECT * FROM yelp_programs ORDER BY 1, 2')->{stdout}, $stored, 'nothing is stored');
+my $late = $page->sync('acme');
+is($late->next_event->{type}, 'start', 'it outlives who has started it');
 $api->faults();
-is([ $page->sync('acme')->rest ]->[-1]{type}, 'changes', 'the account can be synced again');
+$api->release;
+my @ends = map { ($_->rest)[-1] } $joined, $late;
+is_deeply($ends[0], $ends[1], 'all are told the same end');
+is_deeply($follower->next_of('changes'), $ends[0], 'as are those who follow');
+ok($node->poll_query_until('postgres', q{SELECT count(*) FROM yelp_programs WHERE username = 'other'}, 10),
+	'also if nobody is left');
+
+my $stored = YelpTest::value($node, YelpTest::content_query());
+$sync = held_sync('acme', 4);
+$sync->next_of('start');
+is($page->post('programs/cancel', 'other')->status, 404, 'what does not run cannot be cancelled');
+is($page->post('programs/cancel', 'acme', login => 'bert:again')->status, 200, 'what runs can, by any user');
+my $end = ($sync->rest)[-1];
+is("$end->{type} $end->{by}", 'cancelled bert', 'who was it');
+ok($node->poll_query_until('postgres', $is_syncing, 0), 'the statement ends');
+$api->poll_until(sub { $api->counters->{held} == 0 }, 'the requests to end');
+is(YelpTest::value($node, YelpTest::content_query()), $stored, 'nothing is stored');
 
 # In the phase in which the database works alone as well
 YelpTest::must_run($node, q{
@@ -268,21 +301,26 @@ YelpTest::must_run($node, q{
 		RETURN NULL;
 	END $$;
 	CREATE TRIGGER wait AFTER UPDATE ON yelp_programs EXECUTE FUNCTION wait()});
+$api->faults();
 $api->mutate(seed => 6, alter => 1);
 $sync = $page->sync('acme');
 $node->poll_query_until('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}, 1);
-$sync->close;
-ok($node->poll_query_until('postgres', $is_syncing, 0), 'ends its sync in the merge, too');
+$page->post('programs/cancel', 'acme');
+is(($sync->rest)[-1]{type}, 'cancelled', 'in the merge, too');
 YelpTest::must_run($node, 'DROP FUNCTION wait() CASCADE');
 
 $sync = held_sync('acme', 4);
-$page->stop('KILL');
-ok($node->poll_query_until('postgres', $is_syncing, 0), 'a server that is killed ends its syncs');
-$api->faults();
+$follower->next_of('progress');
+$page->stop('TERM');
+is_deeply([ map { @$_{qw(type by)} } map { ($_->rest)[-1] } $sync, $follower ],
+	[ (cancelled => undef) x 2 ], 'a server that is stopped ends its syncs, and says so to everybody');
+ok($node->poll_query_until('postgres', $is_syncing, 0), 'the statements end');
+unlike(slurp_file($page->messages), qr/Traceback/, 'its log has no traceback');
+
 $page = YelpPage->start($node);
 $sync = held_sync('acme', 4);
-$page->stop('TERM');
-ok($node->poll_query_until('postgres', $is_syncing, 0), 'so does one that is stopped');
+$page->stop('KILL');
+ok($node->poll_query_until('postgres', $is_syncing, 0), 'so does one that is killed');
 $api->faults();
 
 note 'what is let out';

@@ -11,7 +11,7 @@ use YelpApi;
 use YelpPage;
 use YelpTest;
 
-my ($node, $api) = YelpTest::start;
+my ($node, $api) = YelpTest::start(tables => 0);
 YelpPage::set_up($node, acme => 'yelp');
 my $page = YelpPage->start($node);
 
@@ -85,7 +85,7 @@ sub error_of
 	return $stderr =~ /ERROR:  (\w+)/ ? $1 : 'none';
 }
 
-is(error_of("SELECT * FROM sync_page.$_"), 'none', "may read $_") foreach qw(programs runs accounts());
+is(error_of("SELECT * FROM sync_page.$_"), 'none', "may read $_") foreach qw(programs runs changes accounts());
 is(error_of(q{SELECT * FROM sync_page.sync('acme')}), 'none', 'may sync');
 is(error_of(q{SELECT * FROM yelp_sync('acme')}), '42704', 'has no account of its own');
 foreach my $sql (
@@ -112,14 +112,14 @@ my $hostile = YelpTest::must_run($node, q{
 	CREATE FUNCTION pg_temp.equal(text, text) RETURNS boolean LANGUAGE sql AS $$ SELECT true $$;
 	CREATE OPERATOR pg_temp.= (FUNCTION = pg_temp.equal, LEFTARG = text, RIGHTARG = text);
 	SET search_path = pg_temp, public, pg_catalog;
-	SELECT count(*) FROM sync_page.sync('acme');
+	SELECT sync_page.sync('acme')->>'total';
 	SELECT username FROM sync_page.accounts();
 	SELECT count(*) FROM sync_page.programs;
 }, role => 'yelp_page')->{stdout};
 is($hostile, "0\nacme\n5\n", 'names are bound');
 $api->set_programs('acme', map { text($_) } @programs[ 0 .. 3 ]);
 $hostile = YelpTest::must_run($node,
-	q{CREATE TEMP TABLE yelp_programs (a int); SET search_path = pg_temp; SELECT action FROM sync_page.sync('acme')},
+	q{CREATE TEMP TABLE yelp_programs (a int); SET search_path = pg_temp; SELECT sync_page.sync('acme')->'rows'->0->>'action'},
 	role => 'yelp_page');
 is($hostile->{stdout}, "deleted\n", 'in a sync, too');
 

@@ -1,4 +1,4 @@
-# YelpBrowser - a tab of headless Chromium, for TAP tests
+# YelpBrowser - headless Chromium, for TAP tests
 #
 #   YelpTest::need(Chromium => YelpBrowser::program());
 #   my $browser = YelpBrowser->start;
@@ -78,20 +78,26 @@ sub stop
 	return;
 }
 
+# $browser->send_only($method, %parameters)
+# A command whose answer nobody waits for.
+#
 # $browser->call($method, %parameters)
 # A command of the DevTools protocol; returns its result.
+sub send_only
+{
+	my ($self, $method, %parameters) = @_;
+	my @session = $self->{tab} ? (sessionId => $self->{tab}{session}) : ();
+
+	$self->{commands}->print(
+		$json->encode({ id => ++$self->{last_id}, method => $method, params => \%parameters, @session }), "\0");
+	return $self->{last_id};
+}
+
 sub call
 {
 	my ($self, $method, %parameters) = @_;
-	my $id = ++$self->{last_id};
+	my $id = $self->send_only($method, %parameters);
 
-	$self->{commands}->print(
-		$json->encode(
-			{
-				id => $id, method => $method, params => \%parameters,
-				$self->{session} ? (sessionId => $self->{session}) : ()
-			}),
-		"\0");
 	for (;;)
 	{
 		my $message = $self->read_message;
@@ -144,26 +150,19 @@ sub heed
 	return;
 }
 
-# A command whose answer nobody waits for
-sub send_only
-{
-	my ($self, $method, %parameters) = @_;
-
-	$self->{commands}->print(
-		$json->encode(
-			{
-				id => ++$self->{last_id}, method => $method, params => \%parameters,
-				sessionId => $self->{session}
-			}),
-		"\0");
-	return;
-}
-
-# $browser->new_tab, $browser->close_tab
-# The methods below are about the tab that was made last.
+# $browser->new_tab
+# Makes a tab, which the methods below are about; returns it.
+#
+# $browser->use_tab($tab), $browser->close_tab
+# Another one from now on; closes the present one.
 #
 # $browser->open($url, %login)
 # Opens it, with username and password where the server asks for them.
+#
+# $browser->reload
+#
+# $browser->emulate($width, $scheme)
+# This width of the window, and the color scheme light or dark.
 #
 # $browser->evaluate($expression)
 # Its value; dies where it throws.
@@ -175,7 +174,7 @@ sub send_only
 # The text of the first element, and a list of those of all elements.
 #
 # $browser->click($selector), $browser->choose($selector, $value)
-# Clicks; sets the value of a field as a user does, when it offers that.
+# Focuses and clicks; sets the value of a field as a user does, when it offers that.
 #
 # $browser->complaints
 # What has been thrown or logged as an error or warning since the last call, as a list.
@@ -185,19 +184,22 @@ sub new_tab
 {
 	my ($self) = @_;
 
-	delete $self->{session};
-	$self->{target} = $self->call('Target.createTarget', url => 'about:blank')->{targetId};
-	$self->{session} =
-	  $self->call('Target.attachToTarget', targetId => $self->{target}, flatten => \1)->{sessionId};
+	$self->use_tab(undef);
+	my $target = $self->call('Target.createTarget', url => 'about:blank')->{targetId};
+	my $session = $self->call('Target.attachToTarget', targetId => $target, flatten => \1)->{sessionId};
+	$self->use_tab({ target => $target, session => $session });
 	$self->call("$_.enable") foreach qw(Page Runtime Log);
-	return;
+	return $self->{tab};
 }
+
+sub use_tab { my ($self, $tab) = @_; $self->{tab} = $tab; return; }
 
 sub close_tab
 {
 	my ($self) = @_;
-	delete $self->{session};
-	$self->call('Target.closeTarget', targetId => $self->{target});
+	my $target = $self->{tab}{target};
+	$self->use_tab(undef);
+	$self->call('Target.closeTarget', targetId => $target);
 	return;
 }
 
@@ -213,13 +215,33 @@ sub open
 	return;
 }
 
+sub reload
+{
+	my ($self) = @_;
+	$self->evaluate('window.isOld = true');
+	$self->call('Page.reload');
+	$self->poll('document.readyState === "complete" && !window.isOld', 'the page again');
+	return;
+}
+
+sub emulate
+{
+	my ($self, $width, $scheme) = @_;
+	$self->call('Emulation.setDeviceMetricsOverride',
+		width => $width, height => 900, deviceScaleFactor => 1, mobile => \0);
+	$self->call('Emulation.setEmulatedMedia',
+		features => [ { name => 'prefers-color-scheme', value => $scheme } ]);
+	$self->evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))');
+	return;
+}
+
 sub evaluate
 {
 	my ($self, $expression) = @_;
 	my $result = $self->call('Runtime.evaluate', expression => $expression,
 		returnByValue => \1, awaitPromise => \1);
 
-	die "$expression: $result->{exceptionDetails}{exception}{description}\n"
+	die substr($expression, 0, 1000) . ": $result->{exceptionDetails}{exception}{description}\n"
 	  if $result->{exceptionDetails};
 	return $result->{result}{value};
 }
@@ -227,7 +249,7 @@ sub evaluate
 sub poll
 {
 	my ($self, $expression, $what) = @_;
-	return YelpProcess::poll_until(sub { $self->evaluate($expression) }, $what);
+	return YelpProcess::poll_until(sub { $self->evaluate($expression) }, $what // $expression);
 }
 
 sub text { my ($self, $selector) = @_; return ($self->texts($selector))[0]; }
@@ -243,7 +265,7 @@ sub click
 {
 	my ($self, $selector) = @_;
 	my $quoted = quote($selector);
-	$self->evaluate("document.querySelector($quoted).click()");
+	$self->evaluate("(() => { const it = document.querySelector($quoted); it.focus(); it.click(); })()");
 	return;
 }
 
@@ -260,13 +282,7 @@ sub choose
 # A literal in JavaScript, which goes into JSON once more
 sub quote { my ($text) = @_; return JSON::PP->new->allow_nonref->encode($text); }
 
-sub complaints
-{
-	my ($self) = @_;
-	my @complaints = @{ $self->{complaints} };
-	$self->{complaints} = [];
-	return @complaints;
-}
+sub complaints { my ($self) = @_; return splice @{ $self->{complaints} }; }
 
 sub screenshot
 {

@@ -1,6 +1,7 @@
 # YelpPage - the page of examples/sync-page, for TAP tests
 #
-#   YelpPage::set_up($node);
+#   my ($node, $api) = YelpTest::start(tables => 0);
+#   YelpPage::set_up($node, acme => 'yelp');
 #   my $page = YelpPage->start($node, arguments => [ '--max-syncs', 2 ]);
 #   is($page->get('accounts')->{status}, 200);
 #   my $stream = $page->sync('acme');
@@ -31,22 +32,15 @@ my $json = JSON::PP->new->utf8->allow_nonref;
 
 # YelpPage::set_up($node, %accounts)
 # Creates the role regress_ads, which is no superuser, maps it to accounts (name to server),
-# and has it run setup.sql.
+# and has it run setup.sql, which creates the tables.
 sub set_up
 {
 	my ($node, %accounts) = @_;
 
 	YelpTest::must_run($node, q{
-		DO $$
-		BEGIN
-			IF to_regclass('yelp_programs') IS NULL THEN
-				PERFORM yelp_sync_create_tables();
-			END IF;
-		END $$;
 		CREATE ROLE regress_ads LOGIN CREATEROLE;
 		GRANT CREATE ON DATABASE postgres TO regress_ads;
-		GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO regress_ads;
-		GRANT SELECT, INSERT ON yelp_sync_runs TO regress_ads}
+		GRANT CREATE ON SCHEMA public TO regress_ads}
 		  . join '', map {
 			"; GRANT USAGE ON FOREIGN SERVER $accounts{$_} TO regress_ads;
 			CREATE USER MAPPING FOR regress_ads SERVER $accounts{$_} "
@@ -85,14 +79,14 @@ sub start
 	$self->set_password('anna', 'correct horse');
 	local %ENV = (
 		%ENV,
+		PYTHONDONTWRITEBYTECODE => 1,
 		PGHOST => $node->host,
 		PGPORT => $node->port,
 		PGDATABASE => 'postgres',
 		PGUSER => 'yelp_page',
 		PGPASSWORD => 'database-s3cret',
 		%{ $options{environment} // {} });
-	my @command = ('/usr/bin/python3', '-B', "$directory/server.py", '--users', $self->{users},
-		'--port', 0, @{ $options{arguments} // [] });
+	my @command = ("$directory/server.py", '--users', $self->{users}, '--port', 0, @{ $options{arguments} // [] });
 	pipe(my $reader, my $writer) or die "could not make a pipe: $!";
 	$self->{process} = YelpProcess->start(sub { exec @command },
 		stdout => $writer, stderr => $self->{messages});
@@ -122,8 +116,7 @@ sub directory { return $directory; }
 sub set_password
 {
 	my ($self, $name, $password) = @_;
-	IPC::Run::run([ '/usr/bin/python3', '-B', "$directory/users.py", $self->{users}, $name ],
-		'<', \"$password\n")
+	IPC::Run::run([ "$directory/users.py", $self->{users}, $name ], '<', \"$password\n")
 	  or die "users.py failed\n";
 	return;
 }
@@ -139,9 +132,11 @@ sub messages { return $_[0]{messages}; }
 # $page->get($path, %query)
 # The same for /api/reseller/$path.
 #
-# $page->sync($account, %options)
-# POSTs to sync-stream; returns a YelpPage::Stream.  headers: more of them.  url:
-# other than the page's own.
+# $page->post($path, $account, %options)
+# POSTs it; returns a YelpPage::Stream.  headers: more of them.  url: other than the page's own.
+#
+# $page->sync($account, %options), $page->follow($account)
+# The same for sync-stream; what a browser follows.
 #
 # YelpPage::directory()
 # That of the example.
@@ -176,13 +171,22 @@ sub get
 		"api/reseller/$path?" . $self->{http}->www_form_urlencode(\%query));
 }
 
-sub sync
+sub post
 {
-	my ($self, $account, %options) = @_;
+	my ($self, $path, $account, %options) = @_;
 	return YelpPage::Stream->open(
-		$options{url} // $self->{url}, 'api/reseller/programs/sync-stream',
+		$options{url} // $self->{url}, POST => "api/reseller/$path",
 		{ 'Content-Type' => 'application/json', %{ $self->headers(%options) } },
 		$json->encode({ username => $account }));
+}
+
+sub sync { my ($self, @given) = @_; return $self->post('programs/sync-stream', @given); }
+
+sub follow
+{
+	my ($self, $account) = @_;
+	return YelpPage::Stream->open($self->{url}, GET => 'api/reseller/programs/sync-stream?'
+		  . $self->{http}->www_form_urlencode({ username => $account }), $self->headers, '');
 }
 
 1;

@@ -1,7 +1,7 @@
 # YelpPage::Stream - an answer of Server-Sent Events, read as it arrives
 #
-# YelpPage::Stream->open($url, $path, \%headers, $body)
-# POSTs and returns when the answer's head is here.
+# YelpPage::Stream->open($url, $method, $path, \%headers, $body)
+# Returns when the answer's head is here.
 #
 # $stream->status, $stream->header($name)
 #
@@ -36,13 +36,13 @@ my $json = JSON::PP->new->utf8;
 # HTTP/1.0, so that the body is not in chunks
 sub open
 {
-	my ($class, $url, $path, $headers, $body) = @_;
+	my ($class, $url, $method, $path, $headers, $body) = @_;
 	my ($host) = $url =~ m{^http://([^/]+)/$} or die "not an URL: $url";
 	my $socket = IO::Socket::INET->new(PeerAddr => $host) or die "could not connect: $@";
 	my $self = bless { socket => $socket, text => '', unread => '' }, $class;
 	my %headers = (Host => $host, 'Content-Length' => length $body, %$headers);
 
-	$socket->print("POST /$path HTTP/1.0\r\n",
+	$socket->print("$method /$path HTTP/1.0\r\n",
 		(map { "$_: $headers{$_}\r\n" } sort keys %headers), "\r\n", $body);
 	$self->read_more until $self->{unread} =~ s/^(.*?)\r\n\r\n//s;
 	$self->{head} = $1;
