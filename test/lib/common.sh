@@ -118,6 +118,7 @@ missing_extras() {
 		cron postgresql-$major-cron [ -f /usr/share/postgresql/$major/extension/pg_cron.control ]
 		psycopg python3-psycopg /usr/bin/python3 -c 'import psycopg'
 		chromium chromium-headless-shell have chromium-headless-shell || have chromium
+		npm npm have npm
 	END
 }
 

@@ -123,10 +123,33 @@ $hostile = YelpTest::must_run($node,
 	role => 'yelp_page');
 is($hostile->{stdout}, "deleted\n", 'in a sync, too');
 
+note 'what changed, and what is gone';
+
+my %id = (username => 'acme');
+YelpTest::set_server($node, on_gone => 'keep', record_changes => 'on');
+$programs[0][5] = '2027-01-01';
+$api->set_programs('acme', map { text($_) } @programs[ 0 .. 2 ]);
+my $end = ($page->sync('acme')->rest)[-1];
+my %values = (old => { end_date => '9999-12-31' }, new => { end_date => '2027-01-01' });
+my @changes = (
+	{ action => 'gone', program_id => 'past', changed => undef, old => undef, new => undef },
+	{ action => 'updated', program_id => 'current', changed => ['end_date'], %values });
+is_deeply([ sort { $a->{action} cmp $b->{action} } @{ $end->{rows} } ], \@changes, 'from which value to which');
+is(ids(state => 'GONE'), 'past', 'state GONE');
+is_deeply($page->get('programs/changes', %id)->{json}, $end, 'what has changed is kept');
+$page->stop;
+$page = YelpPage->start($node);
+my $kept = $page->get('programs/changes', %id)->{json};
+is_deeply([ sort { $a->{action} cmp $b->{action} } @{ $kept->{rows} } ], \@changes, 'also by another server');
+is("@$kept{qw(run_id finished_at total)}", "@$end{qw(run_id finished_at total)}", 'with its sync');
+YelpTest::value($node, q{SELECT count(*) FROM yelp_sync('acme')}, role => 'regress_ads');
+is_deeply([ @{ $page->get('programs/changes', %id)->{json} }{qw(total rows)} ], [ 0, [] ], 'and what was synced elsewhere');
+YelpTest::set_server($node, on_gone => undef, record_changes => undef);
+
 note 'once more';
 
 YelpPage::run_setup($node);
 is(ids(), 'current future inactive past', 'setup.sql can be run again');
-is([ $page->sync('acme')->rest ]->[-1]{total}, 0, 'and all works as before');
+is([ $page->sync('acme')->rest ]->[-1]{type}, 'changes', 'and all works as before');
 
 done_testing();

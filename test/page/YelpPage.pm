@@ -64,31 +64,40 @@ sub run_setup
 # YelpPage->start($node, %options)
 # Starts the server, with the user anna and her password correct horse, and returns when it
 # listens.  It ends with the test.  arguments: more for server.py.  environment: a hash.
+#
+# YelpPage->serve(\@command, %environment)
+# The same with a whole command, whose users have anna already.
 sub start
 {
 	my ($class, $node, %options) = @_;
-	my $home = PostgreSQL::Test::Utils::tempdir('yelp_page');
-	my $log_directory = $PostgreSQL::Test::Utils::log_path || $home;
-	my $self = bless {
-		users => "$home/users",
-		messages => "$log_directory/" . File::Basename::basename($home) . '.log',
-		http => HTTP::Tiny->new(timeout => $PostgreSQL::Test::Utils::timeout_default),
-		login => 'anna:correct horse',
-	}, $class;
+	my $users = PostgreSQL::Test::Utils::tempdir('yelp_page') . '/users';
 
-	$self->set_password('anna', 'correct horse');
-	local %ENV = (
-		%ENV,
-		PYTHONDONTWRITEBYTECODE => 1,
+	set_password({ users => $users }, 'anna', 'correct horse');
+	my $self = $class->serve([ "$directory/server.py", '--users', $users, '--port', 0, @{ $options{arguments} // [] } ],
 		PGHOST => $node->host,
 		PGPORT => $node->port,
 		PGDATABASE => 'postgres',
 		PGUSER => 'yelp_page',
 		PGPASSWORD => 'database-s3cret',
 		%{ $options{environment} // {} });
-	my @command = ("$directory/server.py", '--users', $self->{users}, '--port', 0, @{ $options{arguments} // [] });
+	$self->{users} = $users;
+	return $self;
+}
+
+sub serve
+{
+	my ($class, $command, %environment) = @_;
+	my $home = PostgreSQL::Test::Utils::tempdir('yelp_page');
+	my $log_directory = $PostgreSQL::Test::Utils::log_path || $home;
+	my $self = bless {
+		messages => "$log_directory/" . File::Basename::basename($home) . '.log',
+		http => HTTP::Tiny->new(timeout => $PostgreSQL::Test::Utils::timeout_default),
+		login => 'anna:correct horse',
+	}, $class;
+
+	local %ENV = (%ENV, PYTHONDONTWRITEBYTECODE => 1, %environment);
 	pipe(my $reader, my $writer) or die "could not make a pipe: $!";
-	$self->{process} = YelpProcess->start(sub { exec @command },
+	$self->{process} = YelpProcess->start(sub { exec @$command },
 		stdout => $writer, stderr => $self->{messages});
 	close $writer;
 	$self->{url} = readline($reader) // die "the page did not start: see $self->{messages}\n";
