@@ -85,7 +85,7 @@ SELECT format($create$
         detail text;
         hint text;
     BEGIN
-        synced := (SELECT coalesce(json_agg(s), '[]') FROM %1$I.yelp_sync(account) AS s);
+        synced := (SELECT coalesce(json_agg(s), '[]') FROM %1$s.yelp_sync(account) AS s);
         RETURN (
             WITH run AS (
                 SELECT * FROM sync_page.runs WHERE username = account AND finished_at >= began
@@ -106,7 +106,7 @@ SELECT format($create$
         IF SQLSTATE = '55P03' OR source IS NULL THEN
             RAISE;
         END IF;
-        INSERT INTO %1$I.yelp_sync_runs
+        INSERT INTO %1$s.yelp_sync_runs
             (username, server, synced_by, started_at, finished_at, status, sqlstate, error)
         VALUES (account, source, current_user, began, clock_timestamp(), 'failed', SQLSTATE,
             concat_ws(': ', SQLERRM, nullif(detail, '')));

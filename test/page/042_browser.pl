@@ -84,12 +84,13 @@ sub sync
 	return;
 }
 
-# Starts a sync of which ten pages and the first arrive
+# Starts a sync of which only the first pages arrive
 sub held_sync
 {
-	$api->faults({ match => { from_offset => 220 }, action => { hold => \1 } });
+	my ($pages) = @_;
+	$api->faults({ match => { from_offset => 20 * $pages }, action => { hold => \1 } });
 	$browser->click('#sync');
-	wait_for_text('#status', 'Fetching: 11 of 96 pages');
+	wait_for_text('#status', "Fetching: $pages of 96 pages");
 	return;
 }
 
@@ -138,7 +139,7 @@ note 'a sync';
 
 $browser->emulate(375, 'light');
 $browser->evaluate($watch);
-held_sync();
+held_sync(11);
 is($browser->evaluate($focus), 'sync', 'the focus stays on the button');
 is($browser->text('#count-programs'), '220', 'the number of programs');
 is($browser->text('#count-total_api'), '1,913', 'and how many there are');
@@ -146,8 +147,6 @@ like($browser->text('#who'), qr/^Started by anna at \d{4}-\d\d-\d\d \d\d:\d\d$/,
 my $reached = $browser->evaluate($bar);
 cmp_ok($reached, '>', 0, 'the bar moves before the end');
 is_deeply($browser->evaluate('shifted'), [], 'and nothing else does');
-$browser->click('#sync');
-looks_good('syncing');
 
 my $second = open_page();
 wait_for_text('#status', 'Fetching: 11 of 96 pages');
@@ -160,7 +159,13 @@ wait_for_text('#status', 'No sync of failing is running.');
 is($browser->text('#count-programs'), '–', 'another account has its own state');
 $browser->choose('#account', 'acme');
 wait_for_text('#status', 'Fetching: 11 of 96 pages');
+$browser->hide(1);
 let_go();
+$browser->use_tab($first);
+wait_for_state('changes');
+$browser->use_tab($second);
+is($browser->text('#status'), 'Fetching: 11 of 96 pages', 'a tab that nobody sees is left alone');
+$browser->hide(0);
 foreach my $tab ($second, $first)
 {
 	$browser->use_tab($tab);
@@ -197,6 +202,26 @@ my $budgets = YelpTest::value($node, q{SELECT (old->>'budget')::numeric::float8 
 	FROM yelp_program_changes WHERE changed = '{budget}'});
 is($changed{$program}[1] =~ s/,//gr, "budget: $budgets", 'from which value to which');
 looks_good('done');
+
+note 'a cancel';
+
+held_sync(50);
+looks_good('syncing');
+$browser->use_tab($second);
+wait_for_text('#status', 'Fetching: 50 of 96 pages');
+$browser->click('#cancel');
+foreach my $tab ($second, $first)
+{
+	$browser->use_tab($tab);
+	wait_for_text('#status', 'Cancelled by anna. Nothing was changed.');
+	is(scalar($browser->texts('#problems li')), 0, 'a cancel is no error');
+}
+let_go();
+$browser->use_tab($second);
+is($browser->evaluate($focus), 'cancel', 'the focus stays on the button');
+ok($node->poll_query_until('postgres', $is_syncing, 0), 'the button cancels');
+$browser->close_tab;
+$browser->use_tab($first);
 
 note 'filters and pages';
 
@@ -272,23 +297,7 @@ $browser->choose('[name=type]', '');
 
 note 'what ends a sync';
 
-held_sync();
-$browser->use_tab($second);
-wait_for_text('#status', 'Fetching: 11 of 96 pages');
-$browser->click('#cancel');
-foreach my $tab ($second, $first)
-{
-	$browser->use_tab($tab);
-	wait_for_text('#status', 'Cancelled by anna. Nothing was changed.');
-	is(scalar($browser->texts('#problems li')), 0, 'a cancel is no error');
-}
-$browser->use_tab($second);
-is($browser->evaluate($focus), 'cancel', 'the focus stays on the button');
-ok($node->poll_query_until('postgres', $is_syncing, 0), 'the button cancels');
-$browser->close_tab;
-
-$browser->use_tab($first);
-held_sync();
+held_sync(11);
 my $runs = YelpTest::value($node, 'SELECT count(*) FROM yelp_sync_runs');
 $browser->close_tab;
 let_go();
@@ -301,7 +310,7 @@ wait_for_match('#changes-summary', 'by the sync of');
 note 'a server that is lost and comes back';
 
 my ($port) = $page->url =~ /:(\d+)/;
-held_sync();
+held_sync(11);
 $page->stop('KILL');
 wait_for_text('#status', 'Connection lost, reconnecting …');
 looks_good('lost');

@@ -161,6 +161,9 @@ sub heed
 #
 # $browser->reload
 #
+# $browser->hide($hidden)
+# As a tab behind another one.
+#
 # $browser->emulate($width, $scheme)
 # This width of the window, and the color scheme light or dark.
 #
@@ -221,6 +224,14 @@ sub reload
 	$self->evaluate('window.isOld = true');
 	$self->call('Page.reload');
 	$self->poll('document.readyState === "complete" && !window.isOld', 'the page again');
+	return;
+}
+
+sub hide
+{
+	my ($self, $hidden) = @_;
+	$self->evaluate("Object.defineProperty(document, 'hidden', { value: Boolean($hidden), configurable: true })");
+	$self->evaluate('document.dispatchEvent(new Event("visibilitychange"))');
 	return;
 }
 

@@ -2,7 +2,7 @@
 // always comes from the server, so all tabs show the same, also after a reload or a lost server.
 
 import { follow, get, post } from "./api.js";
-import { byId, fillSelect, isEnabled } from "./dom.js";
+import { byId, fillSelect, isEnabled, sentence } from "./dom.js";
 import { forget, heed, showLastRun, showLost, showProblem } from "./progress.js";
 import { forgetPage, showPrograms, showTables, turnBack, turnForth, turnTo } from "./tables.js";
 
@@ -44,8 +44,8 @@ async function start() {
   let accounts;
   try {
     accounts = await get("accounts");
-  } catch {
-    showLost();
+  } catch (error) {
+    showLost(`${sentence(error.message)} Trying again …`);
     setTimeout(start, RETRY_MS);
     return;
   }

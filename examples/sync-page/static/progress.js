@@ -114,10 +114,10 @@ export function heed(event) {
   handlers[event.type]?.(event);
 }
 
-export function showLost() {
+export function showLost(text = "Connection lost, reconnecting …") {
   counts = {};
   byId("who").textContent = "";
-  show("lost", "Connection lost, reconnecting …", 0);
+  show("lost", text, 0);
 }
 
 export function forget() {

@@ -59,7 +59,7 @@ function describeRun(run) {
 function showRuns(runs) {
   byId("runs-summary").textContent = runs.length ? "The last ten, latest first" : "None yet.";
   fillTable("runs", [
-    ["status", ({ status }) => pill(status)], ["finished", (row) => time(row.finished_at)],
+    ["status", ({ status }) => pill(status)], ["finished", (row) => time(row.finished_at), "when"],
     ["result", describeRun, "wide"],
   ], runs);
 }
