@@ -17,21 +17,21 @@ use YelpTest;
 my ($node, $api) = YelpTest::start(tables => 0, server => { timeout => '1h' });
 $api->config(accounts => { acme => { count => 95 }, other => { password => 's3cret', count => 10 },
 		failing => { password => 'another', count => 10 } });
-foreach my $server (qw(other failing))
-{
-	YelpTest::must_run($node, "CREATE SERVER $server FOREIGN DATA WRAPPER yelp_sync "
-		  . YelpTest::options(endpoint => $api->url, timeout => '1h'));
-}
+YelpTest::must_run($node, YelpTest::create_server($_, endpoint => $api->url, timeout => '1h')) foreach qw(other failing);
 YelpPage::set_up($node, acme => 'yelp', other => 'other', failing => 'failing');
 my $page = YelpPage->start($node, arguments => [ '--max-syncs', 2 ]);
 
 my $is_syncing = q{SELECT count(*) FROM pg_stat_activity
 	WHERE usename = 'yelp_page' AND state = 'active'};
 
-sub types
-{
-	return join ' ', map { $_->{type} } @_;
-}
+sub types { return join ' ', map { $_->{type} } @_; }
+
+# The end of a stream, in short
+sub end_of { my ($stream) = @_; return join ' ', map { $_ // () } @{ $stream->end }{qw(type sqlstate by)}; }
+
+sub statements_end { my ($name) = @_; return ok($node->poll_query_until('postgres', $is_syncing, 0), $name); }
+
+sub let_go { $api->faults(); $api->release; return; }
 
 # Starts a sync whose pages after the first are held
 sub held_sync
@@ -53,15 +53,10 @@ foreach my $path ('', 'page.js', 'page.css', map { "api/reseller/$_?username=acm
 	like($response->{headers}{'www-authenticate'}, qr/^Basic realm=/, "/$path: which is asked for");
 	is($page->request('GET', $path)->{status}, 200, "/$path: with it");
 }
-foreach my $login ('anna:wrong', 'nobody:correct horse', 'anna:', ':', 'Anna:correct horse')
-{
-	is($page->request('GET', '', login => $login)->{status}, 401, "not $login");
-}
-foreach my $header ('Basic', 'Basic !', 'Basic YW5uYQ==', 'Basic /////w==', 'Bearer YTpi')
-{
-	is($page->request('GET', '', login => undef, headers => { Authorization => $header })->{status},
-		401, 'not with a header that is none');
-}
+is($page->request('GET', '', login => $_)->{status}, 401, "not $_")
+  foreach 'anna:wrong', 'nobody:correct horse', 'anna:', ':', 'Anna:correct horse';
+is($page->request('GET', '', login => undef, headers => { Authorization => $_ })->{status}, 401, "not $_")
+  foreach 'Basic', 'Basic !', 'Basic YW5uYQ==', 'Basic /////w==', 'Bearer YTpi';
 is($page->sync('acme', login => 'anna:wrong')->status, 401, 'no sync with a wrong password');
 is($page->request('GET', 'users')->{status}, 404, 'no other file');
 is($page->request('GET', 'page.py/../../users.py')->{status}, 404, 'nor by a detour');
@@ -124,9 +119,8 @@ is($api->counters->{requests}, 0, 'nothing of all this has led to a sync');
 note 'events';
 
 my $sync = held_sync('acme', 4);
-is($sync->status, 200, 'a sync');
-is($sync->header('Content-Type'), 'text/event-stream', 'is a stream of events');
-is($sync->header('X-Accel-Buffering'), 'no', 'that a proxy is not to hold back');
+is_deeply([ $sync->status, map { $sync->header($_) } 'Content-Type', 'X-Accel-Buffering' ],
+	[ 200, 'text/event-stream', 'no' ], 'a stream of events, which a proxy is not to hold back');
 my $start = $sync->next_event;
 is_deeply($start, { type => 'start', account => 'acme', message => 'start: account "acme" on server "yelp"' },
 	'the first one');
@@ -137,8 +131,7 @@ my $progress = $sync->next_of('progress');
 cmp_ok($progress->{percentage}, '>', 0, 'progress before the end');
 cmp_ok($progress->{percentage}, '<', 100, 'while pages are held');
 is(YelpTest::value($node, 'SELECT count(*) FROM yelp_programs'), 0, 'and nothing is stored yet');
-$api->faults();
-$api->release;
+let_go();
 my @events = $sync->rest;
 like(types($start, $total, $progress, @events), qr/^start info (?:progress )+info complete changes$/, 'events in order');
 is_deeply([ grep { $_->{account} ne 'acme' } @events ], [], 'each with its account');
@@ -151,18 +144,9 @@ YelpTest::table_is_listing($node, $api, 'acme');
 is_deeply($page->get('programs/changes', username => 'acme')->{json}, $changes, 'what has changed is kept');
 is($page->get('programs/changes', username => 'other')->{json}, undef, 'for this account');
 
-is_deeply([ $page->sync('acme')->rest ]->[-1]{rows}, [], 'nothing has changed');
+is_deeply($page->sync('acme')->end->{rows}, [], 'nothing has changed');
 my $mutation = $api->mutate(seed => 3, remove => 1, add => 2, alter => 2);
-$changes = [ $page->sync('acme')->rest ]->[-1];
-my %changed = map { $_->{program_id} => [ $_->{action}, $_->{changed} ] } @{ $changes->{rows} };
-is_deeply(
-	\%changed,
-	{
-		(map { $_ => [ 'deleted', undef ] } @{ $mutation->{removed} }),
-		(map { $_ => [ 'added', undef ] } @{ $mutation->{added} }),
-		map { $_ => [ 'updated', $mutation->{altered}{$_} ] } keys %{ $mutation->{altered} }
-	},
-	'what has changed, with the columns');
+YelpTest::reports($page->sync('acme')->end, $mutation, 'what has changed, with the columns');
 my $runs = $page->get('runs', username => 'acme')->{json};
 is(join(' ', map { $_->{added} } @$runs), '2 0 95', 'the last runs, latest first');
 is_deeply($page->get('accounts')->{json},
@@ -173,18 +157,15 @@ note 'errors and warnings';
 
 @events = $page->sync('failing')->rest;
 is(types(@events), 'start error', 'a refused account');
-is($events[-1]{sqlstate}, '28000', 'its SQLSTATE');
-like($events[-1]{message}, qr/account "failing": API rejected the credentials/, 'its message');
-like($events[-1]{detail}, qr/ACCESS_DENIED/, 'its detail');
-like($events[-1]{hint}, qr/^Check the username/, 'its hint');
+my %expected = (sqlstate => qr/^28000$/, message => qr/account "failing": API rejected the credentials/,
+	detail => qr/ACCESS_DENIED/, hint => qr/^Check the username/);
+like($events[-1]{$_}, $expected{$_}, "its $_") foreach sort keys %expected;
 my ($run) = @{ $page->get('runs', username => 'failing')->{json} };
 is("$run->{status} $run->{sqlstate}", 'failed 28000', 'it is one of the last syncs');
 like($run->{error}, qr/API rejected the credentials.*: .*ACCESS_DENIED/, 'with message and detail');
 is(YelpTest::value($node, YelpTest::last_run('server, synced_by, started_at < finished_at')),
 	'failing|regress_ads|t', 'and all that the procedure records');
-@events = $page->sync("no'body\n")->rest;
-is(types(@events), 'error', 'an account that is none');
-is($events[0]{sqlstate}, '42704', 'its SQLSTATE');
+is(end_of($page->sync("no'body\n")), 'error 42704', 'an account that is none');
 is_deeply($page->get('runs', username => "no'body\n")->{json}, [], 'which is not recorded');
 is_deeply($page->get('programs/changes', username => 'failing')->{json}, undef, 'no changes are kept of what failed');
 
@@ -220,11 +201,8 @@ is($events[-1]{type}, 'changes', 'and the stream goes on');
 foreach my $case ([ XX000 => 'the database failed' ], [ '58030' => 'the database failed' ], [ '23514' => 'secret path' ])
 {
 	my ($sqlstate, $message) = @$case;
-	YelpTest::must_run($node, qq{
-		CREATE OR REPLACE FUNCTION speak() RETURNS trigger LANGUAGE plpgsql AS \$\$
-		BEGIN
-			RAISE EXCEPTION 'secret path' USING ERRCODE = '$sqlstate';
-		END \$\$});
+	YelpTest::must_run($node, qq{CREATE OR REPLACE FUNCTION speak() RETURNS trigger LANGUAGE plpgsql AS
+		\$\$BEGIN RAISE 'secret path' USING ERRCODE = '$sqlstate'; END\$\$});
 	$api->mutate(seed => 5, alter => 1);
 	my $stream = $page->sync('acme');
 	my $error = $stream->next_of('error');
@@ -243,10 +221,8 @@ my $session = YelpSession->new($node);
 $api->faults({ match => { from_offset => 20 }, action => { hold => \1 } });
 $session->begin_sync('acme');
 $api->poll_counter('held', 4);
-@events = $page->sync('acme')->rest;
-is("$events[-1]{type} $events[-1]{sqlstate}", 'error 55P03', 'an account that another session syncs');
-$api->faults();
-$api->release;
+is(end_of($page->sync('acme')), 'error 55P03', 'an account that another session syncs');
+let_go();
 $session->sync_result;
 
 $page->set_password('bert', 'again');
@@ -274,9 +250,8 @@ $sync->close;
 $second->close;
 my $late = $page->sync('acme');
 is($late->next_event->{type}, 'start', 'it outlives who has started it');
-$api->faults();
-$api->release;
-my @ends = map { ($_->rest)[-1] } $joined, $late;
+let_go();
+my @ends = map { $_->end } $joined, $late;
 is_deeply($ends[0], $ends[1], 'all are told the same end');
 is_deeply($follower->next_of('changes'), $ends[0], 'as are those who follow');
 ok($node->poll_query_until('postgres', q{SELECT count(*) FROM yelp_programs WHERE username = 'other'}, 10),
@@ -287,40 +262,34 @@ $sync = held_sync('acme', 4);
 $sync->next_of('start');
 is($page->post('programs/cancel', 'other')->status, 404, 'what does not run cannot be cancelled');
 is($page->post('programs/cancel', 'acme', login => 'bert:again')->status, 200, 'what runs can, by any user');
-my $end = ($sync->rest)[-1];
-is("$end->{type} $end->{by}", 'cancelled bert', 'who was it');
-ok($node->poll_query_until('postgres', $is_syncing, 0), 'the statement ends');
+is(end_of($sync), 'cancelled bert', 'who was it');
+statements_end('the statement ends');
 $api->poll_until(sub { $api->counters->{held} == 0 }, 'the requests to end');
 is(YelpTest::value($node, YelpTest::content_query()), $stored, 'nothing is stored');
 
 # In the phase in which the database works alone as well
 YelpTest::must_run($node, q{
-	CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
-	BEGIN
-		PERFORM pg_sleep(3600);
-		RETURN NULL;
-	END $$;
+	CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(3600); RETURN NULL; END$$;
 	CREATE TRIGGER wait AFTER UPDATE ON yelp_programs EXECUTE FUNCTION wait()});
 $api->faults();
 $api->mutate(seed => 6, alter => 1);
 $sync = $page->sync('acme');
 $node->poll_query_until('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}, 1);
 $page->post('programs/cancel', 'acme');
-is(($sync->rest)[-1]{type}, 'cancelled', 'in the merge, too');
+is(end_of($sync), 'cancelled anna', 'in the merge, too');
 YelpTest::must_run($node, 'DROP FUNCTION wait() CASCADE');
 
 $sync = held_sync('acme', 4);
 $follower->next_of('progress');
 $page->stop('TERM');
-is_deeply([ map { @$_{qw(type by)} } map { ($_->rest)[-1] } $sync, $follower ],
-	[ (cancelled => undef) x 2 ], 'a server that is stopped ends its syncs, and says so to everybody');
-ok($node->poll_query_until('postgres', $is_syncing, 0), 'the statements end');
+is(end_of($_), 'cancelled', 'a server that is stopped ends its syncs, and says so to everybody') foreach $sync, $follower;
+statements_end('the statements end');
 unlike(slurp_file($page->messages), qr/Traceback/, 'its log has no traceback');
 
 $page = YelpPage->start($node);
 $sync = held_sync('acme', 4);
 $page->stop('KILL');
-ok($node->poll_query_until('postgres', $is_syncing, 0), 'so does one that is killed');
+statements_end('so does one that is killed');
 $api->faults();
 
 note 'what is let out';

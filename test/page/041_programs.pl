@@ -42,7 +42,7 @@ sub text
 		});
 }
 $api->set_programs('acme', map { text($_) } @programs);
-is([ $page->sync('acme')->rest ]->[-1]{total}, 5, 'five programs');
+is($page->sync('acme')->end->{total}, 5, 'five programs');
 
 note 'filters';
 
@@ -129,7 +129,7 @@ my %id = (username => 'acme');
 YelpTest::set_server($node, on_gone => 'keep', record_changes => 'on');
 $programs[0][5] = '2027-01-01';
 $api->set_programs('acme', map { text($_) } @programs[ 0 .. 2 ]);
-my $end = ($page->sync('acme')->rest)[-1];
+my $end = $page->sync('acme')->end;
 my %values = (old => { end_date => '9999-12-31' }, new => { end_date => '2027-01-01' });
 my @changes = (
 	{ action => 'gone', program_id => 'past', changed => undef, old => undef, new => undef },
@@ -150,6 +150,6 @@ note 'once more';
 
 YelpPage::run_setup($node);
 is(ids(), 'current future inactive past', 'setup.sql can be run again');
-is([ $page->sync('acme')->rest ]->[-1]{type}, 'changes', 'and all works as before');
+is($page->sync('acme')->end->{type}, 'changes', 'and all works as before');
 
 done_testing();

@@ -61,25 +61,21 @@ sub wait_for_state
 	return;
 }
 
-sub wait_for_text
+# The whole text of an element, or what a pattern is found in
+sub wait_for
 {
-	my ($selector, $text) = @_;
-	$browser->poll(qq{document.querySelector("$selector")?.textContent === "$text"}, "$selector: $text");
+	my ($selector, $wanted) = @_;
+	my $test = $wanted =~ m{^/} ? "$wanted.test(text)" : 'text === ' . YelpBrowser::quote($wanted);
+	$browser->poll(qq{((text) => $test)(document.querySelector("$selector")?.textContent)}, "$selector: $wanted");
 	return;
 }
 
-sub wait_for_match
-{
-	my ($selector, $pattern) = @_;
-	$browser->poll(qq{/$pattern/.test(document.querySelector("$selector")?.textContent)}, "$selector: $pattern");
-	return;
-}
-
+# Starts a sync, which may be over before anybody looks, and waits for its end
 sub sync
 {
 	my ($end) = @_;
+	$browser->evaluate('document.querySelector("#progress").dataset.state = "asked"');
 	$browser->click('#sync');
-	wait_for_state('running');
 	wait_for_state($end);
 	return;
 }
@@ -90,16 +86,11 @@ sub held_sync
 	my ($pages) = @_;
 	$api->faults({ match => { from_offset => 20 * $pages }, action => { hold => \1 } });
 	$browser->click('#sync');
-	wait_for_text('#status', "Fetching: $pages of 96 pages");
+	wait_for('#status', "Fetching: $pages of 96 pages");
 	return;
 }
 
-sub let_go
-{
-	$api->faults();
-	$api->release;
-	return;
-}
+sub let_go { $api->faults(); $api->release; return; }
 
 # Tests of what must hold in each state of the page, on wide and narrow screens, light and dark.  With
 # pictures in the directory YELP_SYNC_TEST_SCREENSHOTS, where that is set.
@@ -131,7 +122,7 @@ note 'the start';
 $browser->open($page->url, %login);
 wait_for_state('idle');
 is_deeply([ $browser->texts('#account option') ], [qw(acme failing)], 'the accounts');
-wait_for_text('#range', 'none');
+wait_for('#range', 'none');
 is_deeply([ grep { !/401/ } $browser->complaints ], [], 'no error in the console');
 looks_good('idle');
 
@@ -149,16 +140,16 @@ cmp_ok($reached, '>', 0, 'the bar moves before the end');
 is_deeply($browser->evaluate('shifted'), [], 'and nothing else does');
 
 my $second = open_page();
-wait_for_text('#status', 'Fetching: 11 of 96 pages');
+wait_for('#status', 'Fetching: 11 of 96 pages');
 is($browser->evaluate($bar), $reached, 'a second tab shows the same');
 $browser->reload;
-wait_for_text('#status', 'Fetching: 11 of 96 pages');
+wait_for('#status', 'Fetching: 11 of 96 pages');
 is($browser->evaluate($bar), $reached, 'and the same again after a reload');
 $browser->choose('#account', 'failing');
-wait_for_text('#status', 'No sync of failing is running.');
+wait_for('#status', 'No sync of failing is running.');
 is($browser->text('#count-programs'), '–', 'another account has its own state');
 $browser->choose('#account', 'acme');
-wait_for_text('#status', 'Fetching: 11 of 96 pages');
+wait_for('#status', 'Fetching: 11 of 96 pages');
 $browser->hide(1);
 let_go();
 $browser->use_tab($first);
@@ -174,10 +165,9 @@ foreach my $tab ($second, $first)
 	is($browser->text('#status'), 'Done: 1,913 added.', 'in words');
 	is($browser->text("#count-$_->[0]"), $_->[1], "$_->[0]: $_->[1]")
 	  foreach [ added => '1,913' ], [ updated => '0' ], [ deleted => '0' ], [ programs => '1,913' ];
-	wait_for_text('#range', '1–25 of 1,913');
-	wait_for_match('#changes-summary', '^1,913 changes by the sync of .*, the first 1,000 are shown$');
-	is(scalar($browser->texts('#runs tbody tr')), 1, 'the last syncs');
-	is(scalar($browser->texts('#problems li')), 0, 'no problems');
+	wait_for('#range', '1–25 of 1,913');
+	wait_for('#changes-summary', '/^1,913 changes by the sync of .*, the first 1,000 are shown$/');
+	is_deeply([ map { scalar($browser->texts($_)) } '#runs tbody tr', '#problems li' ], [ 1, 0 ], 'one sync, no problem');
 }
 
 note 'the next one reads the listing twice';
@@ -191,7 +181,7 @@ is_deeply($seen->{bar}, [ sort { $a <=> $b } @{ $seen->{bar} } ], 'the bar never
 cmp_ok(scalar(@{ $seen->{announcer} }), '<=', 6, 'few announcements') or diag(explain $seen->{announcer});
 is($seen->{announcer}[-1], 'Done: 3 added, 7 updated, 2 deleted.', 'the last one is the end');
 is($browser->text('#count-unchanged'), '1,904', 'the rest is unchanged');
-wait_for_text('#range', '1–25 of 1,914');
+wait_for('#range', '1–25 of 1,914');
 my %changed = %{ $browser->evaluate(q{Object.fromEntries([...document.querySelectorAll("#changes tbody tr")].map(
 	(row) => [row.querySelector(".change > span").textContent,
 		[row.querySelector(".pill").textContent, row.querySelector("ul").textContent]]))}) };
@@ -208,12 +198,12 @@ note 'a cancel';
 held_sync(50);
 looks_good('syncing');
 $browser->use_tab($second);
-wait_for_text('#status', 'Fetching: 50 of 96 pages');
+wait_for('#status', 'Fetching: 50 of 96 pages');
 $browser->click('#cancel');
 foreach my $tab ($second, $first)
 {
 	$browser->use_tab($tab);
-	wait_for_text('#status', 'Cancelled by anna. Nothing was changed.');
+	wait_for('#status', 'Cancelled by anna. Nothing was changed.');
 	is(scalar($browser->texts('#problems li')), 0, 'a cancel is no error');
 }
 let_go();
@@ -232,26 +222,26 @@ sub number_of
 }
 my ($paused, $logos) = (number_of(q{state = 'PAUSED'}), number_of(q{state = 'PAUSED' AND program_type = 'LOGO'}));
 $browser->choose('[name=state]', 'PAUSED');
-wait_for_text('#range', "1–25 of $paused");
+wait_for('#range', "1–25 of $paused");
 is_deeply([ grep { $_ ne 'PAUSED' } $browser->texts('#programs td:nth-child(3)') ], [], 'by state');
 $browser->evaluate('document.querySelector("#programs-title").scrollIntoView()');
 looks_good('programs');
 $browser->click('#back');
 $browser->click('#forth');
-wait_for_text('#range', "26–50 of $paused");
+wait_for('#range', "26–50 of $paused");
 $browser->choose('[name=type]', 'LOGO');
-wait_for_text('#range', "1–$logos of $logos");
+wait_for('#range', "1–$logos of $logos");
 pass('by type, from the first page');
 my ($business) = $browser->texts('#programs td:nth-child(6)');
 $browser->choose('[name=business]', $business);
-wait_for_text('#range', '1–1 of 1');
+wait_for('#range', '1–1 of 1');
 is($browser->text('#programs td:nth-child(6)'), $business, 'by business');
 
 note 'an account that fails';
 
 $browser->choose('#account', 'failing');
-wait_for_text('#range', 'none');
-wait_for_text('#changes-summary', 'Nothing is known yet.');
+wait_for('#range', 'none');
+wait_for('#changes-summary', 'Nothing is known yet.');
 wait_for_state('idle');
 sync('error');
 is($browser->text('#status'), 'The sync failed. Nothing was changed.', 'it failed');
@@ -266,7 +256,7 @@ $browser->reload;
 wait_for_state('error');
 like($browser->text('#problems li.error'), qr/API rejected the credentials/, 'a reload shows the same');
 $browser->choose('#account', 'acme');
-wait_for_text('#range', '1–25 of 1,914');
+wait_for('#range', '1–25 of 1,914');
 is(scalar($browser->texts('#problems li')), 0, 'and another account has its own');
 
 note 'texts that look like HTML';
@@ -281,10 +271,10 @@ is($browser->text('#status'), 'Done, with warnings: 1 added.', 'a partial sync')
 $api->faults();
 YelpTest::set_server($node, partial => undef);
 like($browser->text('#problems li.warning'), qr/\Q$html\E/, 'in a warning');
-wait_for_text('#count-added', '1');
-wait_for_match('#changes', 'added<i>0<\\/i>');
+wait_for('#count-added', '1');
+wait_for('#changes', '/added<i>0<\\/i>/');
 $browser->choose('[name=type]', $html);
-wait_for_text('#range', '1–1 of 1');
+wait_for('#range', '1–1 of 1');
 is($browser->text('#programs td:nth-child(2)'), $html, 'in its type');
 is($browser->text('#programs td:nth-child(6)'), $html, 'in its business');
 is($browser->evaluate('document.querySelectorAll("img, b, i").length'), 0, 'they are text');
@@ -301,18 +291,17 @@ held_sync(11);
 my $runs = YelpTest::value($node, 'SELECT count(*) FROM yelp_sync_runs');
 $browser->close_tab;
 let_go();
-ok($node->poll_query_until('postgres', 'SELECT count(*) FROM yelp_sync_runs', $runs + 1),
-	'the sync of a closed tab goes on to its end');
+ok($node->poll_query_until('postgres', 'SELECT count(*) FROM yelp_sync_runs', $runs + 1), 'a closed tab ends no sync');
 open_page();
 wait_for_state('changes');
-wait_for_match('#changes-summary', 'by the sync of');
+wait_for('#changes-summary', '/by the sync of/');
 
 note 'a server that is lost and comes back';
 
 my ($port) = $page->url =~ /:(\d+)/;
 held_sync(11);
 $page->stop('KILL');
-wait_for_text('#status', 'Connection lost, reconnecting …');
+wait_for('#status', 'Connection lost, reconnecting …');
 looks_good('lost');
 ok($node->poll_query_until('postgres', $is_syncing, 0), 'its sync ends');
 let_go();
@@ -320,7 +309,7 @@ YelpTest::value($node, q{SELECT count(*) FROM yelp_sync('acme')}, role => 'regre
 $page = YelpPage->start($node, arguments => [ '--port', $port ]);
 wait_for_state('idle');
 like($browser->text('#problems li.warning'), qr/^The server was restarted, which ended the sync\./, 'so it says');
-wait_for_match('#status', '^Last sync: synced at ');
+wait_for('#status', '/^Last sync: synced at /');
 $browser->click('#sync');
 wait_for_state('changes');
 $page->stop;

@@ -1,4 +1,5 @@
-# The commands of the page's README as a new user types them, and the listener of doc/progress.md.
+# The commands of the page's README as a new user types them, nginx with the file that it names, and
+# the listener of doc/progress.md.
 use strict;
 use warnings FATAL => 'all';
 
@@ -8,6 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use YelpApi;
+use YelpNginx;
 use YelpPage;
 use YelpProcess;
 use YelpTest;
@@ -70,9 +72,37 @@ my $heard = "$home/heard";
 $ENV{PGDATABASE} = 'ads';
 my $process = YelpProcess->start(sub { exec '/usr/bin/python3', '-u', '-c', $listener }, stdout => $heard);
 $node->poll_query_until('ads', q{SELECT count(*) FROM pg_stat_activity WHERE query ~ '^LISTEN' AND state = 'idle'}, 1);
-is(($page->sync('acme')->rest)[-1]{total}, 1913, 'the page syncs');
+is($page->sync('acme')->end->{total}, 1913, 'the page syncs');
 YelpTest::poll_until(sub { -s $heard }, 'the listener');
 is(slurp_file($heard), "acme: synced, 1913 added, 0 updated\n", 'the listener hears of it');
+
+note 'behind nginx';
+
+SKIP:
+{
+	my $lacks_nginx = YelpNginx->is_lacking;
+	skip $lacks_nginx, 5 if $lacks_nginx;
+	my $location = slurp_file(YelpPage::directory() . '/nginx.conf');
+	(my $backend = $page->url) =~ s{/$}{};
+	$location =~ s{http://127\.0\.0\.1:8080}{$backend} or die 'no proxy_pass';
+	my $url = YelpNginx->start(undef, server => $location)->url =~ s{programs/v1$}{}r;
+	my %origin = (Origin => $url =~ s{/$}{}r);
+
+	$api->faults({ match => { from_offset => 220 }, action => { hold => \1 } });
+	my $stream = $page->sync('acme', url => $url, headers => \%origin);
+	is($stream->status, 200, 'the origin is the one that the browser sees');
+	my $progress;
+	do { $progress = $stream->next_of('progress') } until $progress->{completed} == 11;
+	pass('events come through while pages are held');
+	my $gone = $page->sync('acme', url => $url);
+	is($gone->next_event->{type}, 'start', 'another browser joins');
+	$gone->close;
+	$api->faults();
+	$api->release;
+	is($stream->end->{total}, 0, 'up to the end, also if one goes away');
+	is($page->sync('acme', url => $url, headers => { Origin => 'http://127.0.0.1' })->status, 403,
+		'another origin is refused');
+}
 
 note 'mistakes';
 

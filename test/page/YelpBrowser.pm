@@ -3,7 +3,7 @@
 #   YelpTest::need(Chromium => YelpBrowser::program());
 #   my $browser = YelpBrowser->start;
 #   $browser->open($url, username => 'anna', password => 'correct horse');
-#   $browser->evaluate(q{document.querySelector("#sync").click()});
+#   $browser->click('#sync');
 #   $browser->poll(q{document.querySelector("#bar").value > 0}, 'the bar to move');
 
 package YelpBrowser;
@@ -33,23 +33,14 @@ my @options = (
 	'--disable-background-networking', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
 	'--lang=en-US', '--window-size=1280,900');
 
-# YelpBrowser::program()
-# Chromium's path, or undef.
-#
-# YelpBrowser->start
-# Starts it, with one empty tab.  It ends with the test.
+# Chromium's path, or undef
 sub program
 {
-	foreach my $name (qw(chromium-headless-shell chromium))
-	{
-		foreach my $directory (split /:/, $ENV{PATH})
-		{
-			return "$directory/$name" if -x "$directory/$name";
-		}
-	}
-	return;
+	my @paths = map { my $name = $_; map { "$_/$name" } split /:/, $ENV{PATH} } qw(chromium-headless-shell chromium);
+	return (grep { -x } @paths)[0];
 }
 
+# Starts it, with one empty tab.  It ends with the test.
 sub start
 {
 	my ($class) = @_;
@@ -71,18 +62,9 @@ sub start
 	return $self;
 }
 
-sub stop
-{
-	my ($self) = @_;
-	$self->{process}->stop;
-	return;
-}
+sub stop { my ($self) = @_; $self->{process}->stop; return; }
 
-# $browser->send_only($method, %parameters)
-# A command whose answer nobody waits for.
-#
-# $browser->call($method, %parameters)
-# A command of the DevTools protocol; returns its result.
+# A command of the DevTools protocol whose answer nobody waits for; call() returns its result.
 sub send_only
 {
 	my ($self, $method, %parameters) = @_;
@@ -125,64 +107,33 @@ sub read_message
 }
 
 # What happens by itself: a request that waits, a question for a password, an error
+my %heeded = (
+	'Fetch.requestPaused' => sub {
+		my ($self, $given) = @_;
+		$self->send_only('Fetch.continueRequest', requestId => $given->{requestId});
+	},
+	'Fetch.authRequired' => sub {
+		my ($self, $given) = @_;
+		$self->send_only('Fetch.continueWithAuth', requestId => $given->{requestId},
+			authChallengeResponse => { response => 'ProvideCredentials', %{ $self->{login} } });
+	},
+	'Runtime.exceptionThrown' => sub { push @{ $_[0]{complaints} }, $json->encode($_[1]{exceptionDetails}) },
+	'Log.entryAdded' => sub {
+		push @{ $_[0]{complaints} }, $_[1]{entry}{text} unless $_[1]{entry}{level} eq 'verbose';
+	});
+
 sub heed
 {
 	my ($self, $message) = @_;
-	my ($event, $given) = ($message->{method}, $message->{params});
-
-	if ($event eq 'Fetch.requestPaused')
-	{
-		$self->send_only('Fetch.continueRequest', requestId => $given->{requestId});
-	}
-	elsif ($event eq 'Fetch.authRequired')
-	{
-		$self->send_only('Fetch.continueWithAuth', requestId => $given->{requestId},
-			authChallengeResponse => { response => 'ProvideCredentials', %{ $self->{login} } });
-	}
-	elsif ($event eq 'Runtime.exceptionThrown')
-	{
-		push @{ $self->{complaints} }, $json->encode($given->{exceptionDetails});
-	}
-	elsif ($event eq 'Log.entryAdded' && $given->{entry}{level} ne 'verbose')
-	{
-		push @{ $self->{complaints} }, $given->{entry}{text};
-	}
+	my $action = $heeded{ $message->{method} };
+	$action->($self, $message->{params}) if $action;
 	return;
 }
 
-# $browser->new_tab
-# Makes a tab, which the methods below are about; returns it.
-#
-# $browser->use_tab($tab), $browser->close_tab
-# Another one from now on; closes the present one.
-#
-# $browser->open($url, %login)
-# Opens it, with username and password where the server asks for them.
-#
-# $browser->reload
-#
-# $browser->hide($hidden)
-# As a tab behind another one.
-#
-# $browser->emulate($width, $scheme)
-# This width of the window, and the color scheme light or dark.
-#
-# $browser->evaluate($expression)
-# Its value; dies where it throws.
-#
-# $browser->poll($expression, $what)
-# Until it is true; returns its value.
-#
-# $browser->text($selector), $browser->texts($selector)
-# The text of the first element, and a list of those of all elements.
-#
-# $browser->click($selector), $browser->choose($selector, $value)
-# Focuses and clicks; sets the value of a field as a user does, when it offers that.
-#
-# $browser->complaints
-# What has been thrown or logged as an error or warning since the last call, as a list.
-#
-# $browser->screenshot($file)
+# What has been thrown or logged as an error or warning since the last call
+sub complaints { my ($self) = @_; return splice @{ $self->{complaints} }; }
+
+# Makes a tab, which the other methods are about from now on
 sub new_tab
 {
 	my ($self) = @_;
@@ -206,6 +157,7 @@ sub close_tab
 	return;
 }
 
+# $browser->open($url, username => ..., password => ...), which are given where the server asks
 sub open
 {
 	my ($self, $url, %login) = @_;
@@ -227,14 +179,16 @@ sub reload
 	return;
 }
 
+# Whether the tab is behind another one
 sub hide
 {
 	my ($self, $hidden) = @_;
-	$self->evaluate("Object.defineProperty(document, 'hidden', { value: Boolean($hidden), configurable: true })");
-	$self->evaluate('document.dispatchEvent(new Event("visibilitychange"))');
+	$self->evaluate("Object.defineProperty(document, 'hidden', { value: Boolean($hidden), configurable: true });
+		document.dispatchEvent(new Event('visibilitychange'))");
 	return;
 }
 
+# The width of the window, and its color scheme: light or dark
 sub emulate
 {
 	my ($self, $width, $scheme) = @_;
@@ -246,6 +200,7 @@ sub emulate
 	return;
 }
 
+# The value of an expression, which may be a promise; dies where it throws.
 sub evaluate
 {
 	my ($self, $expression) = @_;
@@ -257,20 +212,25 @@ sub evaluate
 	return $result->{result}{value};
 }
 
+# Until the expression is true; returns its value.
 sub poll
 {
 	my ($self, $expression, $what) = @_;
 	return YelpProcess::poll_until(sub { $self->evaluate($expression) }, $what // $expression);
 }
 
-sub text { my ($self, $selector) = @_; return ($self->texts($selector))[0]; }
+# A literal in JavaScript, which goes into JSON once more
+sub quote { my ($text) = @_; return JSON::PP->new->allow_nonref->encode($text); }
 
+# The texts of all elements, or of the first one
 sub texts
 {
 	my ($self, $selector) = @_;
 	my $quoted = quote($selector);
 	return @{ $self->evaluate("[...document.querySelectorAll($quoted)].map((e) => e.textContent)") };
 }
+
+sub text { my ($self, $selector) = @_; return ($self->texts($selector))[0]; }
 
 sub click
 {
@@ -280,6 +240,7 @@ sub click
 	return;
 }
 
+# Sets the value of a field as a user does, when it offers that.
 sub choose
 {
 	my ($self, $selector, $value) = @_;
@@ -290,19 +251,11 @@ sub choose
 	return;
 }
 
-# A literal in JavaScript, which goes into JSON once more
-sub quote { my ($text) = @_; return JSON::PP->new->allow_nonref->encode($text); }
-
-sub complaints { my ($self) = @_; return splice @{ $self->{complaints} }; }
-
 sub screenshot
 {
 	my ($self, $file) = @_;
 	my $data = $self->call('Page.captureScreenshot', format => 'png')->{data};
-
-	CORE::open(my $out, '>:raw', $file) or die "$file: $!";
-	print $out MIME::Base64::decode_base64($data);
-	close $out or die "$file: $!";
+	PostgreSQL::Test::Utils::append_to_file($file, MIME::Base64::decode_base64($data));
 	return;
 }
 

@@ -15,20 +15,23 @@ use warnings FATAL => 'all';
 use File::Basename ();
 use File::Spec;
 use HTTP::Tiny;
-use IO::Handle ();
+use IO::Select;
+use IO::Socket::INET;
 use IPC::Run ();
 use JSON::PP ();
 use MIME::Base64 ();
 
 use PostgreSQL::Test::Utils ();
 
-use YelpPage::Stream;
 use YelpProcess;
 use YelpTest;
 
 my $directory = File::Spec->rel2abs(
 	File::Basename::dirname(__FILE__) . '/../../examples/sync-page');
 my $json = JSON::PP->new->utf8->allow_nonref;
+
+# Of the example
+sub directory { return $directory; }
 
 # YelpPage::set_up($node, %accounts)
 # Creates the role regress_ads, which is no superuser, maps it to accounts (name to server),
@@ -50,7 +53,6 @@ sub set_up
 	return;
 }
 
-# YelpPage::run_setup($node)
 # Runs setup.sql as regress_ads.
 sub run_setup
 {
@@ -105,23 +107,10 @@ sub serve
 	return $self;
 }
 
-# $page->stop, $page->stop($signal)
-# Ends the server.
-sub stop
-{
-	my ($self, $signal) = @_;
-	$self->{process}->stop($signal);
-	return;
-}
+# Ends the server, with TERM or the given signal.
+sub stop { my ($self, $signal) = @_; $self->{process}->stop($signal); return; }
 
-# $page->set_password($name, $password)
-# By users.py.
-#
-# $page->url, $page->users, $page->messages
-# The page's address with a slash at its end; the file of users; the file with what the server
-# says.
-sub directory { return $directory; }
-
+# By users.py
 sub set_password
 {
 	my ($self, $name, $password) = @_;
@@ -130,25 +119,13 @@ sub set_password
 	return;
 }
 
+# The page's address with a slash at its end; the file of users; the file with what the server says
 sub url { return $_[0]{url}; }
 sub users { return $_[0]{users}; }
 sub messages { return $_[0]{messages}; }
 
-# $page->request($method, $path, %options)
-# What HTTP::Tiny answers; json, where it is JSON.  login: other than anna's, undef for
-# none.  headers, content.
-#
-# $page->get($path, %query)
-# The same for /api/reseller/$path.
-#
-# $page->post($path, $account, %options)
-# POSTs it; returns a YelpPage::Stream.  headers: more of them.  url: other than the page's own.
-#
-# $page->sync($account, %options), $page->follow($account)
-# The same for sync-stream; what a browser follows.
-#
-# YelpPage::directory()
-# That of the example.
+# The requests below take as options: login, other than anna's, undef for none; headers; and
+# url, other than the page's own.
 sub headers
 {
 	my ($self, %options) = @_;
@@ -159,6 +136,7 @@ sub headers
 	};
 }
 
+# What HTTP::Tiny answers; json, where it is JSON.  content: the body.
 sub request
 {
 	my ($self, $method, $path, %options) = @_;
@@ -173,13 +151,14 @@ sub request
 	return $response;
 }
 
+# GETs /api/reseller/$path.
 sub get
 {
 	my ($self, $path, %query) = @_;
-	return $self->request('GET',
-		"api/reseller/$path?" . $self->{http}->www_form_urlencode(\%query));
+	return $self->request('GET', "api/reseller/$path?" . $self->{http}->www_form_urlencode(\%query));
 }
 
+# POSTs it; returns a YelpPage::Stream, as the next two do.
 sub post
 {
 	my ($self, $path, $account, %options) = @_;
@@ -197,5 +176,92 @@ sub follow
 	return YelpPage::Stream->open($self->{url}, GET => 'api/reseller/programs/sync-stream?'
 		  . $self->{http}->www_form_urlencode({ username => $account }), $self->headers, '');
 }
+
+# An answer of Server-Sent Events, read as it arrives
+package YelpPage::Stream;
+
+# YelpPage::Stream->open($url, $method, $path, \%headers, $body)
+# Returns when the answer's head is here.  HTTP/1.0, so that the body is not in chunks.
+sub open
+{
+	my ($class, $url, $method, $path, $headers, $body) = @_;
+	my ($host) = $url =~ m{^http://([^/]+)/$} or die "not an URL: $url";
+	my $socket = IO::Socket::INET->new(PeerAddr => $host) or die "could not connect: $@";
+	my $self = bless { socket => $socket, text => '', unread => '' }, $class;
+	my %headers = (Host => $host, 'Content-Length' => length $body, %$headers);
+
+	$socket->print("$method /$path HTTP/1.0\r\n",
+		(map { "$_: $headers{$_}\r\n" } sort keys %headers), "\r\n", $body);
+	$self->read_more until $self->{unread} =~ s/^(.*?)\r\n\r\n//s;
+	$self->{head} = $1;
+	return $self;
+}
+
+sub read_more
+{
+	my ($self) = @_;
+
+	IO::Select->new($self->{socket})->can_read($PostgreSQL::Test::Utils::timeout_default)
+	  or die "timed out waiting for the page\n";
+	my $count = sysread($self->{socket}, my $read, 65536);
+	return 0 unless $count;
+	$self->{text} .= $read;
+	$self->{unread} .= $read;
+	return 1;
+}
+
+sub status { my ($self) = @_; return ($self->{head} =~ m{^HTTP/\S+ (\d+)})[0]; }
+
+sub header { my ($self, $name) = @_; return ($self->{head} =~ /^\Q$name\E: *(.*?)\r?$/mi)[0]; }
+
+# The next event's data, decoded; undef at the end
+sub next_event
+{
+	my ($self) = @_;
+
+	for (;;)
+	{
+		while ($self->{unread} =~ s/^(.*?)\n\n//s)
+		{
+			my $block = $1;
+			return $json->decode($1) if $block =~ /^data: (.*)$/s;
+			die "neither event nor comment: $block\n" unless $block =~ /^:/;
+		}
+		return undef unless $self->read_more;
+	}
+}
+
+# The next one of this type, which must come
+sub next_of
+{
+	my ($self, $type) = @_;
+
+	while (my $event = $self->next_event)
+	{
+		return $event if $event->{type} eq $type;
+	}
+	die "no event $type: $self->{text}\n";
+}
+
+# All that follow, and the last one of them
+sub rest
+{
+	my ($self) = @_;
+	my @events;
+
+	while (my $event = $self->next_event)
+	{
+		push @events, $event;
+	}
+	return @events;
+}
+
+sub end { my ($self) = @_; return ($self->rest)[-1]; }
+
+# What came so far, as it came
+sub text { my ($self) = @_; return $self->{text}; }
+
+# Turns away, as a closed tab does.
+sub close { my ($self) = @_; close $self->{socket}; return; }
 
 1;

@@ -1,24 +1,4 @@
 # YelpPage::Stream - an answer of Server-Sent Events, read as it arrives
-#
-# YelpPage::Stream->open($url, $method, $path, \%headers, $body)
-# Returns when the answer's head is here.
-#
-# $stream->status, $stream->header($name)
-#
-# $stream->next_event
-# The next event's data, decoded; undef at the end.
-#
-# $stream->next_of($type)
-# The next event of this type; dies at the end.
-#
-# $stream->rest
-# A list of all events that follow.
-#
-# $stream->text
-# What came so far, as it came.
-#
-# $stream->close
-# Turns away, as a closed tab does.
 
 package YelpPage::Stream;
 
@@ -33,7 +13,8 @@ use PostgreSQL::Test::Utils ();
 
 my $json = JSON::PP->new->utf8;
 
-# HTTP/1.0, so that the body is not in chunks
+# YelpPage::Stream->open($url, $method, $path, \%headers, $body)
+# Returns when the answer's head is here.  HTTP/1.0, so that the body is not in chunks.
 sub open
 {
 	my ($class, $url, $method, $path, $headers, $body) = @_;
@@ -66,6 +47,7 @@ sub status { my ($self) = @_; return ($self->{head} =~ m{^HTTP/\S+ (\d+)})[0]; }
 
 sub header { my ($self, $name) = @_; return ($self->{head} =~ /^\Q$name\E: *(.*?)\r?$/mi)[0]; }
 
+# The next event's data, decoded; undef at the end
 sub next_event
 {
 	my ($self) = @_;
@@ -82,6 +64,7 @@ sub next_event
 	}
 }
 
+# The next one of this type, which must come
 sub next_of
 {
 	my ($self, $type) = @_;
@@ -93,6 +76,7 @@ sub next_of
 	die "no event $type: $self->{text}\n";
 }
 
+# All that follow, and the last one of them
 sub rest
 {
 	my ($self) = @_;
@@ -105,13 +89,12 @@ sub rest
 	return @events;
 }
 
+sub end { my ($self) = @_; return ($self->rest)[-1]; }
+
+# What came so far, as it came
 sub text { my ($self) = @_; return $self->{text}; }
 
-sub close
-{
-	my ($self) = @_;
-	close $self->{socket};
-	return;
-}
+# Turns away, as a closed tab does.
+sub close { my ($self) = @_; close $self->{socket}; return; }
 
 1;
