@@ -116,8 +116,8 @@ def cleared(event):
     if event["type"] != "error" or event["sqlstate"][:2] not in HIDDEN:
         return event
     logging.error("sync of %(account)s: %(message)s", event)
-    return {"type": "error", "account": event["account"], "sqlstate": event["sqlstate"],
-            "message": "the database failed",
+    kept = {name: event[name] for name in ("type", "account", "run_id", "sqlstate") if name in event}
+    return {**kept, "message": "the database failed",
             "hint": "The log of this page's server has the reason."}
 
 

@@ -40,8 +40,7 @@ HEADERS = {
 STATES = ("CURRENT", "FUTURE", "PAST", "PAUSED", "INACTIVE", "GONE")
 MAX_ROWS = 200
 MAX_TEXT = 255
-HEARTBEAT_S = 15
-KEEP_ALIVE = b": still here\n\n"
+HEARTBEAT_S = 5
 
 
 class Page:
@@ -192,8 +191,7 @@ async def stream(request, events):
     with contextlib.suppress(ConnectionError):
         await response.prepare(request)
         async for event in events:
-            await response.write(KEEP_ALIVE if event is None
-                                 else f"data: {json.dumps(event)}\n\n".encode())
+            await response.write(f"data: {json.dumps(event)}\n\n".encode())
     return response
 
 

@@ -84,6 +84,7 @@ SELECT format($create$
         synced json;
         detail text;
         hint text;
+        failed uuid;
     BEGIN
         synced := (SELECT coalesce(json_agg(s), '[]') FROM %1$s.yelp_sync(account) AS s);
         RETURN (
@@ -109,8 +110,9 @@ SELECT format($create$
         INSERT INTO %1$s.yelp_sync_runs
             (username, server, synced_by, started_at, finished_at, status, sqlstate, error)
         VALUES (account, source, current_user, began, clock_timestamp(), 'failed', SQLSTATE,
-            concat_ws(': ', SQLERRM, nullif(detail, '')));
-        RETURN json_strip_nulls(json_build_object('type', 'error', 'sqlstate', SQLSTATE,
+            concat_ws(': ', SQLERRM, nullif(detail, '')))
+        RETURNING run_id INTO failed;
+        RETURN json_strip_nulls(json_build_object('type', 'error', 'run_id', failed, 'sqlstate', SQLSTATE,
             'message', SQLERRM, 'detail', nullif(detail, ''), 'hint', nullif(hint, '')));
     END
     $$

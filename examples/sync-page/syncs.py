@@ -16,6 +16,7 @@ KEPT = {"progress": 1}                      # the last events of a type that a s
 KEPT_OTHERS = 100
 MAX_ACCOUNTS = 1000                         # whose last sync is kept
 STOP_S = 5
+ALIVE = {"type": "alive"}                   # when there is nothing to tell
 
 
 class Sync:
@@ -108,7 +109,7 @@ class Syncs:
         self.news = asyncio.Event()
 
     async def events(self, sync, idle_s):
-        """Its events as they happen, up to the last one; None if nothing has for idle_s."""
+        """Its events as they happen, up to the last one; ALIVE if nothing has for idle_s."""
         seen, event = 0, None
         while event is None or event is not sync.end:
             news = self.news
@@ -116,7 +117,7 @@ class Syncs:
             for seen, event in sync.since(seen):
                 yield event
             if event is None and not await happened(news, idle_s):
-                yield None
+                yield ALIVE
 
     async def follow(self, account, idle_s):
         """The account's last sync, and each later one: a state, and then its events."""
@@ -129,7 +130,7 @@ class Syncs:
                     yield event
             while not self.stopped and self.last.get(account) is sync:
                 if not await happened(news, idle_s):
-                    yield None
+                    yield ALIVE
                 news = self.news
 
 

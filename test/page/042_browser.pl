@@ -300,6 +300,11 @@ note 'a server that is lost and comes back';
 
 my ($port) = $page->url =~ /:(\d+)/;
 held_sync(11);
+$page->signal('STOP');
+wait_for('#status', 'Connection lost, reconnecting …');
+$page->signal('CONT');
+wait_for('#status', 'Fetching: 11 of 96 pages');
+pass('one that is silent, too');
 $page->stop('KILL');
 wait_for('#status', 'Connection lost, reconnecting …');
 looks_good('lost');

@@ -255,6 +255,7 @@ sub screenshot
 {
 	my ($self, $file) = @_;
 	my $data = $self->call('Page.captureScreenshot', format => 'png')->{data};
+	unlink $file;
 	PostgreSQL::Test::Utils::append_to_file($file, MIME::Base64::decode_base64($data));
 	return;
 }

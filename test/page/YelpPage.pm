@@ -107,7 +107,9 @@ sub serve
 	return $self;
 }
 
-# Ends the server, with TERM or the given signal.
+# Sends a signal to the server; ends it, with TERM or the given signal.
+sub signal { my ($self, $signal) = @_; kill $signal, $self->{process}->pid; return; }
+
 sub stop { my ($self, $signal) = @_; $self->{process}->stop($signal); return; }
 
 # By users.py
@@ -214,7 +216,7 @@ sub status { my ($self) = @_; return ($self->{head} =~ m{^HTTP/\S+ (\d+)})[0]; }
 
 sub header { my ($self, $name) = @_; return ($self->{head} =~ /^\Q$name\E: *(.*?)\r?$/mi)[0]; }
 
-# The next event's data, decoded; undef at the end
+# The next event's data, decoded; undef at the end.  Signs of life are skipped.
 sub next_event
 {
 	my ($self) = @_;
@@ -224,8 +226,9 @@ sub next_event
 		while ($self->{unread} =~ s/^(.*?)\n\n//s)
 		{
 			my $block = $1;
-			return $json->decode($1) if $block =~ /^data: (.*)$/s;
-			die "neither event nor comment: $block\n" unless $block =~ /^:/;
+			$block =~ /^data: (.*)$/s or die "no event: $block\n";
+			my $event = $json->decode($1);
+			return $event unless $event->{type} eq 'alive';
 		}
 		return undef unless $self->read_more;
 	}

@@ -1,6 +1,7 @@
 // Requests to the page's server.
 
 const RECONNECT_MS = 1000;
+const SILENCE_MS = 16000;       // the server says at least every five seconds that it is alive
 
 // An absolute URL: a relative one would take credentials over from the address bar
 function url(path, parameters = {}) {
@@ -35,18 +36,28 @@ export async function post(path, body) {
 // is made again until the function that this returns is called.
 export function follow(username, heed, lose) {
   let source, timer;
-  const connect = () => {
-    source = new EventSource(url("programs/sync-stream", { username }));
-    source.onmessage = ({ data }) => heed(JSON.parse(data));
-    source.onerror = () => {
-      source.close();                   // it would not try again after an answer like 502
-      timer = setTimeout(connect, RECONNECT_MS);
-      lose();
-    };
-  };
-  connect();
-  return () => {
-    source.close();
+  const stop = () => {
+    source.close();                     // it would not try again after an answer like 502
     clearTimeout(timer);
   };
+  const next = (action, delay) => {
+    clearTimeout(timer);
+    timer = setTimeout(action, delay);
+  };
+  const fail = () => {
+    stop();
+    next(connect, RECONNECT_MS);
+    lose();
+  };
+  const connect = () => {
+    source = new EventSource(url("programs/sync-stream", { username }));
+    source.onerror = fail;
+    source.onmessage = ({ data }) => {
+      next(fail, SILENCE_MS);
+      heed(JSON.parse(data));
+    };
+    next(fail, SILENCE_MS);
+  };
+  connect();
+  return stop;
 }

@@ -25,7 +25,7 @@ export const time = (value) => value
 
 // PostgreSQL's messages begin in lower case and have no full stop
 export function sentence(text) {
-  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  const begun = String(text ?? "").replace(/^./u, (first) => first.toUpperCase());
   return /[.!?…]$/.test(begun) ? begun : `${begun}.`;
 }
 

@@ -14,7 +14,7 @@ let state = "loading";  // idle, running, lost, changes, partial, error, cancell
 let bar = 0;            // in percent, null where it is not known
 let counts = {};
 let running = false;    // as far as is known, also while the connection is lost
-let endedAt = 0;
+let ended = {};         // the last event of the sync that is shown
 let announced;
 
 function show(newState, text, percent) {
@@ -59,7 +59,7 @@ function begin({ running: isRunning, started_by: user, started_at: at, account }
   const interrupted = running && !user;
   counts = {};
   running = isRunning;
-  endedAt = 0;
+  ended = {};
   byId("who").textContent = user ? `Started by ${user} at ${time(at)}` : "";
   byId("problems").replaceChildren();
   if (running) show("running", "Connecting to Yelp …", null);
@@ -80,9 +80,9 @@ function showPages({ reading, completed, total, percentage }) {
   return show("running", text, Math.max(bar, reached));
 }
 
-function end(newState, text, percent, at) {
+function end(event, newState, text, percent) {
   running = false;
-  endedAt = new Date(at);
+  ended = event;
   show(newState, text, percent);
 }
 
@@ -97,14 +97,15 @@ const handlers = {
   complete: () => show("running", "Saving …", Math.max(bar, 99)),
   warning: showProblem,
   changes: (event) => event.status === "partial"
-    ? end("partial", `Done, with warnings: ${summary(event)}.`, 100, event.at)
-    : end("changes", `Done: ${summary(event)}.`, 100, event.at),
+    ? end(event, "partial", `Done, with warnings: ${summary(event)}.`, 100)
+    : end(event, "changes", `Done: ${summary(event)}.`, 100),
   error: (event) => {
     showProblem(event);
-    end("error", "The sync failed. Nothing was changed.", 0, event.at);
+    end(event, "error", event.run_id || event.sqlstate === "55P03" ? "The sync failed. Nothing was changed."
+      : "The sync failed.", 0);
   },
-  cancelled: ({ by, at }) => end("cancelled",
-    `Cancelled${by ? ` by ${by}` : ", because the server was stopped"}. Nothing was changed.`, 0, at),
+  cancelled: (event) => end(event, "cancelled",
+    `Cancelled${event.by ? ` by ${event.by}` : ", because the server was stopped"}. Nothing was changed.`, 0),
 };
 
 export function heed(event) {
@@ -128,7 +129,8 @@ export function forget() {
 
 // What the history says, if this server's last sync is not the last one
 export function showLastRun(run) {
-  if (!run || running || state === "lost" || new Date(run.finished_at) <= endedAt) return;
+  if (!run || running || state === "lost" || run.run_id === ended.run_id) return;
+  if (new Date(run.finished_at) <= new Date(ended.at)) return;
   counts = { ...run, total_api: run.programs };
   byId("who").textContent = "";
   show("idle", `Last sync: ${run.status} at ${time(run.finished_at)}.`, 0);
