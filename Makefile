@@ -38,10 +38,11 @@ unit_flags = $(CPPFLAGS) '-DExceptionalCondition(...)=abort()' -Isrc -Itest/unit
 
 # A unit test is linked with the module that it tests and its dependencies
 page_modules = $(addprefix src/,program_page.c json.c text.c)
+error_modules = $(addprefix src/,fetch_error.c json.c text.c)
 test/unit/program_page_test: $(page_modules)
 test/unit/throttle_test: src/throttle.c
-test/unit/throttle_test: UNIT_LIBS += -lcurl
-test/unit/fetch_error_test: src/fetch_error.c src/json.c src/text.c
+test/unit/fetch_error_test: UNIT_LIBS += -lcurl
+test/unit/fetch_error_test: $(error_modules)
 test/unit/text_test: src/text.c
 test/unit/listing_test: src/fetch.c src/listing.c
 
@@ -54,12 +55,12 @@ FUZZ_TARGETS = program_page retry_after text
 FUZZ_SERVER_TARGETS = option columns
 
 fuzz_program_page = $(page_modules) src/fetch_error.c test/fuzz/json_oracle.c
-fuzz_retry_after = src/throttle.c
+fuzz_retry_after = $(error_modules)
 fuzz_text = src/text.c
 fuzz_option = src/option.c src/text.c
 fuzz_columns = $(page_modules)
 fuzz_headers = $(wildcard src/*.h test/fuzz/*.h test/unit/*.h)
-fuzz_libs = $(UNIT_LIBS) $(if $(filter retry_after,$*),-lcurl)
+fuzz_libs = $(UNIT_LIBS) $(if $(filter retry_after program_page,$*),-lcurl)
 fuzz_compile = $(unit_flags) $(filter %.c,$^)
 
 # With libFuzzer, for test/fuzz/run

@@ -12,8 +12,12 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+#include <curl/curl.h>
+
 #include "fetch_error.h"
 
+#include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 
 #include "json.h"
@@ -41,15 +45,79 @@
 #define MAX_EXCERPT_BYTES 80
 #define MAX_HEADER_BYTES 200
 
-static const char *const stage_names[] = {
-	[HTTP_RESOLVE] = "resolve",
-	[HTTP_CONNECT] = "connect",
-	[HTTP_TLS] = "TLS",
-	[HTTP_SEND] = "send",
-	[HTTP_RECEIVE] = "receive",
+/* What is larger than this is an epoch, in seconds or milliseconds */
+#define MIN_EPOCH 1e9
+#define MIN_EPOCH_MS 1e11
+
+#define MAX_WAIT_S (3650.0 * SECS_PER_DAY)
+
+#define UNCONNECTED ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+#define UNAUTHORIZED ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION
+
+/* What a failure or a status means */
+typedef struct Rule
+{
+	int			code;			/* an HttpError, or a status */
+	FetchErrorKind kind;
+	int			sqlstate;		/* 0: depends on the stage, as does the hint */
+	const char *message;		/* NULL: the status */
+	const char *hint;
+} Rule;
+
+static const Rule rules[] = {
+	{HTTP_BROKEN, FETCH_ERROR_RETRY, 0, "connection failed", NULL},
+	{HTTP_TIMED_OUT, FETCH_ERROR_TIMED_OUT, 0, "timed out", NULL},
+	{HTTP_REFUSED, FETCH_ERROR_OVERLOAD, 0, "connection failed", NULL},
+	{HTTP_LOST, FETCH_ERROR_LOST, 0, "connection failed", NULL},
+	{HTTP_DOWN, FETCH_ERROR_FATAL, 0, "connection failed", NULL},
+	{HTTP_BAD_CA_FILE, FETCH_ERROR_FATAL, UNCONNECTED,
+	"could not load the CA certificates", HINT_CA_FILE},
+	{HTTP_UNTRUSTED, FETCH_ERROR_FATAL, UNCONNECTED,
+	"API certificate is not trusted", HINT_CERTIFICATE},
+	{HTTP_WRONG_HOST, FETCH_ERROR_FATAL, UNCONNECTED,
+	"API certificate is for another host", HINT_HOST},
+	{HTTP_UNTRUSTED_PROXY, FETCH_ERROR_FATAL, UNCONNECTED,
+	"proxy certificate is not trusted", HINT_CERTIFICATE},
+	{HTTP_WRONG_PROXY, FETCH_ERROR_FATAL, UNCONNECTED,
+	"proxy certificate is for another host", HINT_PROXY},
+	{HTTP_DENIED_BY_PROXY, FETCH_ERROR_FATAL, UNAUTHORIZED,
+	"proxy rejected the credentials", HINT_PROXY_USER},
+	{HTTP_LARGE_BODY, FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+	"body is larger than max_page_bytes", HINT_BYTES},
+	{HTTP_LARGE_HEADERS, FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+	"response headers are larger than 256 kB", NULL},
+	{HTTP_NO_ROOM, FETCH_ERROR_RETRY, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+	"response header is too large, or memory ran out", NULL},
+	{HTTP_BAD_CODING, FETCH_ERROR_FINAL, ERRCODE_CONNECTION_FAILURE,
+	"response has an unsupported Content-Encoding or Transfer-Encoding", NULL},
+	{HTTP_UNDECODABLE, FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE,
+	"could not decode the response body", NULL},
+	{HTTP_NO_SOCKET, FETCH_ERROR_NO_SOCKET, ERRCODE_INSUFFICIENT_RESOURCES,
+	"out of file descriptors", HINT_FILES},
+
+	/* 200, 300, 400 and 500 stand for all that begin alike and are not here */
+	{200, FETCH_ERROR_FINAL, ERRCODE_FDW_ERROR, NULL, NULL},
+	{300, FETCH_ERROR_FINAL, ERRCODE_FDW_ERROR, NULL, HINT_REDIRECT},
+	{400, FETCH_ERROR_FINAL, ERRCODE_FDW_ERROR, NULL, NULL},
+	{401, FETCH_ERROR_DENIED, UNAUTHORIZED, "API rejected the credentials", HINT_CREDENTIALS},
+	{403, FETCH_ERROR_DENIED, UNAUTHORIZED, "API rejected the credentials", HINT_CREDENTIALS},
+	{404, FETCH_ERROR_FINAL, ERRCODE_FDW_ERROR, NULL, HINT_ENDPOINT},
+	{405, FETCH_ERROR_FINAL, ERRCODE_FDW_ERROR, NULL, HINT_ENDPOINT},
+	{408, FETCH_ERROR_RETRY, ERRCODE_FDW_ERROR, NULL, HINT_DOWN},
+	{410, FETCH_ERROR_FINAL, ERRCODE_FDW_ERROR, NULL, HINT_ENDPOINT},
+	{421, FETCH_ERROR_RETRY, ERRCODE_FDW_ERROR, NULL, HINT_DOWN},
+	{425, FETCH_ERROR_RETRY, ERRCODE_FDW_ERROR, NULL, HINT_DOWN},
+	{429, FETCH_ERROR_RATE, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+	"API rate limit exceeded", HINT_RATE},
+	{500, FETCH_ERROR_RETRY, ERRCODE_FDW_ERROR, NULL, HINT_DOWN},
+	{503, FETCH_ERROR_OVERLOAD, ERRCODE_FDW_ERROR, NULL, HINT_DOWN},
 };
 
-StaticAssertDecl(lengthof(stage_names) == HTTP_RECEIVE + 1, "each stage has a name");
+/*
+ * 401 and 403 after pages have arrived with the same credentials: some APIs
+ * respond to overload in this way.
+ */
+static const Rule denied_later = {0, FETCH_ERROR_OVERLOAD, ERRCODE_FDW_ERROR, NULL, HINT_RATE};
 
 /* ---- the API's own words ---- */
 
@@ -98,29 +166,30 @@ first_text(const JsonToken *object, const char *const *names, int nnames)
 	return text;
 }
 
-bool
-fetch_error_read_api(ApiError *error, const char *text, size_t length)
+char *
+fetch_error_api_words(const char *text, size_t length)
 {
 	static const char *const ids[] = {"id", "code", "error", "errors"};
 	static const char *const descriptions[] = {
 		"description", "message", "error_description", "detail"
 	};
 	JsonTokens	tokens = {0};
-	const JsonToken *json;
-	const JsonToken *found;
+	const JsonToken *json = json_read(&tokens, text, length);
+	const JsonToken *found = json ? find_error(json) : NULL;
+	char	   *id = NULL;
+	char	   *description = NULL;
 
-	memset(error, 0, sizeof(ApiError));
-	json = json_read(&tokens, text, length);
-	found = json ? find_error(json) : NULL;
 	if (found && found->type == JSON_STRING)
-		error->description = value_text(found);
+		description = value_text(found);
 	else if (found)
 	{
-		error->id = first_text(found, ids, lengthof(ids));
-		error->description = first_text(found, descriptions, lengthof(descriptions));
+		id = first_text(found, ids, lengthof(ids));
+		description = first_text(found, descriptions, lengthof(descriptions));
 	}
 	json_free(&tokens);
-	return error->id || error->description;
+	if (id)
+		id = psprintf("\"%s\"", id);
+	return id && description ? psprintf("%s: %s", id, description) : id ? id : description;
 }
 
 /* ---- details ---- */
@@ -159,77 +228,90 @@ append_header(StringInfo detail, const char *what, const char *value)
 
 /* The status, and the API's own words or the beginning of the body. */
 static char *
-answer_detail(const HttpResponse *response, const ApiError *words)
+answer_detail(const HttpResponse *response, const char *words)
 {
 	StringInfoData detail;
 
 	initStringInfo(&detail);
 	appendStringInfo(&detail, "The API answered with HTTP status %d", response->status);
 	append_header(&detail, "which redirects to", response->redirect);
-	if (words->id)
-		appendStringInfo(&detail, ", \"%s\"", words->id);
-	if (words->description)
-		appendStringInfo(&detail, ": %s", words->description);
-	if (words->id || words->description)
-		return end_sentence(&detail);
-	append_header(&detail, "content type", response->content_type);
-	if (response->length == 0)
-		appendStringInfoString(&detail, " and no body");
+	if (words)
+		appendStringInfo(&detail, "%s%s", words[0] == '"' ? ", " : ": ", words);
 	else
-		appendStringInfo(&detail, " and %zu bytes that begin with \"%s\"", response->length,
-						 printable(response->body, response->length, MAX_EXCERPT_BYTES));
+	{
+		append_header(&detail, "content type", response->content_type);
+		if (response->length == 0)
+			appendStringInfoString(&detail, " and no body");
+		else
+			appendStringInfo(&detail, " and %zu bytes that begin with \"%s\"", response->length,
+							 printable(response->body, response->length, MAX_EXCERPT_BYTES));
+	}
 	return end_sentence(&detail);
 }
 
-/* ---- responses that are missing or incomplete ---- */
+/* ---- the requested wait ---- */
 
-typedef struct TransportError
+/*
+ * Decimal seconds, or -1.  The RFC does not allow a fraction, but some servers
+ * send one.  strtod() would also accept "inf", "0x10" and "1e3".
+ */
+static double
+parse_seconds(const char *text)
 {
-	FetchErrorKind kind;
-	int			sqlstate;
-	const char *message;		/* NULL: "timed out" or "connection failed" */
-	bool		quoted;			/* use libcurl's message as the detail? */
-	const char *hint;
-} TransportError;
+	size_t		length = strspn(text, "0123456789.");
 
-#define UNCONNECTED ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+	if (!isdigit((unsigned char) *text) || text[length] != '\0' ||
+		strchr(text, '.') != strrchr(text, '.'))
+		return -1;
+	return strtod(text, NULL);
+}
 
-/* By what http.c found */
-static const TransportError transport_errors[] = {
-	[HTTP_UNREACHABLE] = {FETCH_ERROR_RETRY, UNCONNECTED, NULL, true, NULL},
-	[HTTP_BAD_CA_FILE] = {FETCH_ERROR_FATAL, UNCONNECTED,
-	"could not load the CA certificates", true, HINT_CA_FILE},
-	[HTTP_UNTRUSTED] = {FETCH_ERROR_FATAL, UNCONNECTED,
-	"API certificate is not trusted", true, HINT_CERTIFICATE},
-	[HTTP_WRONG_HOST] = {FETCH_ERROR_FATAL, UNCONNECTED,
-	"API certificate is for another host", true, HINT_HOST},
-	[HTTP_UNTRUSTED_PROXY] = {FETCH_ERROR_FATAL, UNCONNECTED,
-	"proxy certificate is not trusted", true, HINT_CERTIFICATE},
-	[HTTP_WRONG_PROXY] = {FETCH_ERROR_FATAL, UNCONNECTED,
-	"proxy certificate is for another host", true, HINT_PROXY},
-	[HTTP_DENIED_BY_PROXY] = {FETCH_ERROR_FATAL, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-	"proxy rejected the credentials", true, HINT_PROXY_USER},
-	[HTTP_BROKEN] = {FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE, NULL, true, NULL},
-	[HTTP_LARGE_BODY] = {FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-	"body is larger than max_page_bytes", false, HINT_BYTES},
-	[HTTP_LARGE_HEADERS] = {FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-	"response headers are larger than 256 kB", false, NULL},
-	[HTTP_NO_ROOM] = {FETCH_ERROR_RETRY, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-	"response header is too large, or memory ran out", false, NULL},
-	[HTTP_BAD_CODING] = {FETCH_ERROR_FINAL, ERRCODE_CONNECTION_FAILURE,
-	"response has an unsupported Content-Encoding or Transfer-Encoding", false, NULL},
-	[HTTP_UNDECODABLE] = {FETCH_ERROR_RETRY, ERRCODE_CONNECTION_FAILURE,
-	"could not decode the response body", true, NULL},
-	[HTTP_NO_SOCKET] = {FETCH_ERROR_NO_SOCKET, ERRCODE_INSUFFICIENT_RESOURCES,
-	"out of file descriptors", false, HINT_FILES},
-};
+int64
+fetch_error_requested_wait(const HttpResponse *response, int64 max_reset, time_t now)
+{
+	time_t		today = response->date ? curl_getdate(response->date, NULL) : -1;
+	double		seconds = -1;
 
-StaticAssertDecl(lengthof(transport_errors) == HTTP_NO_SOCKET + 1,
-				 "each failure is described");
+	if (today == -1)
+		today = now;
+	if (response->retry_after)
+	{
+		seconds = parse_seconds(response->retry_after);
+		if (seconds < 0)
+			seconds = difftime(curl_getdate(response->retry_after, NULL), today);
+	}
+	if (seconds <= 0 && response->status == 429 && response->rate_reset)
+	{
+		seconds = parse_seconds(response->rate_reset);
+		if (seconds >= MIN_EPOCH_MS)
+			seconds /= 1000;
+		if (seconds >= MIN_EPOCH)
+			seconds -= today;
+		if (seconds * USECS_PER_SEC > max_reset)
+			return -1;
+	}
+	seconds = Min(seconds, MAX_WAIT_S) * USECS_PER_SEC;
+	return seconds >= 1 ? (int64) seconds : -1;
+}
+
+/* ---- what it means ---- */
+
+static const Rule *
+find_rule(int code)
+{
+	for (int i = 0; i < (int) lengthof(rules); i++)
+	{
+		if (rules[i].code == code)
+			return &rules[i];
+	}
+	return find_rule(code < 500 ? code / 100 * 100 : 500);
+}
 
 static const char *
-connection_hint(const HttpResponse *response)
+connection_hint(const HttpResponse *response, bool is_https)
 {
+	bool		timed_out = response->failure == HTTP_TIMED_OUT;
+
 	switch (response->stage)
 	{
 		case HTTP_RESOLVE:
@@ -237,193 +319,145 @@ connection_hint(const HttpResponse *response)
 		case HTTP_CONNECT:
 			return HINT_CONNECT;
 		case HTTP_TLS:
-			return response->timed_out ? HINT_CONNECT : HINT_TLS;
+			return timed_out ? HINT_CONNECT : HINT_TLS;
 		case HTTP_SEND:
 		case HTTP_RECEIVE:
-			if (response->timed_out)
+			if (timed_out)
 				return HINT_SLOW;
-			return response->plain && response->status == 0 ? HINT_HTTPS : HINT_DOWN;
+			return is_https || response->status != 0 ? HINT_DOWN : HINT_HTTPS;
 	}
 	return NULL;
 }
 
-static void
-describe_transport(FetchError *error, const HttpResponse *response)
-{
-	const TransportError *found = &transport_errors[response->failure];
-
-	error->kind = found->kind;
-	error->sqlstate = found->sqlstate;
-	error->message = found->message;
-	error->hint = found->hint;
-	if (response->refused && error->kind == FETCH_ERROR_RETRY)
-		error->kind = FETCH_ERROR_OVERLOAD;
-	if (response->down && response->failure == HTTP_UNREACHABLE)
-		error->kind = FETCH_ERROR_FATAL;
-	if (error->message == NULL)
-	{
-		error->message = response->timed_out ? "timed out" : "connection failed";
-		error->hint = connection_hint(response);
-	}
-	if (found->quoted)
-	{
-		StringInfoData detail;
-
-		initStringInfo(&detail);
-		appendStringInfoString(&detail, printable(response->message, strlen(response->message),
-												  MAX_HEADER_BYTES));
-		if (response->os_error)
-			appendStringInfo(&detail, ": %s", strerror(response->os_error));
-		error->detail = end_sentence(&detail);
-	}
-}
-
-/* ---- statuses ---- */
-
 /* A request that the API considers wrong: by what its words are about. */
 static const char *
-bad_request_hint(const HttpResponse *response, const ApiError *words)
+bad_request_hint(const char *words, bool is_https)
 {
-	const char *text = words->description ? words->description : response->body;
-
-	if (response->plain && (strstr(text, "HTTPS") || strstr(text, "SSL")))
+	if (!is_https && (strstr(words, "HTTPS") || strstr(words, "SSL")))
 		return HINT_HTTPS;
-	return strstr(text, "limit") ? HINT_PAGE_SIZE : NULL;
+	return strstr(words, "limit") ? HINT_PAGE_SIZE : NULL;
 }
 
 static void
-describe_status(FetchError *error, const HttpResponse *response, bool accepted_before)
+apply_rule(FetchError *error, const Account *account, const HttpResponse *response,
+		   const Rule *rule)
 {
-	int			status = response->status;
-	ApiError	words;
+	static const char *const stages[] = {
+		[HTTP_RESOLVE] = "resolve",
+		[HTTP_CONNECT] = "connect",
+		[HTTP_TLS] = "TLS",
+		[HTTP_SEND] = "send",
+		[HTTP_RECEIVE] = "receive",
+	};
+	int64		max_wait = account->max_retry_after * USECS_PER_MSEC;
 
-	(void) fetch_error_read_api(&words, response->body, response->length);
-	error->kind = status >= 500 ? FETCH_ERROR_RETRY : FETCH_ERROR_FINAL;
-	error->hint = status >= 500 ? HINT_DOWN : NULL;
-	error->sqlstate = ERRCODE_FDW_ERROR;
-	error->message = psprintf("HTTP status %d", status);
-	error->detail = answer_detail(response, &words);
-	if (status >= 300 && status < 400)
-		error->hint = HINT_REDIRECT;
-	switch (status)
-	{
-		case 400:
-		case 422:
-			error->hint = bad_request_hint(response, &words);
-			break;
-		case 401:
-		case 403:
-
-			/*
-			 * About the credentials, unless pages have already arrived with
-			 * the same ones: some APIs respond to overload in this way.
-			 */
-			error->kind = accepted_before ? FETCH_ERROR_OVERLOAD : FETCH_ERROR_DENIED;
-			error->hint = accepted_before ? HINT_RATE : HINT_CREDENTIALS;
-			if (accepted_before)
-				break;
-			error->sqlstate = ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
-			error->message = "API rejected the credentials";
-			break;
-		case 404:
-		case 405:
-		case 410:
-			error->hint = HINT_ENDPOINT;
-			break;
-		case 408:
-		case 421:
-		case 425:
-			error->kind = FETCH_ERROR_RETRY;
-			error->hint = HINT_DOWN;
-			break;
-		case 429:
-			error->kind = FETCH_ERROR_RATE;
-			error->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-			error->message = "API rate limit exceeded";
-			error->hint = HINT_RATE;
-			break;
-		case 503:
-			error->kind = FETCH_ERROR_OVERLOAD;
-			break;
-	}
+	memset(error, 0, sizeof(FetchError));
+	error->stage = stages[response->stage];
+	error->kind = rule->kind;
+	error->sqlstate = rule->sqlstate;
+	error->message = rule->message ? rule->message :
+		psprintf("HTTP status %d", response->status);
+	error->hint = rule->hint;
+	error->wait = fetch_error_requested_wait(response, max_wait, time(NULL));
+	if (error->kind > FETCH_ERROR_OVERLOAD || error->wait <= max_wait)
+		return;
+	error->kind = FETCH_ERROR_FATAL;
+	error->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+	error->message = psprintf("API asked to wait %.15g s, but max_retry_after is %.15g s",
+							  error->wait / 1e6, max_wait / 1e6);
+	error->hint = HINT_RATE;
 }
 
 bool
-fetch_error_of_response(FetchError *error, const HttpResponse *response,
-						bool accepted_before)
+fetch_error_of_response(FetchError *error, const Account *account,
+						const HttpResponse *response, bool accepted_before)
 {
-	memset(error, 0, sizeof(FetchError));
-	error->stage = stage_names[response->stage];
+	bool		is_https = http_is_https(account->endpoint);
+	int			status = response->status;
+	const Rule *rule;
+
 	if (response->failure != HTTP_ANSWERED)
-		describe_transport(error, response);
-	else if (response->status != 200 && response->status != 204)
-		describe_status(error, response, accepted_before);
+	{
+		apply_rule(error, account, response, find_rule(response->failure));
+		if (error->sqlstate == 0)
+		{
+			error->sqlstate = response->stage < HTTP_SEND ? UNCONNECTED :
+				ERRCODE_CONNECTION_FAILURE;
+			error->hint = connection_hint(response, is_https);
+		}
+		if (response->message)
+		{
+			StringInfoData detail;
+
+			initStringInfo(&detail);
+			appendStringInfoString(&detail, printable(response->message, strlen(response->message),
+													  MAX_HEADER_BYTES));
+			error->detail = end_sentence(&detail);
+		}
+	}
+	else if (status != 200 && status != 204)
+	{
+		char	   *words = fetch_error_api_words(response->body, response->length);
+
+		rule = find_rule(status);
+		if (rule->kind == FETCH_ERROR_DENIED && accepted_before)
+			rule = &denied_later;
+		apply_rule(error, account, response, rule);
+		if (status == 400 || status == 422)
+			error->hint = bad_request_hint(words ? words : response->body, is_https);
+		error->detail = answer_detail(response, words);
+	}
 	else
 		return false;
 	return true;
 }
 
-/* ---- bodies that are no pages ---- */
-
 /* The API may have reported an error with status 200. */
 void
-fetch_error_of_page(FetchError *error, const JsonError *problem,
-					const HttpResponse *response)
+fetch_error_of_page(FetchError *error, const Account *account,
+					const HttpResponse *response, const JsonError *problem)
 {
-	ApiError	words;
-	bool		reported = fetch_error_read_api(&words, response->body, response->length);
+	char	   *words = fetch_error_api_words(response->body, response->length);
+	Rule		rule = {
+		.kind = FETCH_ERROR_RETRY,
+		.sqlstate = ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION,
+		.message = problem->message,
+		.hint = HINT_ENDPOINT,
+	};
 
-	memset(error, 0, sizeof(FetchError));
-	error->stage = stage_names[response->stage];
-	error->detail = answer_detail(response, &words);
-	error->kind = FETCH_ERROR_RETRY;
-	error->hint = HINT_ENDPOINT;
-	error->sqlstate = ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION;
-	error->message = problem->kind == JSON_UNFIT && reported ?
-		"API reported an error" : problem->message;
-	if (problem->kind == JSON_BROKEN)
-		error->sqlstate = ERRCODE_INVALID_JSON_TEXT;
+	if (problem->kind == JSON_UNFIT && words)
+		rule.message = "API reported an error";
+	else if (problem->kind == JSON_BROKEN)
+		rule.sqlstate = ERRCODE_INVALID_JSON_TEXT;
 	else if (problem->kind == JSON_TOO_LARGE)
 	{
-		error->kind = FETCH_ERROR_FINAL;
-		error->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		rule.kind = FETCH_ERROR_FINAL;
+		rule.sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 	}
-}
-
-void
-fetch_error_of_wait(FetchError *error, int64 wait, int64 max_wait)
-{
-	error->kind = FETCH_ERROR_FATAL;
-	error->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-	error->message = psprintf("API asked to wait %.15g s, but max_retry_after is %.15g s",
-							  wait / 1000.0, max_wait / 1000.0);
-	error->hint = HINT_RATE;
+	apply_rule(error, account, response, &rule);
+	error->detail = answer_detail(response, words);
 }
 
 /* ---- raising ---- */
 
-char	   *
-fetch_error_message(const FetchError *error, const FetchErrorPlace *place)
+void
+fetch_error_locate(FetchError *error, const Account *account, const char *url, int64 offset,
+				   int attempt)
 {
-	return psprintf("could not fetch the page at offset " INT64_FORMAT
-					" of account \"%s\": %s (attempt %d of %d, stage %s)",
-					place->offset, place->username, error->message,
-					place->attempt, place->attempts, error->stage);
-}
-
-char	   *
-fetch_error_detail(const FetchError *error, const FetchErrorPlace *place)
-{
-	return psprintf("%s%sThe URL was %s", error->detail ? error->detail : "",
-					error->detail ? "  " : "", place->url);
+	error->message = psprintf("could not fetch the page at offset " INT64_FORMAT
+							  " of account \"%s\": %s (attempt %d of %d, stage %s)",
+							  offset, account->username, error->message,
+							  attempt, account->attempts, error->stage);
+	error->detail = psprintf("%s%sThe URL was %s", error->detail ? error->detail : "",
+							 error->detail ? "  " : "", url);
 }
 
 void
-fetch_error_raise(const FetchError *error, const FetchErrorPlace *place)
+fetch_error_raise(const FetchError *error)
 {
 	ereport(ERROR,
 			(errcode(error->sqlstate),
-			 errmsg_internal("%s", client_text(fetch_error_message(error, place))),
-			 errdetail_internal("%s", client_text(fetch_error_detail(error, place))),
+			 errmsg_internal("%s", client_text(error->message)),
+			 errdetail_internal("%s", client_text(error->detail)),
 			 error->hint ? errhint("%s", error->hint) : 0));
 }

@@ -5,18 +5,25 @@
 #ifndef YELP_SYNC_FETCH_ERROR_H
 #define YELP_SYNC_FETCH_ERROR_H
 
+#include <time.h>
+
 #include "compat.h"
 #include "http.h"
 #include "program_page.h"
 
 typedef enum FetchErrorKind
 {
-	FETCH_ERROR_RETRY,			/* another attempt may succeed */
+	/* Another attempt may succeed */
+	FETCH_ERROR_RETRY,
+	FETCH_ERROR_TIMED_OUT,
 	FETCH_ERROR_RATE,			/* rejected because of the request rate */
 	FETCH_ERROR_OVERLOAD,		/* rejected because the API is overloaded */
+	FETCH_ERROR_LOST,			/* a kept connection failed, and not the API */
 	FETCH_ERROR_DENIED,			/* rejected because of the credentials, it
 								 * seems */
 	FETCH_ERROR_NO_SOCKET,		/* postponed until other requests have ended */
+
+	/* None may */
 	FETCH_ERROR_FINAL,			/* this page cannot be fetched */
 	FETCH_ERROR_FATAL			/* and neither can any other */
 } FetchErrorKind;
@@ -25,6 +32,8 @@ typedef enum FetchErrorKind
 typedef struct FetchError
 {
 	FetchErrorKind kind;
+	int64		wait;			/* that the API asks for, in microseconds; -1:
+								 * none */
 	int			sqlstate;
 	const char *message;		/* what happened, without a period */
 	const char *stage;
@@ -32,53 +41,48 @@ typedef struct FetchError
 	const char *hint;			/* a sentence, or NULL */
 } FetchError;
 
-/* Where it happened */
-typedef struct FetchErrorPlace
-{
-	const char *username;
-	const char *url;
-	int64		offset;
-	int			attempt;
-	int			attempts;
-} FetchErrorPlace;
-
-/* Maximum length of the API's own words in messages, in bytes */
+/* Maximum length of each of the API's own words in messages, in bytes */
 #define API_ERROR_MAX_BYTES 200
 
-/* The API's own words, without control characters; NULL if missing */
-typedef struct ApiError
-{
-	char	   *id;				/* for example RATE_LIMIT */
-	char	   *description;
-} ApiError;
+/*
+ * The API's error in NUL-terminated text of the given length in bytes, as
+ * "ID": description, without control characters; or only one of both.  NULL if
+ * there is none.  Any text is accepted.
+ */
+extern char *fetch_error_api_words(const char *text, size_t length);
 
 /*
- * Reads the API's error from NUL-terminated text of the given length in bytes;
- * false if there is none.  Any text is accepted.
+ * The wait that a response asks for in microseconds, at most ten years; -1 if
+ * it is missing, unreadable or not in the future.  Retry-After (RFC 9110,
+ * section 10.2.3) has seconds or a date, which is relative to the response's
+ * own Date, because the API's clock may be wrong; or else to now, the time of
+ * day.  In its place, a 429 may say when the limit is reset: in seconds, or an
+ * epoch in seconds or milliseconds.  That is ignored if it is more than
+ * max_reset ahead.
  */
-extern bool fetch_error_read_api(ApiError *error, const char *text, size_t length);
+extern int64 fetch_error_requested_wait(const HttpResponse *response, int64 max_reset,
+										time_t now);
 
 /*
  * True if the response is not the text of a page, or 204, which stands for an
- * empty one; describes why.  If the
- * credentials were accepted before, 401 and 403 are not about them.
+ * empty one; describes why.  If the credentials were accepted before, 401 and
+ * 403 are not about them.
  */
-extern bool fetch_error_of_response(FetchError *error, const HttpResponse *response,
-									bool accepted_before);
+extern bool fetch_error_of_response(FetchError *error, const Account *account,
+									const HttpResponse *response, bool accepted_before);
 
 /* Describes why the text of a response is not a page. */
-extern void fetch_error_of_page(FetchError *error, const JsonError *problem,
-								const HttpResponse *response);
+extern void fetch_error_of_page(FetchError *error, const Account *account,
+								const HttpResponse *response, const JsonError *problem);
 
-/* The API asked for a longer wait than allowed; both are in milliseconds. */
-extern void fetch_error_of_wait(FetchError *error, int64 wait, int64 max_wait);
-
-/* The message, and the detail, which includes the URL. */
-extern char *fetch_error_message(const FetchError *error, const FetchErrorPlace *place);
-extern char *fetch_error_detail(const FetchError *error, const FetchErrorPlace *place);
+/*
+ * Adds to the message and the detail where it happened, in the current memory
+ * context.
+ */
+extern void fetch_error_locate(FetchError *error, const Account *account, const char *url,
+							   int64 offset, int attempt);
 
 /* Raises the error. */
-COMPAT_NORETURN extern void fetch_error_raise(const FetchError *error,
-											  const FetchErrorPlace *place);
+COMPAT_NORETURN extern void fetch_error_raise(const FetchError *error);
 
 #endif							/* YELP_SYNC_FETCH_ERROR_H */

@@ -3,21 +3,18 @@
  *	  Concurrent HTTP GET requests in a backend; each is a single attempt.
  *
  * There are two lifetimes.  The pool (http_wait.c) keeps connections from one
- * sync to the next, in malloc'd memory.  A client lives for one sync, in the
- * memory context it was created in; each of its requests has an easy handle.
- * If the context is reset while the client is open, an error is being
- * handled, and the pool is destroyed as well, because unfinished transfers
- * leave nothing worth keeping.
+ * sync to the next, in malloc'd memory.  A client lives for one sync; each of
+ * its requests has an easy handle.  If a sync fails, http_release() destroys
+ * both, because unfinished transfers leave nothing worth keeping.
  *
  * No error is thrown through a libcurl stack frame: after a longjmp out of a
  * callback, the multi handle refuses all further calls, including cleanup.
  * Callbacks only record what happened and return a short count.  Errors are
  * raised, and interrupts are processed, after libcurl has returned.
  *
- * libcurl would start one thread per request to resolve the same name.
- * Therefore one request is sent first, and the others are held until its name
- * is resolved; if that fails, they fail as well.  After a connection could not
- * be made, the next request resolves the name anew.
+ * The first request resolves the name, and so does the next one after a
+ * connection could not be made; the others wait for it (http_may_start) and
+ * use what it found.
  *
  * A name may have several addresses.  One that failed is avoided until all
  * others have failed as well, and a connection that fails before anything was
@@ -80,91 +77,201 @@
 #define X509_FINE 0
 #define X509_NONE_YET 1
 
-typedef enum HttpRequestState
-{
-	REQUEST_FREE = 0,
-	REQUEST_HELD,				/* until the name is resolved */
-	REQUEST_RUNNING
-} HttpRequestState;
-
 typedef struct HttpRequest
 {
-	int			slot;
-	CURL	   *easy;			/* NULL until the slot is used */
-	HttpRequestState state;
 	HttpClient *client;
+	CURL	   *easy;			/* NULL until the slot is used */
+	bool		running;
 	int64		deadline;		/* by clock_us */
 
-	/* How far it has come */
-	bool		resolved;		/* the name is resolved */
-	bool		connected;		/* connected, perhaps without TLS */
-	bool		ready;			/* ready for use */
-	bool		paused;			/* waits for room */
-
 	/* The response */
-	size_t		header_bytes;
+	HttpResponse response;
 	char	   *body;			/* malloc'd */
 	size_t		length;
 	size_t		capacity;
+	char		text[2 * CURL_ERROR_SIZE];	/* its message or redirect */
 
-	/* What went wrong */
-	HttpError	failure;		/* recorded by a callback, or HTTP_ANSWERED */
-	bool		no_memory;
+	/* What callbacks have recorded */
+	HttpStage	stage;			/* at most HTTP_SEND */
+	size_t		header_bytes;
+	bool		paused;			/* waits for room */
 	bool		avoided;		/* an address was not tried */
-	int			reruns;			/* within the same attempt */
-	HttpResponse first_failure; /* at another address, if it has a message */
-	char		message[CURL_ERROR_SIZE];
+	HttpError	failure;		/* or HTTP_ANSWERED */
+	char		error[CURL_ERROR_SIZE]; /* libcurl's message */
 } HttpRequest;
 
 struct HttpClient
 {
 	const Account *account;
-	MemoryContext context;
 	HttpRequest *requests;
-	HttpDecoder *decoder;
-	bool		open;
-	bool		silent;			/* a kept connection timed out */
-	bool		plain;			/* http, not https */
-	bool		https_proxy;
+	HttpRequest *handed_out;	/* last response returned, or NULL */
+	MemoryContext context;		/* of that response, besides libcurl's memory */
+	int64		received_bytes;
 
-	/* The name look-up shared by all requests */
-	bool		resolved;
-	HttpRequest *resolving;
-	bool		resolve_anew;
-	char	   *resolve_failure;	/* while held requests fail as well, or NULL */
-	int			nheld;
-
-	/* Hosts that cannot be reached */
+	/* The host */
+	bool		resolved;		/* the name is resolved */
+	HttpRequest *resolving;		/* resolves it, or NULL */
 	char		avoided[MAX_AVOIDED][INET6_ADDRSTRLEN];
 	int			navoided;
 	bool		reached;		/* any connection was ready */
 	bool		unreachable;	/* a connection could not be made */
 	bool		down;			/* the host was down just before */
+	bool		silent;			/* a kept connection timed out */
 
 	/* Bodies received in whole or in part and not yet processed */
 	size_t		buffered;
 	size_t		max_buffered;
-	int			npaused;
 	HttpRequest *preferred;		/* may exceed the maximum, or NULL */
-	size_t		preferred_length;	/* when it was last looked at */
-	int64		preferred_at;
-
-	HttpRequest *handed_out;	/* last response returned, or NULL */
-	int64		received_bytes;
-	MemoryContextCallback cleanup;
+	int64		preferred_until;	/* unless it receives something */
 };
 
 /* The open client, or NULL */
 static HttpClient *open_client;
 
-/*
- * The route over which nothing could be reached, and when the statement began
- * in which that was noticed
- */
-static char *down_route;
-static TimestampTz down_in;
+/* ---- callbacks: record what happened, raise no errors ---- */
 
-/* ---- options ---- */
+static HttpRequest *
+request_of(CURL *easy)
+{
+	HttpRequest *request = NULL;
+
+	(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &request);
+	return request;
+}
+
+static void
+note_stage(HttpRequest *request, HttpStage stage)
+{
+	HttpClient *client = request->client;
+
+	request->stage = Max(request->stage, stage);
+	if (client->resolving == request)
+	{
+		client->resolving = NULL;
+		client->resolved = true;
+	}
+}
+
+static bool
+is_avoided(const HttpClient *client, const char *ip)
+{
+	for (int i = 0; i < client->navoided; i++)
+	{
+		if (strcmp(client->avoided[i], ip) == 0)
+			return true;
+	}
+	return false;
+}
+
+static curl_socket_t
+open_socket(void *arg, pg_attribute_unused() curlsocktype purpose,
+			struct curl_sockaddr *address)
+{
+	HttpRequest *request = arg;
+	char		ip[INET6_ADDRSTRLEN] = "";
+	int			fd;
+
+	note_stage(request, HTTP_CONNECT);
+	if (address->family == AF_INET)
+		inet_ntop(AF_INET, &((struct sockaddr_in *) &address->addr)->sin_addr, ip, sizeof(ip));
+	else if (address->family == AF_INET6)
+		inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &address->addr)->sin6_addr, ip, sizeof(ip));
+	if (is_avoided(request->client, ip))
+	{
+		request->avoided = true;
+		return CURL_SOCKET_BAD;
+	}
+	fd = http_wait_open_socket(address);
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+		request->failure = HTTP_NO_SOCKET;
+	return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+/* Behind a proxy, that is not yet the connection to the API. */
+static void
+note_connected(CURL *easy)
+{
+	HttpRequest *request = request_of(easy);
+
+	if (request && request->client->account->proxy == NULL)
+		note_stage(request, HTTP_TLS);
+}
+
+/* A new or a kept connection is established. */
+static int
+note_ready(void *arg, pg_attribute_unused() char *remote_ip,
+		   pg_attribute_unused() char *local_ip,
+		   pg_attribute_unused() int remote_port,
+		   pg_attribute_unused() int local_port)
+{
+	HttpRequest *request = arg;
+
+	note_stage(request, HTTP_SEND);
+	request->client->reached = true;
+	return CURL_PREREQFUNC_OK;
+}
+
+static bool
+grow_body(HttpRequest *request, size_t length)
+{
+	size_t		capacity = Max(request->capacity, BODY_BYTES);
+	char	   *body;
+
+	if (length < request->capacity)
+		return true;
+	while (capacity <= length)
+		capacity *= 2;
+	body = realloc(request->body, capacity);
+	if (body == NULL)
+	{
+		http_pool.out_of_memory = true;
+		return false;
+	}
+	request->body = body;
+	request->capacity = capacity;
+	return true;
+}
+
+static size_t
+receive_body(char *data, size_t size, size_t count, void *arg)
+{
+	HttpRequest *request = arg;
+	HttpClient *client = request->client;
+	size_t		added = size * count;
+
+	if (request->length + added > (size_t) client->account->max_page_bytes)
+	{
+		request->failure = HTTP_LARGE_BODY;
+		return 0;
+	}
+	if (client->buffered + added > client->max_buffered && client->preferred != request)
+	{
+		request->paused = true;
+		return CURL_WRITEFUNC_PAUSE;
+	}
+	if (!grow_body(request, request->length + added))
+		return 0;
+	memcpy(request->body + request->length, data, added);
+	request->length += added;
+	client->buffered += added;
+	if (client->preferred == request)
+		client->preferred_until = clock_us() + STALL_US;
+	return added;
+}
+
+static size_t
+receive_header(pg_attribute_unused() char *data, size_t size, size_t count, void *arg)
+{
+	HttpRequest *request = arg;
+
+	request->header_bytes += size * count;
+	if (request->header_bytes <= MAX_HEADER_BYTES)
+		return size * count;
+	request->failure = HTTP_LARGE_HEADERS;
+	return 0;
+}
+
+/* ---- a request ---- */
 
 /*
  * Sets an option, or raises an error: without it, the request could ask for
@@ -188,20 +295,29 @@ check_option(CURLcode code, const char *option)
 }
 
 static void
-set_connection(CURL *easy, const HttpClient *client)
+prepare_request(HttpRequest *request)
 {
-	const Account *account = client->account;
-	bool		http2 = account->http_version == HTTP_VERSION_2;
+	const Account *account = request->client->account;
+	CURL	   *easy = request->easy = curl_easy_init();
 
+	if (easy == NULL)
+		http_wait_reject_memory();
 	CURL_SET(easy, CURLOPT_NOSIGNAL, 1L);
 	CURL_SET(easy, CURLOPT_BUFFERSIZE, (long) RECEIVED_BYTES);
 	CURL_SET(easy, CURLOPT_CONNECTTIMEOUT_MS,
-			 (long) (client->down ? Min(account->connect_timeout, DOWN_CONNECT_TIMEOUT) :
+			 (long) (request->client->down ? Min(account->connect_timeout, DOWN_CONNECT_TIMEOUT) :
 					 account->connect_timeout));
 	CURL_SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	check_option(compat_limit_protocols(easy), "CURLOPT_PROTOCOLS");
 	check_option(compat_quick_exit(easy), "CURLOPT_QUICK_EXIT");
 	CURL_SET(easy, CURLOPT_DNS_SHUFFLE_ADDRESSES, 1L);
+	CURL_SET(easy, CURLOPT_SHARE, http_pool.share);
+	CURL_SET(easy, CURLOPT_HTTP_VERSION,
+			 (long) (account->http_version == HTTP_VERSION_2 ? CURL_HTTP_VERSION_2TLS :
+					 CURL_HTTP_VERSION_1_1));
+	/* On plain HTTP, this would serialize the requests */
+	if (account->http_version == HTTP_VERSION_2 && http_is_https(account->endpoint))
+		CURL_SET(easy, CURLOPT_PIPEWAIT, 1L);
 
 	/* If unset, libcurl would look at the environment */
 	CURL_SET(easy, CURLOPT_PROXY, account->proxy ? account->proxy : "");
@@ -214,26 +330,17 @@ set_connection(CURL *easy, const HttpClient *client)
 		CURL_SET(easy, CURLOPT_PROXYPASSWORD, account->proxy_password);
 	}
 	CURL_SET(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+
 	CURL_SET(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	CURL_SET(easy, CURLOPT_SSL_VERIFYHOST, 2L);
 	CURL_SET(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	CURL_SET(easy, CURLOPT_PROXY_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	CURL_SET(easy, CURLOPT_SHARE, http_pool.share);
 	if (account->ca_file)
 	{
 		CURL_SET(easy, CURLOPT_CAINFO, account->ca_file);
 		CURL_SET(easy, CURLOPT_PROXY_CAINFO, account->ca_file);
 	}
-	CURL_SET(easy, CURLOPT_HTTP_VERSION,
-			 (long) (http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
-	/* On plain HTTP, this would serialize the requests */
-	if (http2 && !client->plain)
-		CURL_SET(easy, CURLOPT_PIPEWAIT, 1L);
-}
 
-static void
-set_request(CURL *easy, const Account *account)
-{
 	CURL_SET(easy, CURLOPT_HTTPAUTH, (long) CURLAUTH_BASIC);
 	CURL_SET(easy, CURLOPT_USERNAME, account->username);
 	CURL_SET(easy, CURLOPT_PASSWORD, account->password);
@@ -241,150 +348,9 @@ set_request(CURL *easy, const Account *account)
 	/* Decoding is ours: http_decode.c */
 	CURL_SET(easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
 	CURL_SET(easy, CURLOPT_HTTPHEADER, http_pool.headers);
-}
 
-/* ---- callbacks: record what happened, raise no errors ---- */
-
-static HttpRequest *
-request_of(CURL *easy)
-{
-	HttpRequest *request = NULL;
-
-	(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &request);
-	return request;
-}
-
-static bool
-is_avoided(const HttpClient *client, const char *ip)
-{
-	for (int i = 0; i < client->navoided; i++)
-	{
-		if (strcmp(client->avoided[i], ip) == 0)
-			return true;
-	}
-	return false;
-}
-
-static curl_socket_t
-open_socket(void *arg, pg_attribute_unused() curlsocktype purpose,
-			struct curl_sockaddr *address)
-{
-	HttpRequest *request = arg;
-	char		ip[INET6_ADDRSTRLEN] = "";
-	int			fd;
-
-	request->resolved = true;
-	if (address->family == AF_INET)
-		inet_ntop(AF_INET, &((struct sockaddr_in *) &address->addr)->sin_addr, ip, sizeof(ip));
-	else if (address->family == AF_INET6)
-		inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &address->addr)->sin6_addr, ip, sizeof(ip));
-	if (is_avoided(request->client, ip))
-	{
-		request->avoided = true;
-		return CURL_SOCKET_BAD;
-	}
-	fd = http_wait_open_socket(address);
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE))
-		request->failure = HTTP_NO_SOCKET;
-	return fd < 0 ? CURL_SOCKET_BAD : fd;
-}
-
-/* Behind a proxy, that is not yet the connection to the API. */
-static void
-note_connected(CURL *easy)
-{
-	HttpRequest *request = request_of(easy);
-
-	if (request && request->client->account->proxy == NULL)
-		request->connected = true;
-}
-
-/* A new or a kept connection is established. */
-static int
-note_ready(void *arg, pg_attribute_unused() char *remote_ip,
-		   pg_attribute_unused() char *local_ip,
-		   pg_attribute_unused() int remote_port,
-		   pg_attribute_unused() int local_port)
-{
-	HttpRequest *request = arg;
-
-	request->ready = true;
-	request->client->reached = true;
-	return CURL_PREREQFUNC_OK;
-}
-
-static bool
-grow_body(HttpRequest *request, size_t length)
-{
-	size_t		capacity = Max(request->capacity, BODY_BYTES);
-	char	   *body;
-
-	if (length < request->capacity)
-		return true;
-	while (capacity <= length)
-		capacity *= 2;
-	body = realloc(request->body, capacity);
-	if (body == NULL)
-	{
-		request->no_memory = true;
-		return false;
-	}
-	request->body = body;
-	request->capacity = capacity;
-	return true;
-}
-
-static size_t
-receive_body(char *data, size_t size, size_t count, void *arg)
-{
-	HttpRequest *request = arg;
-	HttpClient *client = request->client;
-	size_t		added = size * count;
-
-	if (request->length + added > (size_t) client->account->max_page_bytes)
-	{
-		request->failure = HTTP_LARGE_BODY;
-		return 0;
-	}
-	if (client->buffered + added > client->max_buffered && client->preferred != request)
-	{
-		client->npaused += !request->paused;
-		request->paused = true;
-		return CURL_WRITEFUNC_PAUSE;
-	}
-	if (!grow_body(request, request->length + added))
-		return 0;
-	memcpy(request->body + request->length, data, added);
-	request->length += added;
-	client->buffered += added;
-	return added;
-}
-
-static size_t
-receive_header(pg_attribute_unused() char *data, size_t size, size_t count, void *arg)
-{
-	HttpRequest *request = arg;
-
-	request->header_bytes += size * count;
-	if (request->header_bytes <= MAX_HEADER_BYTES)
-		return size * count;
-	request->failure = HTTP_LARGE_HEADERS;
-	return 0;
-}
-
-/* ---- a request ---- */
-
-static void
-prepare_request(HttpRequest *request)
-{
-	CURL	   *easy = request->easy = curl_easy_init();
-
-	if (easy == NULL)
-		http_wait_reject_memory();
-	set_connection(easy, request->client);
-	set_request(easy, request->client->account);
 	CURL_SET(easy, CURLOPT_PRIVATE, request);
-	CURL_SET(easy, CURLOPT_ERRORBUFFER, request->message);
+	CURL_SET(easy, CURLOPT_ERRORBUFFER, request->error);
 	CURL_SET(easy, CURLOPT_WRITEFUNCTION, receive_body);
 	CURL_SET(easy, CURLOPT_WRITEDATA, request);
 	CURL_SET(easy, CURLOPT_HEADERFUNCTION, receive_header);
@@ -396,13 +362,22 @@ prepare_request(HttpRequest *request)
 	CURL_SET(easy, CURLOPT_PREREQDATA, request);
 }
 
-/* Forgets how far it came; a buffer of normal size is kept. */
+static void
+run_request(HttpRequest *request)
+{
+	int64		left = request->deadline - clock_us();
+
+	CURL_SET(request->easy, CURLOPT_TIMEOUT_MS, (long) Max(left / USECS_PER_MSEC, 1));
+	http_wait_add(request->easy);
+	request->running = true;
+}
+
+/* Forgets what was received; a buffer of normal size is kept. */
 static void
 reset_request(HttpRequest *request)
 {
 	HttpClient *client = request->client;
 
-	client->npaused -= request->paused;
 	client->buffered -= request->length;
 	if (client->preferred == request)
 		client->preferred = NULL;
@@ -412,97 +387,58 @@ reset_request(HttpRequest *request)
 		request->body = NULL;
 		request->capacity = 0;
 	}
-	request->length = 0;
-	request->header_bytes = 0;
-	request->resolved = request->connected = request->ready = request->paused = false;
+	request->length = request->header_bytes = 0;
+	request->stage = HTTP_RESOLVE;
+	request->paused = request->avoided = false;
 	request->failure = HTTP_ANSWERED;
-	request->no_memory = request->avoided = false;
-	request->reruns = 0;
-	request->message[0] = '\0';
+	request->error[0] = '\0';
 }
 
-/*
- * How far a request has come, according to the callbacks. libcurl's own times
- * are unreliable, because some versions set them when a request fails.
- */
-static HttpStage
-stage_of(HttpRequest *request)
-{
-	long		sent = 0;
-
-	curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &sent);
-	if (request->ready)
-		return sent > 0 ? HTTP_RECEIVE : HTTP_SEND;
-	if (request->connected)
-		return HTTP_TLS;
-	return request->resolved ? HTTP_CONNECT : HTTP_RESOLVE;
-}
-
-/* ---- opening and closing ---- */
-
-static char *
-route_of(const Account *account)
-{
-	if (account->proxy == NULL)
-		return pstrdup(account->endpoint);
-	return psprintf("%s %s %s:%s", account->endpoint, account->proxy,
-					account->proxy_user ? account->proxy_user : "",
-					account->proxy_password ? account->proxy_password : "");
-}
-
-/* Was the host down for another account of the same statement? */
-static bool
-is_down(const char *route)
-{
-	return down_route && strcmp(down_route, route) == 0 &&
-		down_in == GetCurrentStatementStartTimestamp();
-}
-
+/* Ends it, whether it is finished or not. */
 static void
-note_whether_down(const HttpClient *client)
+end_request(HttpRequest *request)
 {
-	if (!client->reached && !client->unreachable)
-		return;
-	free(down_route);
-	down_route = client->reached ? NULL : strdup(http_pool.route);
-	down_in = GetCurrentStatementStartTimestamp();
+	HttpClient *client = request->client;
+
+	http_wait_remove(request->easy);
+	request->running = false;
+	if (client->resolving == request)
+		client->resolving = NULL;
 }
 
-static void
-free_requests(HttpClient *client)
+bool
+http_may_start(const HttpClient *client)
 {
-	for (int i = 0; i < client->account->concurrency; i++)
-	{
-		HttpRequest *request = &client->requests[i];
-
-		if (request->state == REQUEST_RUNNING)
-			http_wait_remove(request->easy);
-		curl_easy_cleanup(request->easy);
-		free(request->body);
-	}
-	note_whether_down(client);
-	client->open = false;
-	open_client = NULL;
-}
-
-/* Context reset callback; has nothing to do after http_close. */
-static void
-clean_up(void *arg)
-{
-	HttpClient *client = arg;
-
-	if (!client->open)
-		return;
-	free_requests(client);
-	http_wait_destroy();
+	return client->resolved || client->resolving == NULL;
 }
 
 void
-http_release(void)
+http_start(HttpClient *client, int slot, const char *url, bool new_connection)
 {
-	if (open_client)
-		clean_up(open_client);
+	HttpRequest *request = &client->requests[slot];
+
+	Assert(!request->running && http_may_start(client));
+	if (request->easy == NULL)
+		prepare_request(request);
+	CURL_SET(request->easy, CURLOPT_URL, url);
+	CURL_SET(request->easy, CURLOPT_FRESH_CONNECT, new_connection ? 1L : 0L);
+	/* Anew, or as another request of this sync has found it */
+	CURL_SET(request->easy, CURLOPT_DNS_CACHE_TIMEOUT, client->resolved ? -1L : 0L);
+	request->deadline = clock_us() + client->account->timeout * USECS_PER_MSEC;
+	memset(&request->response, 0, sizeof(HttpResponse));
+	if (!client->resolved)
+		client->resolving = request;
+	run_request(request);
 }
+
+void
+http_abandon(HttpClient *client, int slot)
+{
+	end_request(&client->requests[slot]);
+	reset_request(&client->requests[slot]);
+}
+
+/* ---- opening and closing ---- */
 
 /* Opening a FIFO could block forever, and reading a huge file take as long. */
 static void
@@ -523,7 +459,6 @@ HttpClient *
 http_open(const Account *account)
 {
 	HttpClient *client;
-	char	   *route = route_of(account);
 
 	if (open_client)
 		elog(ERROR, "an HTTP client is already open");
@@ -531,144 +466,71 @@ http_open(const Account *account)
 		check_ca_file(account->ca_file);
 	client = palloc0(sizeof(HttpClient));
 	client->account = account;
-	client->context = CurrentMemoryContext;
-	client->plain = pg_strncasecmp(account->endpoint, "http:", 5) == 0;
-	client->https_proxy = account->proxy &&
-		pg_strncasecmp(account->proxy, "https:", 6) == 0;
-	client->down = is_down(route);
+	client->context = AllocSetContextCreate(CurrentMemoryContext, "yelp_sync response",
+											ALLOCSET_DEFAULT_SIZES);
 	client->max_buffered = Max(2 * (size_t) account->max_page_bytes, MIN_BUFFERED);
-	client->decoder = http_decode_create();
 	client->requests = palloc0(account->concurrency * sizeof(HttpRequest));
 	for (int i = 0; i < account->concurrency; i++)
-	{
-		client->requests[i].slot = i;
 		client->requests[i].client = client;
-	}
-	http_wait_prepare(route, account->concurrency, note_connected);
-	client->open = true;
+	http_wait_prepare(account->proxy == NULL ? account->endpoint :
+					  psprintf("%s %s %s:%s", account->endpoint, account->proxy,
+							   account->proxy_user ? account->proxy_user : "",
+							   account->proxy_password ? account->proxy_password : ""),
+					  account->concurrency);
+	http_pool.connected = note_connected;
+	client->down = http_pool.down_in == GetCurrentStatementStartTimestamp();
 	open_client = client;
-	client->cleanup.func = clean_up;
-	client->cleanup.arg = client;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, &client->cleanup);
 	return client;
+}
+
+static void
+free_requests(HttpClient *client)
+{
+	for (int i = 0; i < client->account->concurrency; i++)
+	{
+		HttpRequest *request = &client->requests[i];
+
+		if (request->running)
+			http_wait_remove(request->easy);
+		curl_easy_cleanup(request->easy);
+		free(request->body);
+	}
+	http_pool.down_in = client->unreachable && !client->reached ?
+		GetCurrentStatementStartTimestamp() : 0;
+	open_client = NULL;
 }
 
 /*
  * If a connection has gone silent, others that were opened at the same time
  * may have as well, even if they seem to be alive: keep none of them.
  */
-void
+int64
 http_close(HttpClient *client)
 {
 	free_requests(client);
+	MemoryContextDelete(client->context);
 	if (client->silent)
 		http_wait_destroy();
 	else
 		http_wait_rest();
-}
-
-int64
-http_received_bytes(const HttpClient *client)
-{
 	return client->received_bytes;
 }
 
-/* ---- starting ---- */
-
-/* The last response returned has been processed. */
-static void
-forget_last(HttpClient *client)
-{
-	if (client->handed_out)
-		reset_request(client->handed_out);
-	client->handed_out = NULL;
-}
-
-static void
-run_request(HttpRequest *request)
-{
-	int64		left = request->deadline - clock_us();
-
-	CURL_SET(request->easy, CURLOPT_TIMEOUT_MS, (long) Max(left / USECS_PER_MSEC, 1));
-	http_wait_add(request->easy);
-	request->state = REQUEST_RUNNING;
-}
-
 void
-http_start(HttpClient *client, int slot, const char *url, bool new_connection)
+http_release(void)
 {
-	HttpRequest *request = &client->requests[slot];
-	bool		alone = !client->resolved && client->resolving == NULL;
-
-	Assert(request->state == REQUEST_FREE);
-	forget_last(client);
-	if (request->easy == NULL)
-		prepare_request(request);
-	CURL_SET(request->easy, CURLOPT_URL, url);
-	CURL_SET(request->easy, CURLOPT_FRESH_CONNECT, new_connection ? 1L : 0L);
-	CURL_SET(request->easy, CURLOPT_DNS_CACHE_TIMEOUT,
-			 alone && client->resolve_anew ? 0L : 60L);
-	request->deadline = clock_us() + client->account->timeout * USECS_PER_MSEC;
-	memset(&request->first_failure, 0, sizeof(HttpResponse));
-	if (alone)
-		client->resolving = request;
-	if (client->resolved || alone)
-		run_request(request);
-	else
-	{
-		request->state = REQUEST_HELD;
-		client->nheld++;
-	}
-}
-
-void
-http_abandon(HttpClient *client, int slot)
-{
-	HttpRequest *request = &client->requests[slot];
-
-	Assert(request->state != REQUEST_FREE);
-	if (request->state == REQUEST_RUNNING)
-		http_wait_remove(request->easy);
-	else
-		client->nheld--;
-	if (client->resolving == request)
-		client->resolving = NULL;
-	request->state = REQUEST_FREE;
-	reset_request(request);
+	if (open_client == NULL)
+		return;
+	free_requests(open_client);
+	http_wait_destroy();
 }
 
 /* ---- waiting ---- */
-
-/* Once the name is resolved, sends the held requests. */
-static void
-run_held(HttpClient *client)
-{
-	if (client->resolving && stage_of(client->resolving) != HTTP_RESOLVE)
-	{
-		client->resolved = true;
-		client->resolve_anew = false;
-		client->resolving = NULL;
-	}
-	if (!client->resolved || client->nheld == 0)
-		return;
-	for (int i = 0; i < client->account->concurrency; i++)
-	{
-		HttpRequest *request = &client->requests[i];
-
-		if (request->state != REQUEST_HELD)
-			continue;
-		request->deadline = clock_us() + client->account->timeout * USECS_PER_MSEC;
-		run_request(request);
-	}
-	client->nheld = 0;
-	http_wait_pump();
-}
 
 static void
 resume(HttpRequest *request)
 {
 	request->paused = false;
-	request->client->npaused--;
 	http_wait_resume(request->easy);
 }
 
@@ -682,6 +544,7 @@ resume_paused(HttpClient *client)
 {
 	HttpRequest *preferred = client->preferred;
 	HttpRequest *next = NULL;
+	int64		now = clock_us();
 
 	for (int i = 0; i < client->account->concurrency; i++)
 	{
@@ -692,53 +555,38 @@ resume_paused(HttpClient *client)
 		if (request->paused && (next == NULL || (next <= preferred && request > preferred)))
 			next = request;
 	}
-	if (preferred && preferred->length > client->preferred_length)
-	{
-		client->preferred_length = preferred->length;
-		client->preferred_at = clock_us();
-	}
-	if (next && (preferred == NULL || clock_us() - client->preferred_at > STALL_US))
+	if (next && (preferred == NULL || now > client->preferred_until))
 	{
 		client->preferred = next;
-		client->preferred_length = next->length;
-		client->preferred_at = clock_us();
+		client->preferred_until = now + STALL_US;
 		resume(next);
-	}
-}
-
-/* Tells http_wait.c what it has to know about the requests. */
-static void
-sum_up(const HttpClient *client)
-{
-	http_pool.deadline = PG_INT64_MAX;
-	http_pool.connecting = false;
-	for (int i = 0; i < client->account->concurrency; i++)
-	{
-		const HttpRequest *request = &client->requests[i];
-
-		if (request->state != REQUEST_RUNNING)
-			continue;
-		http_pool.deadline = Min(http_pool.deadline, request->deadline + GRACE_US);
-		http_pool.connecting |= request->resolved && !request->ready;
 	}
 }
 
 void
 http_wait(HttpClient *client, int64 deadline)
 {
-	forget_last(client);
-	if (client->resolve_failure)
-		return;
-	if (client->npaused > 0)
+	bool		paused = false;
+
+	http_pool.deadline = PG_INT64_MAX;
+	http_pool.connecting = false;
+	for (int i = 0; i < client->account->concurrency; i++)
+	{
+		const HttpRequest *request = &client->requests[i];
+
+		if (!request->running)
+			continue;
+		http_pool.deadline = Min(http_pool.deadline, request->deadline + GRACE_US);
+		http_pool.connecting |= request->stage == HTTP_CONNECT || request->stage == HTTP_TLS;
+		paused |= request->paused;
+	}
+	if (paused)
 	{
 		resume_paused(client);
 		deadline = Min(deadline, clock_us() + STALL_US);
 	}
-	run_held(client);
-	sum_up(client);
 	http_wait_until(deadline);
 	CHECK_FOR_INTERRUPTS();
-	run_held(client);
 }
 
 /* ---- the result ---- */
@@ -779,16 +627,15 @@ header(CURL *easy, const char *name, size_t *count)
  * libcurl adds to a relative target, query and fragment.
  */
 static const char *
-redirect_target(CURL *easy)
+redirect_target(HttpRequest *request)
 {
 	static const CURLUPart secret[] = {
 		CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_OPTIONS, CURLUPART_QUERY,
 		CURLUPART_FRAGMENT
 	};
-	const char *target = text_info(easy, CURLINFO_REDIRECT_URL);
+	const char *target = text_info(request->easy, CURLINFO_REDIRECT_URL);
 	CURLU	   *url = target ? curl_url() : NULL;
 	char	   *shown = NULL;
-	char	   *copy = NULL;
 
 	if (url && curl_url_set(url, CURLUPART_URL, target, 0) == CURLUE_OK)
 	{
@@ -797,38 +644,11 @@ redirect_target(CURL *easy)
 		curl_url_get(url, CURLUPART_URL, &shown, 0);
 	}
 	curl_url_cleanup(url);
-	if (shown)
-		copy = MemoryContextAllocExtended(CurrentMemoryContext, strlen(shown) + 1,
-										  MCXT_ALLOC_NO_OOM);
-	if (copy)
-		memcpy(copy, shown, strlen(shown) + 1);
+	if (shown == NULL)
+		return NULL;
+	strlcpy(request->text, shown, sizeof(request->text));
 	curl_free(shown);
-	return copy;
-}
-
-static bool
-is_tls_error(CURLcode code)
-{
-	switch (code)
-	{
-		case CURLE_PEER_FAILED_VERIFICATION:
-		case CURLE_SSL_CACERT_BADFILE:
-		case CURLE_SSL_ISSUER_ERROR:
-		case CURLE_SSL_CIPHER:
-		case CURLE_SSL_ENGINE_INITFAILED:
-		case CURLE_SSL_CONNECT_ERROR:
-			return true;
-		default:
-			return false;
-	}
-}
-
-/* Was the connection closed before any part of a response arrived? */
-static bool
-is_lost(CURLcode code)
-{
-	return code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
-		code == CURLE_GOT_NOTHING || code == CURLE_HTTP2;
+	return request->text;
 }
 
 /*
@@ -837,24 +657,36 @@ is_lost(CURLcode code)
  * libcurl 7.88.
  */
 static HttpError
-certificate_error(HttpRequest *request, CURLcode code)
+certificate_error(HttpRequest *request)
 {
-	bool		at_proxy = request->client->https_proxy &&
+	const char *proxy = request->client->account->proxy;
+	bool		at_proxy = proxy && http_is_https(proxy) &&
 		long_info(request->easy, CURLINFO_HTTP_CONNECTCODE, 0) == 0;
 	long		result = long_info(request->easy, at_proxy ? CURLINFO_PROXY_SSL_VERIFYRESULT :
 								   CURLINFO_SSL_VERIFYRESULT, -1);
-	bool		trusted = code == CURLE_PEER_FAILED_VERIFICATION &&
-		(result == X509_FINE || result == X509_NONE_YET);
 
-	if (at_proxy)
-		return trusted ? HTTP_WRONG_PROXY : HTTP_UNTRUSTED_PROXY;
-	return trusted ? HTTP_WRONG_HOST : HTTP_UNTRUSTED;
+	if (result == X509_FINE || result == X509_NONE_YET)
+		return at_proxy ? HTTP_WRONG_PROXY : HTTP_WRONG_HOST;
+	return at_proxy ? HTTP_UNTRUSTED_PROXY : HTTP_UNTRUSTED;
 }
 
-/* What libcurl's error code means at a stage; what a callback saw says more. */
+/*
+ * What libcurl's error code means.  The stage is that of the callbacks:
+ * libcurl's own times are unreliable, because some versions set them when a
+ * request fails.
+ */
 static HttpError
 classify(HttpRequest *request, CURLcode code, HttpStage stage)
 {
+	HttpClient *client = request->client;
+	bool		kept = stage >= HTTP_SEND &&
+		long_info(request->easy, CURLINFO_NUM_CONNECTS, 1) == 0;
+	bool		closed = code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
+		code == CURLE_GOT_NOTHING || code == CURLE_HTTP2;
+	bool		answered = request->response.status != 0;
+
+	if (long_info(request->easy, CURLINFO_HTTP_CONNECTCODE, 0) == PROXY_AUTHENTICATION_REQUIRED)
+		return HTTP_DENIED_BY_PROXY;
 	/* Another address may have been able to get a socket */
 	if (request->failure != HTTP_ANSWERED &&
 		(request->failure != HTTP_NO_SOCKET || stage < HTTP_SEND))
@@ -863,110 +695,104 @@ classify(HttpRequest *request, CURLcode code, HttpStage stage)
 		return HTTP_ANSWERED;
 	if (code == CURLE_SSL_CACERT_BADFILE)
 		return HTTP_BAD_CA_FILE;
+	if (code == CURLE_PEER_FAILED_VERIFICATION)
+		return certificate_error(request);
 	if (stage == HTTP_RECEIVE && code == COMPAT_CURLE_TOO_LARGE)
 		return code == CURLE_OUT_OF_MEMORY ? HTTP_NO_ROOM : HTTP_LARGE_HEADERS;
 	if (code == CURLE_OUT_OF_MEMORY)
 		http_wait_reject_memory();
+	if (stage < HTTP_SEND && client->down && !client->reached)
+		return HTTP_DOWN;
+	if (code == CURLE_OPERATION_TIMEDOUT || clock_us() >= request->deadline)
+	{
+		client->silent |= kept;
+		return HTTP_TIMED_OUT;
+	}
+	if (closed && kept && !answered)
+		return HTTP_LOST;
 	/* A TLS handshake may fail because the connection does */
-	if (is_tls_error(code) && code != CURLE_SSL_CONNECT_ERROR)
-		return certificate_error(request, code);
-	return stage >= HTTP_SEND ? HTTP_BROKEN : HTTP_UNREACHABLE;
+	if ((closed || code == CURLE_COULDNT_CONNECT || code == CURLE_SSL_CONNECT_ERROR) &&
+		!answered && stage > HTTP_RESOLVE)
+		return HTTP_REFUSED;
+	return HTTP_BROKEN;
+}
+
+/* What libcurl says about it; NULL if we know better. */
+static const char *
+describe_failure(HttpRequest *request, CURLcode code)
+{
+	HttpError	failure = request->response.failure;
+	long		os_error = code == CURLE_COULDNT_CONNECT ?
+		long_info(request->easy, CURLINFO_OS_ERRNO, 0) : 0;
+
+	if (failure == request->failure)
+		return NULL;
+	if (failure == HTTP_TIMED_OUT && code != CURLE_OPERATION_TIMEDOUT)
+		return "The connection was shut down, because the peer did not stop sending";
+	snprintf(request->text, sizeof(request->text), "%s%s%s",
+			 request->error[0] ? request->error : curl_easy_strerror(code),
+			 os_error ? ": " : "", os_error ? strerror(os_error) : "");
+	return request->text;
 }
 
 static void
-describe(HttpRequest *request, CURLcode code, HttpResponse *response)
+describe(HttpRequest *request, CURLcode code)
 {
 	CURL	   *easy = request->easy;
-	long		tunnel = long_info(easy, CURLINFO_HTTP_CONNECTCODE, 0);
-	bool		kept = request->ready && long_info(easy, CURLINFO_NUM_CONNECTS, 1) == 0;
+	HttpResponse *response = &request->response;
 	size_t		count;
 
 	memset(response, 0, sizeof(HttpResponse));
-	response->slot = request->slot;
+	response->slot = request - request->client->requests;
 	response->status = (int) long_info(easy, CURLINFO_RESPONSE_CODE, 0);
-	response->plain = request->client->plain;
-	response->down = request->client->down && !request->client->reached;
+	response->stage = request->stage;
+	/* Behind a proxy, no callback tells that TLS has begun */
+	if (code == CURLE_SSL_CONNECT_ERROR || code == CURLE_PEER_FAILED_VERIFICATION ||
+		code == CURLE_SSL_CACERT_BADFILE)
+		response->stage = HTTP_TLS;
+	else if (response->stage == HTTP_SEND && long_info(easy, CURLINFO_REQUEST_SIZE, 0) > 0)
+		response->stage = HTTP_RECEIVE;
+	response->failure = classify(request, code, response->stage);
+	if (response->failure == HTTP_DENIED_BY_PROXY)
+		response->stage = HTTP_CONNECT;
+	response->message = describe_failure(request, code);
+	response->redirect = redirect_target(request);
 	response->content_type = text_info(easy, CURLINFO_CONTENT_TYPE);
-	response->redirect = redirect_target(easy);
 	response->retry_after = header(easy, "Retry-After", &count);
 	response->date = header(easy, "Date", &count);
 	response->rate_reset = header(easy, "RateLimit-Reset", &count);
 	if (response->rate_reset == NULL)
 		response->rate_reset = header(easy, "X-RateLimit-Reset", &count);
-	response->stage = is_tls_error(code) ? HTTP_TLS : stage_of(request);
-	response->failure = classify(request, code, response->stage);
-	if (tunnel == PROXY_AUTHENTICATION_REQUIRED)
-	{
-		response->stage = HTTP_CONNECT;
-		response->failure = HTTP_DENIED_BY_PROXY;
-	}
-	response->message = request->message[0] ? request->message : curl_easy_strerror(code);
-	response->timed_out = code == CURLE_OPERATION_TIMEDOUT;
-	if (code != CURLE_OK && request->failure == HTTP_ANSWERED && !response->timed_out &&
-		clock_us() >= request->deadline)
-	{
-		response->timed_out = true;
-		response->message = "The connection was shut down, because the peer did not stop sending";
-	}
-	response->lost_kept = kept && response->status == 0 && is_lost(code);
-	response->refused = !kept && response->status == 0 && response->stage != HTTP_RESOLVE &&
-		(code == CURLE_COULDNT_CONNECT || code == CURLE_SSL_CONNECT_ERROR || is_lost(code));
-	if (code == CURLE_COULDNT_CONNECT)
-		response->os_error = (int) long_info(easy, CURLINFO_OS_ERRNO, 0);
-	request->client->silent |= kept && response->timed_out;
-	if (request->no_memory || !grow_body(request, request->length + 1))
+	if (!grow_body(request, request->length + 1))
 		http_wait_reject_memory();
 	request->body[request->length] = '\0';
 	response->body = request->body;
 	response->length = request->length;
 }
 
-static bool
-is_one_of(const char *value, const char *one, const char *other)
-{
-	return value == NULL || value[0] == '\0' || pg_strcasecmp(value, one) == 0 ||
-		pg_strcasecmp(value, other) == 0;
-}
-
-/* At most one coding of the body, and none of its transfer but chunks. */
-static HttpError
-decode_body(HttpRequest *request, HttpResponse *response)
-{
-	size_t		count;
-	const char *transfer = header(request->easy, "Transfer-Encoding", &count);
-	const char *coding = header(request->easy, "Content-Encoding", &count);
-
-	if (!is_one_of(transfer, "chunked", "identity") || count > 1)
-		return HTTP_BAD_CODING;
-	if (is_one_of(coding, "identity", "identity"))
-		return HTTP_ANSWERED;
-	if (!is_one_of(coding, "gzip", "x-gzip"))
-		return HTTP_BAD_CODING;
-	switch (http_decode_gzip(request->client->decoder, request->body, request->length,
-							 request->client->account->max_page_bytes,
-							 &response->body, &response->length))
-	{
-		case DECODED:
-			return HTTP_ANSWERED;
-		case DECODE_BROKEN:
-			response->message = "The gzip data is damaged or cut off";
-			return HTTP_UNDECODABLE;
-		case DECODE_LARGE:
-			return HTTP_LARGE_BODY;
-	}
-	pg_unreachable();
-}
-
 /* A status that is an error has its say, whatever is wrong with the body. */
 static void
-read_body(HttpRequest *request, HttpResponse *response)
+read_body(HttpRequest *request)
 {
-	bool		rejected = request->ready && response->status >= 200 && response->status != 200;
+	HttpResponse *response = &request->response;
+	bool		rejected = request->stage == HTTP_SEND && response->status >= 200 &&
+		response->status != 200;
 
 	if (response->failure != HTTP_ANSWERED && !rejected)
 		return;
 	if (response->failure == HTTP_ANSWERED && request->length > 0)
-		response->failure = decode_body(request, response);
+	{
+		size_t		count;
+		const char *transfer = header(request->easy, "Transfer-Encoding", &count);
+		const char *coding = header(request->easy, "Content-Encoding", &count);
+
+		response->failure = count > 1 ? HTTP_BAD_CODING :
+			http_decode(transfer, coding, request->body, request->length,
+						request->client->account->max_page_bytes,
+						&response->body, &response->length);
+	}
+	if (response->failure == HTTP_UNDECODABLE)
+		response->message = "The gzip data is damaged or cut off";
 	if (response->failure != HTTP_ANSWERED)
 	{
 		response->body = "";
@@ -976,152 +802,98 @@ read_body(HttpRequest *request, HttpResponse *response)
 		response->failure = HTTP_ANSWERED;
 }
 
-/* ---- other addresses ---- */
-
-/* Avoids the request's address from now on; false if that is unknown. */
-static bool
-avoid_address(HttpRequest *request)
-{
-	HttpClient *client = request->client;
-	const char *ip = text_info(request->easy, CURLINFO_PRIMARY_IP);
-
-	if (ip == NULL || ip[0] == '\0')
-		return false;
-	if (is_avoided(client, ip))
-		return true;
-	if (client->navoided == MAX_AVOIDED)
-		return false;
-	strlcpy(client->avoided[client->navoided++], ip, INET6_ADDRSTRLEN);
-	return true;
-}
-
-/* The same attempt, at another address. */
-static void
-run_again(HttpRequest *request)
-{
-	int			reruns = request->reruns + 1;
-
-	http_wait_remove(request->easy);
-	request->state = REQUEST_FREE;
-	reset_request(request);
-	request->reruns = reruns;
-	run_request(request);
-}
-
 /*
- * Is there another address to try within this attempt?  If all have failed,
- * the first failure is the one to report, and all may be tried again.
+ * Avoids the address of a request that failed.  Is there another one to try
+ * within this attempt?
  */
 static bool
-tries_elsewhere(HttpRequest *request, HttpResponse *response)
+tries_elsewhere(HttpRequest *request)
 {
 	HttpClient *client = request->client;
-	bool		may_rerun = request->reruns < MAX_AVOIDED && clock_us() < request->deadline;
+	const HttpResponse *response = &request->response;
+	const char *ip = text_info(request->easy, CURLINFO_PRIMARY_IP);
+	bool		again = clock_us() < request->deadline;
 
 	if ((response->failure == HTTP_ANSWERED && response->status < 500) ||
 		response->failure == HTTP_BAD_CA_FILE || response->failure == HTTP_NO_SOCKET)
 		return false;
-	if (response->stage >= HTTP_TLS)
+	if (response->stage < HTTP_TLS)
 	{
-		if (!avoid_address(request) || response->stage > HTTP_TLS || !may_rerun)
+		/* The others cannot be connected to */
+		if (request->avoided)
+			client->navoided = 0;
+		return request->avoided && again;
+	}
+	if (ip == NULL || ip[0] == '\0')
+		return false;
+	if (!is_avoided(client, ip))
+	{
+		if (client->navoided == MAX_AVOIDED)
 			return false;
-		if (request->first_failure.message == NULL)
-		{
-			request->first_failure = *response;
-			request->first_failure.message = MemoryContextStrdup(client->context, response->message);
-		}
-		return true;
+		strlcpy(client->avoided[client->navoided++], ip, INET6_ADDRSTRLEN);
 	}
-	if (!request->avoided)
-		return false;
-	client->navoided = 0;
-	if (request->first_failure.message == NULL)
-		return may_rerun;
-	*response = request->first_failure;
-	return false;
+	return response->stage == HTTP_TLS && again;
 }
 
-/* ---- handing out ---- */
-
-/* Returns a held request, which fails like the one that resolved. */
+/*
+ * Takes note of how a request ended; true if it is to be sent again.  If all
+ * other addresses are avoided, the failure at this one is the one to report.
+ */
 static bool
-next_held(HttpClient *client, HttpResponse *response)
-{
-	if (client->resolve_failure == NULL)
-		return false;
-	for (int i = 0; i < client->account->concurrency; i++)
-	{
-		HttpRequest *request = &client->requests[i];
-
-		if (request->state != REQUEST_HELD)
-			continue;
-		memset(response, 0, sizeof(HttpResponse));
-		response->slot = request->slot;
-		response->failure = HTTP_UNREACHABLE;
-		response->message = client->resolve_failure;
-		response->body = "";
-		response->down = client->down;
-		request->state = REQUEST_FREE;
-		client->nheld--;
-		return true;
-	}
-	client->resolve_failure = NULL;
-	return false;
-}
-
-/* The request has failed or been answered, for good. */
-static void
-finish_request(HttpRequest *request, const HttpResponse *response)
+take_end(HttpRequest *request, CURLcode code)
 {
 	HttpClient *client = request->client;
-	bool		unreachable = response->stage <= HTTP_TLS && response->failure != HTTP_ANSWERED;
+	HttpResponse *response = &request->response;
+	curl_off_t	received = 0;
 
-	http_wait_remove(request->easy);
-	request->state = REQUEST_FREE;
-	client->handed_out = request;
-	client->unreachable |= unreachable;
-	if (client->resolving == request)
+	curl_easy_getinfo(request->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
+	client->received_bytes += received;
+	if (response->failure != HTTP_ANSWERED && request->avoided && request->stage < HTTP_TLS)
 	{
-		client->resolving = NULL;
-		client->resolved = response->stage > HTTP_RESOLVE;
-		if (!client->resolved && client->nheld > 0)
-			client->resolve_failure = MemoryContextStrdup(client->context, response->message);
+		client->navoided = 0;
+		return false;
 	}
-	/* The next request resolves the name anew, before others are sent */
-	if (unreachable && client->nheld == 0)
-	{
-		client->resolved = false;
-		client->resolve_anew = true;
-	}
+	describe(request, code);
+	read_body(request);
+	return tries_elsewhere(request);
 }
 
-bool
-http_next(HttpClient *client, HttpResponse *response)
+const HttpResponse *
+http_next(HttpClient *client)
 {
+	MemoryContext caller = MemoryContextSwitchTo(client->context);
+	const HttpResponse *response = NULL;
 	CURLMsg    *message;
 	int			left;
 
-	forget_last(client);
-	if (next_held(client, response))
-		return true;
-	while ((message = curl_multi_info_read(http_pool.multi, &left)) != NULL)
+	/* The last response has been processed */
+	MemoryContextReset(client->context);
+	if (client->handed_out)
+		reset_request(client->handed_out);
+	client->handed_out = NULL;
+	while (response == NULL &&
+		   (message = curl_multi_info_read(http_pool.multi, &left)) != NULL)
 	{
 		HttpRequest *request = request_of(message->easy_handle);
-		curl_off_t	received = 0;
+		bool		again;
 
-		if (request == NULL)
-			elog(ERROR, "libcurl reported an unknown request");
-		curl_easy_getinfo(request->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
-		client->received_bytes += received;
-		describe(request, message->data.result, response);
-		read_body(request, response);
-		if (tries_elsewhere(request, response))
+		again = take_end(request, message->data.result);
+		end_request(request);
+		if (again)
 		{
-			run_again(request);
+			reset_request(request);
+			run_request(request);
 			continue;
 		}
-		finish_request(request, response);
-		return true;
+		client->handed_out = request;
+		response = &request->response;
+		/* The next request resolves the name anew */
+		if (response->stage <= HTTP_TLS && response->failure != HTTP_ANSWERED)
+		{
+			client->unreachable = true;
+			client->resolved = false;
+		}
 	}
-	return false;
+	MemoryContextSwitchTo(caller);
+	return response;
 }

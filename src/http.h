@@ -12,14 +12,18 @@ typedef struct HttpClient HttpClient;
 typedef enum HttpError
 {
 	HTTP_ANSWERED = 0,			/* with any status */
-	HTTP_UNREACHABLE,			/* name resolution, connection or TLS failed */
+	HTTP_BROKEN,				/* no connection, or a truncated response */
+	HTTP_TIMED_OUT,
+	HTTP_REFUSED,				/* a new connection was refused or reset */
+	HTTP_LOST,					/* a kept connection was closed by the peer */
+	HTTP_DOWN,					/* unreachable, as it was for another account
+								 * of the same statement */
 	HTTP_BAD_CA_FILE,			/* no certificate authorities */
 	HTTP_UNTRUSTED,				/* certificate of an unknown authority */
 	HTTP_WRONG_HOST,			/* certificate for another host */
 	HTTP_UNTRUSTED_PROXY,		/* the same for the proxy's certificate */
 	HTTP_WRONG_PROXY,
 	HTTP_DENIED_BY_PROXY,		/* proxy requires other or any credentials */
-	HTTP_BROKEN,				/* timeout, reset, truncated response */
 	HTTP_LARGE_BODY,			/* body exceeds max_page_bytes */
 	HTTP_LARGE_HEADERS,			/* headers exceed a fixed limit */
 	HTTP_NO_ROOM,				/* header too large, or out of memory */
@@ -30,7 +34,7 @@ typedef enum HttpError
 
 typedef enum HttpStage
 {
-	HTTP_RESOLVE,				/* resolving the host name */
+	HTTP_RESOLVE = 0,			/* resolving the host name */
 	HTTP_CONNECT,
 	HTTP_TLS,
 	HTTP_SEND,
@@ -44,12 +48,6 @@ typedef struct HttpResponse
 	HttpError	failure;
 	HttpStage	stage;			/* last stage reached */
 	const char *message;		/* error message, if any */
-	bool		timed_out;
-	bool		lost_kept;		/* a kept connection was closed by the peer */
-	bool		refused;		/* a new connection was refused or reset */
-	bool		plain;			/* the endpoint is http, not https */
-	bool		down;			/* the host was already unreachable for another
-								 * account of the same statement */
 	int			status;			/* 0 if there is none */
 	const char *body;			/* NUL-terminated */
 	size_t		length;			/* of the body, in bytes */
@@ -58,25 +56,39 @@ typedef struct HttpResponse
 	const char *date;
 	const char *rate_reset;		/* RateLimit-Reset or X-RateLimit-Reset */
 	const char *redirect;		/* redirect target, or NULL */
-	int			os_error;		/* errno of a failed connection, or 0 */
 } HttpResponse;
+
+static inline bool
+http_is_https(const char *url)
+{
+	return pg_strncasecmp(url, "https:", 6) == 0;
+}
 
 /*
  * Creates a client in the current memory context; the account must live as
- * long.  If the context is reset because of an error or a cancel, all
- * resources of the client are released, including the session's connections.
- * Raises 53200 if out of memory, 53000 if out of file descriptors or timers.
+ * long.  Raises 53200 if out of memory, 53000 if out of file descriptors or
+ * timers.
  */
 extern HttpClient *http_open(const Account *account);
 
 /*
  * Releases all resources except for the connections, which the session's next
- * client reuses; if one of them has gone silent, all are closed.
+ * client reuses; if one of them has gone silent, all are closed.  Returns the
+ * total size of all bodies as received, before any decompression.
  */
-extern void http_close(HttpClient *client);
+extern int64 http_close(HttpClient *client);
 
-/* Releases whatever an error left open; never raises errors. */
+/*
+ * Releases whatever an error left open, including the session's connections;
+ * never raises errors.
+ */
 extern void http_release(void);
+
+/*
+ * May a request be started now?  Until the name is resolved, only one at a
+ * time: for others, libcurl would start a thread each.
+ */
+extern bool http_may_start(const HttpClient *client);
 
 /*
  * Starts a request.  The slot, from 0 to concurrency - 1, identifies it and
@@ -96,12 +108,9 @@ extern void http_abandon(HttpClient *client, int slot);
 extern void http_wait(HttpClient *client, int64 deadline);
 
 /*
- * Returns a finished request, if there is one.  Raises 53200 and the errors
- * of CHECK_FOR_INTERRUPTS.
+ * Returns a finished request, or NULL if there is none.  Raises 53200 and the
+ * errors of CHECK_FOR_INTERRUPTS.
  */
-extern bool http_next(HttpClient *client, HttpResponse *response);
-
-/* Total size of all bodies as received, before any decompression. */
-extern int64 http_received_bytes(const HttpClient *client);
+extern const HttpResponse *http_next(HttpClient *client);
 
 #endif							/* YELP_SYNC_HTTP_H */

@@ -5,25 +5,18 @@
 #ifndef YELP_SYNC_HTTP_DECODE_H
 #define YELP_SYNC_HTTP_DECODE_H
 
-typedef struct HttpDecoder HttpDecoder;
-
-typedef enum HttpDecoded
-{
-	DECODED,
-	DECODE_BROKEN,				/* not gzip, or cut off */
-	DECODE_LARGE
-} HttpDecoded;
-
-/* Creates a decoder in the current memory context. */
-extern HttpDecoder *http_decode_create(void);
+#include "http.h"
 
 /*
- * Decodes a body of gzip members, up to a size in bytes.  The text is
- * NUL-terminated and lives until the next call.  Raises 53200, and the errors
- * of CHECK_FOR_INTERRUPTS.
+ * Decodes a body with these headers Transfer-Encoding and Content-Encoding,
+ * NULL if missing, up to a size in bytes: at most gzip, and for its transfer
+ * chunks.  What is decoded is NUL-terminated and in the current memory
+ * context, which has all that is allocated; else, body is left alone.  Returns
+ * HTTP_ANSWERED, HTTP_BAD_CODING, HTTP_UNDECODABLE or HTTP_LARGE_BODY; raises
+ * 53200, and the errors of CHECK_FOR_INTERRUPTS.
  */
-extern HttpDecoded http_decode_gzip(HttpDecoder *decoder, const char *data, size_t length,
-									size_t max_length, const char **body,
-									size_t *body_length);
+extern HttpError http_decode(const char *transfer, const char *coding, const char *data,
+							 size_t length, size_t max_length, const char **body,
+							 size_t *body_length);
 
 #endif							/* YELP_SYNC_HTTP_DECODE_H */

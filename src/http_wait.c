@@ -77,8 +77,6 @@ HttpPool	http_pool = {.set = -1};
 static HttpSocket *sockets;
 static int	nsockets;
 
-static HttpConnected note_connected;
-
 void
 http_wait_reject_memory(void)
 {
@@ -302,7 +300,7 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, pg_attribute_unused() void 
 	{
 		sockets[fd].wanted = wanted;
 		if (wanted & CURL_CSELECT_IN)
-			note_connected(easy);
+			http_pool.connected(easy);
 	}
 	if (!change_set(fd, wanted))
 		http_pool.out_of_memory = true;
@@ -323,6 +321,10 @@ check_multi(CURLMcode code)
 void
 http_wait_destroy(void)
 {
+	HttpPool	closed = {
+		.route = http_pool.route,.down_in = http_pool.down_in,.set = -1
+	};
+
 	http_watchdog_idle(false);
 	if (http_pool.multi)
 	{
@@ -343,20 +345,17 @@ http_wait_destroy(void)
 		ReleaseExternalFD();
 	}
 	curl_slist_free_all(http_pool.headers);
-	free(http_pool.route);
-	memset(&http_pool, 0, sizeof(http_pool));
-	http_pool.set = -1;
+	http_pool = closed;
 }
 
 /* False if out of memory. */
 static bool
-make_handles(const char *route)
+make_handles(void)
 {
-	http_pool.route = strdup(route);
 	http_pool.share = curl_share_init();
 	http_pool.multi = curl_multi_init();
 	http_pool.headers = curl_slist_append(NULL, "Accept-Encoding: gzip");
-	return http_pool.route && http_pool.share && http_pool.multi && http_pool.headers &&
+	return http_pool.share && http_pool.multi && http_pool.headers &&
 		curl_share_setopt(http_pool.share, CURLSHOPT_SHARE,
 						  CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_NOMEM;
 }
@@ -391,7 +390,7 @@ make_sets(void)
 }
 
 static void
-create_pool(const char *route)
+create_pool(void)
 {
 	static bool initialized = false;
 
@@ -401,7 +400,7 @@ create_pool(const char *route)
 	if (!initialized && curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
 		http_wait_reject_memory();
 	initialized = true;
-	if (!make_handles(route))
+	if (!make_handles())
 		http_wait_reject_memory();
 	make_sets();
 	check_multi(compat_multi_quick_exit(http_pool.multi));
@@ -413,18 +412,28 @@ create_pool(const char *route)
  * sockets available to this one, and libcurl would reuse a proxy's tunnel
  * without checking the credentials that opened it.
  */
-void
-http_wait_prepare(const char *route, int max_connections, HttpConnected connected)
+static void
+choose_route(const char *route)
 {
-	note_connected = connected;
-	if (http_pool.multi)
-		http_watchdog_idle(false);
-	if (http_pool.multi && strcmp(http_pool.route, route) != 0)
-		http_wait_destroy();
+	if (http_pool.route && strcmp(http_pool.route, route) == 0)
+		return;
+	http_wait_destroy();
+	free(http_pool.route);
+	http_pool.down_in = 0;
+	http_pool.route = strdup(route);
+	if (http_pool.route == NULL)
+		http_wait_reject_memory();
+}
+
+void
+http_wait_prepare(const char *route, int max_connections)
+{
+	choose_route(route);
+	http_watchdog_idle(false);
 	PG_TRY();
 	{
 		if (http_pool.multi == NULL)
-			create_pool(route);
+			create_pool();
 		check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_MAXCONNECTS,
 									  (long) max_connections));
 	}
@@ -520,8 +529,8 @@ check_run(CURLMcode code)
 }
 
 /* Lets libcurl process what is due without any event. */
-void
-http_wait_pump(void)
+static void
+pump(void)
 {
 	CURLMcode	code = CURLM_OK;
 
@@ -591,5 +600,5 @@ http_wait_until(int64 deadline)
 		ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	take_events();
-	http_wait_pump();
+	pump();
 }

@@ -16,7 +16,13 @@ typedef struct HttpPool
 	CURLM	   *multi;			/* NULL: none at present */
 	CURLSH	   *share;
 	struct curl_slist *headers; /* to add to each request */
-	char	   *route;			/* where the connections lead, and the proxy */
+	char	   *route;			/* where the connections lead, and the proxy;
+								 * kept when they are closed */
+	TimestampTz down_in;		/* start of the statement in which the route
+								 * was down, or 0 */
+	void		(*connected) (CURL *easy);	/* called during a libcurl call
+											 * when a request's socket is
+											 * connected */
 	bool		out_of_memory;	/* set by a callback */
 	int64		deadline;		/* of the request that must end first (by
 								 * clock_us) */
@@ -30,16 +36,12 @@ typedef struct HttpPool
 
 extern HttpPool http_pool;
 
-typedef void (*HttpConnected) (CURL *easy);
-
 /*
  * Prepares the session for requests over a route, which is the endpoint and a
  * proxy with its credentials; up to the given number of connections is kept.
- * During a libcurl call, tells when a request's socket is connected.
  * Raises 53200 if out of memory, and 53000 if out of descriptors or timers.
  */
-extern void http_wait_prepare(const char *route, int max_connections,
-							  HttpConnected connected);
+extern void http_wait_prepare(const char *route, int max_connections);
 
 /* The sync is over: its connections are kept. */
 extern void http_wait_rest(void);
@@ -60,9 +62,6 @@ extern void http_wait_resume(CURL *easy);
  * errors of CHECK_FOR_INTERRUPTS.
  */
 extern void http_wait_until(int64 deadline);
-
-/* Lets libcurl process what was requested since the last call. */
-extern void http_wait_pump(void);
 
 /*
  * For libcurl's callbacks: open and close a socket that counts against

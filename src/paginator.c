@@ -66,7 +66,6 @@ typedef struct Failure
 {
 	ListingRequest request;
 	bool		refused;		/* the API says that the request is wrong */
-	int			attempt;
 	FetchError	error;
 	struct Failure *next;		/* with a higher offset */
 } Failure;
@@ -178,6 +177,14 @@ next_page(Paginator *paginator, int64 now)
 	return slot;
 }
 
+/* When the next request may be sent: now, if that is not in the future. */
+static int64
+next_start(const Paginator *paginator)
+{
+	return http_may_start(paginator->http) ?
+		throttle_next_start(&paginator->throttle, paginator->in_flight) : THROTTLE_NEVER;
+}
+
 /* ---- requests that hang ---- */
 
 /* When to request a page that hangs a second time: this one, in that slot. */
@@ -195,7 +202,7 @@ next_probe(const Paginator *paginator, Slot **oldest, Slot **idle)
 				 (*oldest == NULL || slot->tries.sent_at < (*oldest)->tries.sent_at))
 			*oldest = slot;
 	}
-	if (paginator->probe || *oldest == NULL || *idle == NULL)
+	if (paginator->probe || *oldest == NULL || *idle == NULL || !http_may_start(paginator->http))
 		return THROTTLE_NEVER;
 	return throttle_next_probe(&paginator->throttle, (*oldest)->tries.sent_at);
 }
@@ -259,7 +266,7 @@ send_pages(Paginator *paginator, int64 now)
 	{
 		Slot	   *slot;
 
-		if (throttle_next_start(&paginator->throttle, paginator->in_flight) > now)
+		if (next_start(paginator) > now)
 			return false;
 		slot = next_page(paginator, now);
 		if (slot == NULL)
@@ -273,7 +280,7 @@ send_pages(Paginator *paginator, int64 now)
 static int64
 next_deadline(const Paginator *paginator)
 {
-	int64		next_start = throttle_next_start(&paginator->throttle, paginator->in_flight);
+	int64		start = next_start(paginator);
 	Slot	   *oldest,
 			   *idle;
 	int64		deadline = Min(progress_due(paginator->progress),
@@ -284,43 +291,27 @@ next_deadline(const Paginator *paginator)
 		const Slot *slot = &paginator->slots[i];
 
 		if (slot->state == SLOT_WAITING)
-			deadline = Min(deadline, Max(slot->not_before, next_start));
+			deadline = Min(deadline, Max(slot->not_before, start));
 	}
 	if (paginator->used < paginator->account->concurrency &&
 		listing_has_next(paginator->listing))
-		deadline = Min(deadline, next_start);
+		deadline = Min(deadline, start);
 	return deadline;
 }
 
 /* ---- pages that do not arrive ---- */
-
-static FetchErrorPlace
-place_of(const Paginator *paginator, const Failure *failure)
-{
-	FetchErrorPlace place = {
-		.username = paginator->account->username,
-		.url = page_url(paginator, &failure->request),
-		.offset = failure->request.offset,
-		.attempt = failure->attempt,
-		.attempts = paginator->account->attempts,
-	};
-
-	return place;
-}
 
 /* A listing without its first page has no total, so that is never skipped. */
 static void
 skip_page(Paginator *paginator, const Failure *failure)
 {
 	const FetchError *error = &failure->error;
-	FetchErrorPlace place = place_of(paginator, failure);
 
-	if (!paginator->account->partial || place.offset == 0 ||
+	if (!paginator->account->partial || failure->request.offset == 0 ||
 		error->kind == FETCH_ERROR_FATAL)
-		fetch_error_raise(error, &place);
+		fetch_error_raise(error);
 	if (paginator->reading.failed_pages++ < MAX_SKIP_WARNINGS)
-		progress_warning(error->sqlstate, fetch_error_message(error, &place),
-						 fetch_error_detail(error, &place),
+		progress_warning(error->sqlstate, error->message, error->detail,
 						 "The page is skipped and nothing is deleted, because the server option partial is on.");
 	listing_skip_page(paginator->listing, &failure->request);
 }
@@ -335,7 +326,7 @@ postpone(Paginator *paginator, const Failure *failure)
 
 	*copy = *failure;
 	copy->error.message = pstrdup(failure->error.message);
-	copy->error.detail = failure->error.detail ? pstrdup(failure->error.detail) : NULL;
+	copy->error.detail = pstrdup(failure->error.detail);
 	while (*at && (*at)->request.offset < failure->request.offset)
 		at = &(*at)->next;
 	copy->next = *at;
@@ -348,13 +339,12 @@ static void
 note_failure(Paginator *paginator, const Failure *failure)
 {
 	Reading    *reading = &paginator->reading;
-	FetchErrorPlace place = place_of(paginator, failure);
 
 	if (reading->failure)
 		return;
 	reading->failure_sqlstate = failure->error.sqlstate;
-	reading->failure = fetch_error_message(&failure->error, &place);
-	reading->failure_detail = fetch_error_detail(&failure->error, &place);
+	reading->failure = failure->error.message;
+	reading->failure_detail = failure->error.detail;
 }
 
 /*
@@ -479,20 +469,11 @@ static void
 take_failure(Paginator *paginator, Slot *slot, FetchError *error,
 			 const HttpResponse *response)
 {
-	int64		max_wait = paginator->account->max_retry_after * USECS_PER_MSEC;
-	Loss		loss = {
-		.kind = error->kind,
-		.timed_out = response->timed_out,
-		.lost_kept = response->lost_kept,
-		.wait = throttle_requested_wait(response, max_wait, time(NULL)),
-		.in_flight = paginator->in_flight,
-	};
 	Failure		failure = {
 		.request = slot->request,
 		.refused = response->status == 400 || response->status == 422,
 	};
 	int64		not_before;
-	Verdict		verdict;
 
 	if (slot == paginator->probe)
 	{
@@ -500,23 +481,20 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error,
 		free_slot(paginator, slot);
 		return;
 	}
-	verdict = throttle_failed(&paginator->throttle, &slot->tries, &loss, clock_us(),
-							  &not_before);
-	if (verdict == RETRY_UNSENT ||
-		(verdict == RETRY_PAGE && is_worth_retrying(paginator, slot)))
+	error->kind = throttle_failed(&paginator->throttle, &slot->tries, error,
+								  paginator->in_flight, clock_us(), &not_before);
+	if (error->kind == FETCH_ERROR_NO_SOCKET ||
+		(error->kind == FETCH_ERROR_RETRY && is_worth_retrying(paginator, slot)))
 	{
 		wait_in_slot(slot, not_before);
-		if (verdict == RETRY_UNSENT)
+		if (error->kind == FETCH_ERROR_NO_SOCKET)
 			paginator->counts.requests--;
 		else
 			paginator->counts.retries++;
 		return;
 	}
-	if (verdict == FAIL_WAIT)
-		fetch_error_of_wait(error, loss.wait / USECS_PER_MSEC, max_wait / USECS_PER_MSEC);
-	else if (verdict == FAIL_SYNC)
-		error->kind = FETCH_ERROR_FATAL;
-	failure.attempt = slot->tries.attempt;
+	fetch_error_locate(error, paginator->account, page_url(paginator, &slot->request),
+					   slot->request.offset, slot->tries.attempt);
 	failure.error = *error;
 	free_slot(paginator, slot);
 	listing_fail_page(paginator->listing, &failure.request);
@@ -563,13 +541,13 @@ take_response(Paginator *paginator, const HttpResponse *response)
 		paginator->probe = NULL;
 	}
 	slot->state = SLOT_IDLE;
-	if (fetch_error_of_response(&error, response, paginator->arrived > 0))
+	if (fetch_error_of_response(&error, paginator->account, response, paginator->arrived > 0))
 		take_failure(paginator, slot, &error, response);
 	else if (read_body(paginator, response, &page, &problem))
 		take_page(paginator, slot, &page);
 	else
 	{
-		fetch_error_of_page(&error, &problem, response);
+		fetch_error_of_page(&error, paginator->account, response, &problem);
 		take_failure(paginator, slot, &error, response);
 	}
 	MemoryContextSwitchTo(caller);
@@ -603,13 +581,13 @@ read_pages(Paginator *paginator)
 		int64		now = clock_us();
 		bool		more = send_pages(paginator, now);
 		ProgressPages pages = pages_so_far(paginator);
-		HttpResponse response;
+		const HttpResponse *response;
 
 		progress_show(paginator->progress, &pages);
 		http_wait(paginator->http, more ? now : next_deadline(paginator));
-		while (http_next(paginator->http, &response))
+		while ((response = http_next(paginator->http)) != NULL)
 		{
-			take_response(paginator, &response);
+			take_response(paginator, response);
 			CHECK_FOR_INTERRUPTS();
 		}
 		pages = pages_so_far(paginator);
@@ -661,8 +639,7 @@ paginator_fetch(Paginator *paginator, int64 expected)
 		read_pages(paginator);
 	while (judge_failures(paginator));
 	abandon_pages(paginator);
-	paginator->counts.received_bytes += http_received_bytes(paginator->http);
-	http_close(paginator->http);
+	paginator->counts.received_bytes += http_close(paginator->http);
 	warn_skipped(paginator);
 
 	reading->total = Max(state->total, 0);

@@ -31,14 +31,9 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
 #include <math.h>
 
-#include <curl/curl.h>
-
 #include "throttle.h"
-
-#include "datatype/timestamp.h"
 
 #include "compat.h"
 
@@ -71,12 +66,6 @@
 #define PATIENCE 3
 #define MIN_PATIENCE (100 * USECS_PER_MSEC)
 #define MAX_PROBES 8
-
-/* What is larger than this is an epoch, in seconds or milliseconds */
-#define MIN_EPOCH 1e9
-#define MIN_EPOCH_MS 1e11
-
-#define MAX_WAIT_S (3650.0 * SECS_PER_DAY)
 
 void
 throttle_init(Throttle *throttle, const Account *account, uint64 seed)
@@ -180,12 +169,12 @@ delay_after(const Throttle *throttle, int failures)
 }
 
 static void
-slow_down(Throttle *throttle, const Loss *loss)
+slow_down(Throttle *throttle, const FetchError *error)
 {
 	if (throttle->interval == 0)
 	{
 		throttle->interval = FIRST_INTERVAL;
-		throttle->slow_start = loss->wait <= 0;
+		throttle->slow_start = error->wait <= 0;
 	}
 	else if (throttle->idle_epochs == 1)	/* or else nothing gets through */
 	{
@@ -199,18 +188,18 @@ slow_down(Throttle *throttle, const Loss *loss)
 
 /* The first loss of an epoch. */
 static void
-begin_epoch(Throttle *throttle, const Loss *loss, int64 now)
+begin_epoch(Throttle *throttle, const FetchError *error, int in_flight, int64 now)
 {
 	double		backoff;
 
 	if (throttle->idle_epochs++ == 0)
 		throttle->idle_since = now;
-	throttle->window = Max(Min(throttle->window, loss->in_flight) / 2, 1);
-	if (!loss->timed_out)
-		slow_down(throttle, loss);
-	throttle->learning = throttle->epochs++ == 0 && loss->wait <= 0 &&
-		loss->kind == FETCH_ERROR_OVERLOAD;
-	throttle->loss_cost = Max(loss->wait, 0) / Max(throttle->interval, MIN_INTERVAL);
+	throttle->window = Max(Min(throttle->window, in_flight) / 2, 1);
+	if (error->kind != FETCH_ERROR_TIMED_OUT)
+		slow_down(throttle, error);
+	throttle->learning = throttle->epochs++ == 0 && error->wait <= 0 &&
+		error->kind == FETCH_ERROR_OVERLOAD;
+	throttle->loss_cost = Max(error->wait, 0) / Max(throttle->interval, MIN_INTERVAL);
 	throttle->accepted = 0;
 	throttle->epoch_end = now;
 
@@ -229,28 +218,30 @@ begin_epoch(Throttle *throttle, const Loss *loss, int64 now)
  * gets through in so many epochs, and for max_retry_after if pages have arrived
  * before or if it is a rate limit.
  */
-static Verdict
-on_overload(Throttle *throttle, Tries *tries, const Loss *loss, int64 now)
+static FetchErrorKind
+on_overload(Throttle *throttle, Tries *tries, const FetchError *error, int in_flight,
+			int64 now)
 {
 	const Account *account = throttle->account;
+	bool		is_rate = error->kind == FETCH_ERROR_RATE;
 	bool		again;
 
 	if (tries->sent_at > throttle->epoch_end)
-		begin_epoch(throttle, loss, now);
+		begin_epoch(throttle, error, in_flight, now);
 	if (throttle->learning)
-		learn_limit(throttle, loss->in_flight);
+		learn_limit(throttle, in_flight);
 
 	/*
 	 * After a timeout at an API that answers others, use a kept connection: it
 	 * may serve no others.  Unless that has timed out, and may be dead.
 	 */
-	if (loss->timed_out)
+	if (error->kind == FETCH_ERROR_TIMED_OUT)
 		tries->fresh = throttle->arrived == 0 || ++tries->timeouts % 2 == 0;
 	again = throttle->idle_epochs < account->attempts ||
-		((throttle->arrived > 0 || loss->kind == FETCH_ERROR_RATE) &&
+		((throttle->arrived > 0 || is_rate) &&
 		 now - throttle->idle_since < account->max_retry_after * USECS_PER_MSEC);
 	if (again && !throttle->given_up)
-		return RETRY_PAGE;
+		return FETCH_ERROR_RETRY;
 
 	/*
 	 * The API is down, or fails for this page; a request in flight may show
@@ -261,59 +252,54 @@ on_overload(Throttle *throttle, Tries *tries, const Loss *loss, int64 now)
 	throttle->interval = MIN_INTERVAL;
 	throttle->backoff_until = PG_INT64_MIN;
 	tries->attempt = account->attempts;
-	return loss->kind == FETCH_ERROR_RATE ||
-		(throttle->arrived == 0 && loss->in_flight == 0) ? FAIL_SYNC : FAIL_PAGE;
+	return is_rate || (throttle->arrived == 0 && in_flight == 0) ? FETCH_ERROR_FATAL :
+		FETCH_ERROR_FINAL;
 }
 
-Verdict
-throttle_failed(Throttle *throttle, Tries *tries, const Loss *loss, int64 now,
-				int64 *not_before)
+FetchErrorKind
+throttle_failed(Throttle *throttle, Tries *tries, const FetchError *error, int in_flight,
+				int64 now, int64 *not_before)
 {
 	const Account *account = throttle->account;
 
 	*not_before = now;
-	/* Did a kept connection fail, and not the API? */
-	if (loss->lost_kept && !tries->stale && tries->attempt == 1)
+	switch (error->kind)
 	{
-		tries->stale = tries->fresh = true;
-		return RETRY_PAGE;
-	}
-	switch (loss->kind)
-	{
-		case FETCH_ERROR_FATAL:
-			return FAIL_SYNC;
 		case FETCH_ERROR_FINAL:
-			return FAIL_PAGE;
+		case FETCH_ERROR_FATAL:
+			return error->kind;
 		case FETCH_ERROR_NO_SOCKET:
 			/* There are as many as are in flight now, if any */
-			throttle->window = throttle->max_window = Max(loss->in_flight, 1);
-			return loss->in_flight > 0 ? RETRY_UNSENT : FAIL_SYNC;
+			throttle->window = throttle->max_window = Max(in_flight, 1);
+			return in_flight > 0 ? FETCH_ERROR_NO_SOCKET : FETCH_ERROR_FATAL;
 		case FETCH_ERROR_DENIED:
 			/* A request in flight may show that the credentials are valid */
-			return loss->in_flight > 0 ? on_overload(throttle, tries, loss, now) : FAIL_SYNC;
-		case FETCH_ERROR_RETRY:
-		case FETCH_ERROR_RATE:
-		case FETCH_ERROR_OVERLOAD:
+			return in_flight > 0 ? on_overload(throttle, tries, error, in_flight, now) :
+				FETCH_ERROR_FATAL;
+		case FETCH_ERROR_LOST:
+			if (tries->attempt > 1 || tries->stale)
+				break;
+			tries->stale = tries->fresh = true;
+			return FETCH_ERROR_RETRY;
+		default:
 			break;
 	}
-	if (loss->wait > account->max_retry_after * USECS_PER_MSEC)
-		return FAIL_WAIT;
-	if (loss->wait > 0)
+	if (error->wait > 0)
 	{
-		throttle->hold_until = Max(throttle->hold_until, now + loss->wait);
+		throttle->hold_until = Max(throttle->hold_until, now + error->wait);
 		if (tries->sent_at > throttle->epoch_end)
-			begin_epoch(throttle, loss, now);
+			begin_epoch(throttle, error, in_flight, now);
 	}
-	if (loss->kind != FETCH_ERROR_RETRY || loss->timed_out)
-		return on_overload(throttle, tries, loss, now);
+	if (error->kind != FETCH_ERROR_RETRY && error->kind != FETCH_ERROR_LOST)
+		return on_overload(throttle, tries, error, in_flight, now);
 
 	tries->fresh = true;
 	if (tries->attempt >= account->attempts)
-		return FAIL_PAGE;
+		return FETCH_ERROR_FINAL;
 	/* With full jitter, so that pages that failed together go separately */
 	*not_before += (int64) (pg_prng_double(&throttle->random) *
 							delay_after(throttle, tries->attempt++));
-	return RETRY_PAGE;
+	return FETCH_ERROR_RETRY;
 }
 
 /* ---- requests that hang ---- */
@@ -341,49 +327,4 @@ throttle_gave_up(Throttle *throttle, int count)
 	/* So many connections may be served, and have been */
 	throttle->max_window = Max(Min(throttle->max_window - count, throttle->arrived - 1), 1);
 	throttle->window = Min(throttle->window, throttle->max_window);
-}
-
-/* ---- headers ---- */
-
-/*
- * Decimal seconds, or -1.  The RFC does not allow a fraction, but some servers
- * send one.  strtod() would also accept "inf", "0x10" and "1e3".
- */
-static double
-parse_seconds(const char *text)
-{
-	size_t		length = strspn(text, "0123456789.");
-
-	if (!isdigit((unsigned char) *text) || text[length] != '\0' ||
-		strchr(text, '.') != strrchr(text, '.'))
-		return -1;
-	return strtod(text, NULL);
-}
-
-int64
-throttle_requested_wait(const HttpResponse *response, int64 max_reset, time_t now)
-{
-	time_t		today = response->date ? curl_getdate(response->date, NULL) : -1;
-	double		seconds = -1;
-
-	if (today == -1)
-		today = now;
-	if (response->retry_after)
-	{
-		seconds = parse_seconds(response->retry_after);
-		if (seconds < 0)
-			seconds = difftime(curl_getdate(response->retry_after, NULL), today);
-	}
-	if (seconds <= 0 && response->status == 429 && response->rate_reset)
-	{
-		seconds = parse_seconds(response->rate_reset);
-		if (seconds >= MIN_EPOCH_MS)
-			seconds /= 1000;
-		if (seconds >= MIN_EPOCH)
-			seconds -= today;
-		if (seconds * USECS_PER_SEC > max_reset)
-			return -1;
-	}
-	seconds = Min(seconds, MAX_WAIT_S) * USECS_PER_SEC;
-	return seconds >= 1 ? (int64) seconds : -1;
 }

@@ -9,8 +9,6 @@
 #ifndef YELP_SYNC_THROTTLE_H
 #define YELP_SYNC_THROTTLE_H
 
-#include <time.h>
-
 #include "common/pg_prng.h"
 
 #include "fetch_error.h"
@@ -63,25 +61,6 @@ typedef struct Tries
 	int			timeouts;
 } Tries;
 
-/* A failed attempt */
-typedef struct Loss
-{
-	FetchErrorKind kind;
-	bool		timed_out;
-	bool		lost_kept;		/* a kept connection was closed by the peer */
-	int64		wait;			/* see throttle_requested_wait() */
-	int			in_flight;		/* other requests */
-} Loss;
-
-typedef enum Verdict
-{
-	RETRY_PAGE,
-	RETRY_UNSENT,				/* it was not really sent, and does not count */
-	FAIL_PAGE,
-	FAIL_SYNC,					/* no other page can be fetched either */
-	FAIL_WAIT					/* because the requested wait is too long */
-} Verdict;
-
 /* The account's options must live as long; the seed is for the jitter. */
 extern void throttle_init(Throttle *throttle, const Account *account, uint64 seed);
 
@@ -97,11 +76,14 @@ extern void throttle_succeeded(Throttle *throttle, int64 now, int64 sent_at,
 							   int in_flight);
 
 /*
- * An attempt for a page failed.  If it is to be retried, not_before says when,
- * and tries whether on a new connection.
+ * An attempt for a page failed, while in_flight other requests are in flight.
+ * Returns FETCH_ERROR_RETRY or, if it was not really sent and does not count,
+ * FETCH_ERROR_NO_SOCKET: then not_before says when to try again, and tries
+ * whether on a new connection.  Otherwise, FETCH_ERROR_FINAL or
+ * FETCH_ERROR_FATAL.
  */
-extern Verdict throttle_failed(Throttle *throttle, Tries *tries, const Loss *loss,
-							   int64 now, int64 *not_before);
+extern FetchErrorKind throttle_failed(Throttle *throttle, Tries *tries, const FetchError *error,
+									  int in_flight, int64 now, int64 *not_before);
 
 /*
  * When a page in flight since sent_at should be requested a second time, over
@@ -112,16 +94,5 @@ extern Verdict throttle_failed(Throttle *throttle, Tries *tries, const Loss *los
 extern int64 throttle_next_probe(const Throttle *throttle, int64 sent_at);
 extern void throttle_probed(Throttle *throttle, bool overtaken);
 extern void throttle_gave_up(Throttle *throttle, int count);
-
-/*
- * The wait that a response asks for, at most ten years; -1 if it is missing,
- * unreadable or not in the future.  Retry-After (RFC 9110, section 10.2.3) has
- * seconds or a date, which is relative to the response's own Date, because the
- * API's clock may be wrong; or else to now, the time of day.  In its place, a
- * 429 may say when the limit is reset: in seconds, or an epoch in seconds or
- * milliseconds.  That is ignored if it is more than max_reset ahead.
- */
-extern int64 throttle_requested_wait(const HttpResponse *response, int64 max_reset,
-									 time_t now);
 
 #endif							/* YELP_SYNC_THROTTLE_H */

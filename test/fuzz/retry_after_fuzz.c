@@ -1,13 +1,13 @@
 /*
  * retry_after_fuzz.c
- *	  Arbitrary headers for throttle_requested_wait().
+ *	  Arbitrary headers for fetch_error_requested_wait().
  *
  * The first four bytes of an input are the time of day, in seconds.  A line with
  * the header Retry-After comes next, and one with the header Date may follow.
  */
 #include "postgres.h"
 
-#include "throttle.h"
+#include "fetch_error.h"
 
 #include "fuzz.h"
 
@@ -20,7 +20,7 @@ wait_for(const char *retry_after, const char *rate_reset, const char *date, time
 	HttpResponse response = {
 		.status = 429,.retry_after = retry_after,.rate_reset = rate_reset,.date = date
 	};
-	int64		wait = throttle_requested_wait(&response, TEN_YEARS, now);
+	int64		wait = fetch_error_requested_wait(&response, TEN_YEARS, now);
 
 	fuzz_check(wait == -1 || (wait > 0 && wait <= TEN_YEARS),
 			   "a wait is absent, or positive and at most ten years");

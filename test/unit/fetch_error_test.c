@@ -6,34 +6,39 @@
 
 #include "fetch_error.h"
 
+#include "datatype/timestamp.h"
+
 #include "json_text.h"
 #include "no_server.h"
 #include "tap.h"
+
+#define MS INT64CONST(1000)
+#define SECOND (1000 * MS)
 
 /* ---- the API's own words ---- */
 
 #define TEN(text) text text text text text text text text text text
 
-/* Bodies, and the ID and the description in them: "-" if there is none. */
+/* Bodies, and the ID and the description in them */
 static const char *const bodies[][2] = {
 	{"{'error':{'id':'DENIED','description':'The server denied it.','http_code':403}}",
-	"DENIED: The server denied it."},
-	{"{'error':{'code':'X','description':'y'}}", "X: y"},
-	{"{'error':{'code':500}}", "500: -"},
-	{"{'error':{'code':'X','id':'I'}}", "I: -"},
-	{"{'errors':[{'id':'A','description':'b'},{}]}", "A: b"},
-	{"{'error':null,'errors':[{'id':'A'}]}", "A: -"},
-	{"{'error':'text'}", "text: -"},
-	{"{'error':'invalid_token','error_description':'expired'}", "invalid_token: expired"},
-	{"{'code':'TOO_MANY','message':'Slow down.'}", "TOO_MANY: Slow down."},
-	{"{'error':{'id':'A','message':'m'}}", "A: m"},
-	{"{'detail':'Not found.'}", "-: Not found."},
-	{"{'errors':['x']}", "-: x"},
-	{"{'errors':'x','total':1}", "x: -"},
-	{"{'errors':{'message':'x'}}", "-: x"},
+	"\"DENIED\": The server denied it."},
+	{"{'error':{'code':'X','description':'y'}}", "\"X\": y"},
+	{"{'error':{'code':500}}", "\"500\""},
+	{"{'error':{'code':'X','id':'I'}}", "\"I\""},
+	{"{'errors':[{'id':'A','description':'b'},{}]}", "\"A\": b"},
+	{"{'error':null,'errors':[{'id':'A'}]}", "\"A\""},
+	{"{'error':'text'}", "\"text\""},
+	{"{'error':'invalid_token','error_description':'expired'}", "\"invalid_token\": expired"},
+	{"{'code':'TOO_MANY','message':'Slow down.'}", "\"TOO_MANY\": Slow down."},
+	{"{'error':{'id':'A','message':'m'}}", "\"A\": m"},
+	{"{'detail':'Not found.'}", "Not found."},
+	{"{'errors':['x']}", "x"},
+	{"{'errors':'x','total':1}", "\"x\""},
+	{"{'errors':{'message':'x'}}", "x"},
 	{"{'error':{'id':'a\\u0000b\\ud800c\\u001b[31m\\n',"
 		"'description':'caf\\u00e9 \\ud83e\\udd5e\\u009bx\x7F!'}}",
-	"a?b?c [31m: caf\xC3\xA9 \xF0\x9F\xA5\x9E  x !"},
+	"\"a?b?c [31m\": caf\xC3\xA9 \xF0\x9F\xA5\x9E  x !"},
 
 	/* Nothing is said here */
 	{"{'error':[]}", NULL},
@@ -57,21 +62,13 @@ static const char *const bodies[][2] = {
 static void
 check_words(const char *body, int length, const char *want)
 {
-	ApiError	error;
-	char	   *got = NULL;
-
-	if (fetch_error_read_api(&error, body, length))
-		got = psprintf("%s: %s", error.id ? error.id : "-",
-					   error.description ? error.description : "-");
-	else if (error.id || error.description)
-		got = "an error that was not found";
-	tap_is_text(got, want, "%.60s", body);
+	tap_is_text(fetch_error_api_words(body, length), want, "%.60s", body);
 }
 
 static void
 test_words(void)
 {
-	char	   *want = repeated("-: a", "\xC3\xA9", (API_ERROR_MAX_BYTES - 1) / 2, "");
+	char	   *want = repeated("a", "\xC3\xA9", (API_ERROR_MAX_BYTES - 1) / 2, "");
 	char	   *longer = repeated("{'description':'a", "\xC3\xA9", 5000, "'$");
 	char	   *text;
 
@@ -95,6 +92,9 @@ test_words(void)
 /* What is left out of a row is zero */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
+#define HTTPS "https://h/p"
+#define PLAIN "http://h/p"
+
 #define STATUS(number, ...) {.stage = HTTP_RECEIVE,.status = number, ##__VA_ARGS__}
 #define FAILURE(error, at, ...) {.failure = error,.stage = at,.message = "Why", ##__VA_ARGS__}
 
@@ -109,6 +109,7 @@ static const struct
 	const char *detail;			/* NULL: any */
 	const char *hint;			/* a part of it; NULL: none */
 	JsonError	problem;		/* of the page, if any */
+	bool		plain;			/* http, not https */
 }			responses[] = {
 	{STATUS(200,.body = "{}"), false, NULL},
 	{STATUS(204), false, NULL},
@@ -123,10 +124,10 @@ static const struct
 	FINAL(300, "Redirects"), FINAL(302, "Redirects"), FINAL(399, "Redirects"), FINAL(418, NULL),
 	FINAL(404, "endpoint"), FINAL(405, "endpoint"), FINAL(410, "endpoint"), FINAL(400, NULL),
 	{STATUS(400,.body = "sent to HTTPS port"), false, "FINAL HV000 HTTP status 400", NULL, NULL},
-	{STATUS(400,.plain = true,.body = "sent to HTTPS port"), false,
-	"FINAL HV000 HTTP status 400", NULL, "https://"},
-	{STATUS(400,.plain = true,.body = "plain HTTP to an SSL-enabled port"), false,
-	"FINAL HV000 HTTP status 400", NULL, "https://"},
+	{STATUS(400,.body = "sent to HTTPS port"), false,
+	"FINAL HV000 HTTP status 400", NULL, "https://",.plain = true},
+	{STATUS(400,.body = "plain HTTP to an SSL-enabled port"), false,
+	"FINAL HV000 HTTP status 400", NULL, "https://",.plain = true},
 	{STATUS(400,.body = "{'error':{'description':'limit: 50 is more than 40'}}"), false,
 	"FINAL HV000 HTTP status 400", NULL, "page_size"},
 	{STATUS(422,.body = "{'message':'limit must be 40 at most'}"), false,
@@ -140,34 +141,29 @@ static const struct
 			"FINAL HV000 HTTP status 418", "The API answered with HTTP status 418, content type \""
 	TEN("abcdabcdabcdabcdabcd") "\" and 100 bytes that begin with \"" TEN("xxxxxxxx") "\".", NULL},
 
-	{FAILURE(HTTP_UNREACHABLE, HTTP_RESOLVE), false, "RETRY 08001 connection failed", "Why.",
+	{FAILURE(HTTP_BROKEN, HTTP_RESOLVE), false, "RETRY 08001 connection failed", "Why.",
 	"host in the server option endpoint"},
-	{FAILURE(HTTP_UNREACHABLE, HTTP_CONNECT,.os_error = ECONNREFUSED), false,
-	"RETRY 08001 connection failed", "Why: Connection refused.", "API is up"},
-	{FAILURE(HTTP_UNREACHABLE, HTTP_TLS), false, "RETRY 08001 connection failed", "Why.", "speaks TLS"},
-	{FAILURE(HTTP_UNREACHABLE, HTTP_TLS,.timed_out = true), false, "RETRY 08001 timed out", "Why.",
-	"API is up"},
-	{FAILURE(HTTP_UNREACHABLE, HTTP_TLS,.refused = true), false, "OVERLOAD 08001 connection failed",
-	"Why.", "speaks TLS"},
-	{FAILURE(HTTP_UNREACHABLE, HTTP_TLS,.refused = true,.down = true), false,
-	"FATAL 08001 connection failed", "Why.", "speaks TLS"},
-	{FAILURE(HTTP_BROKEN, HTTP_RECEIVE,.timed_out = true), false, "RETRY 08006 timed out", "Why.",
-	"timeout"},
-	{FAILURE(HTTP_BROKEN, HTTP_RECEIVE,.down = true), false, "RETRY 08006 connection failed", "Why.",
+	{FAILURE(HTTP_BROKEN, HTTP_CONNECT), false, "RETRY 08001 connection failed", "Why.", "API is up"},
+	{FAILURE(HTTP_BROKEN, HTTP_TLS), false, "RETRY 08001 connection failed", "Why.", "speaks TLS"},
+	{FAILURE(HTTP_TIMED_OUT, HTTP_TLS), false, "TIMED_OUT 08001 timed out", "Why.", "API is up"},
+	{FAILURE(HTTP_REFUSED, HTTP_TLS), false, "OVERLOAD 08001 connection failed", "Why.", "speaks TLS"},
+	{FAILURE(HTTP_DOWN, HTTP_TLS), false, "FATAL 08001 connection failed", "Why.", "speaks TLS"},
+	{FAILURE(HTTP_TIMED_OUT, HTTP_RECEIVE), false, "TIMED_OUT 08006 timed out", "Why.", "timeout"},
+	{FAILURE(HTTP_LOST, HTTP_RECEIVE), false, "LOST 08006 connection failed", "Why.",
 	"overloaded or down"},
-	{FAILURE(HTTP_BROKEN, HTTP_SEND,.plain = true), false, "RETRY 08006 connection failed", "Why.",
-	"https://"},
-	{FAILURE(HTTP_BROKEN, HTTP_RECEIVE,.plain = true,.status = 200), false,
-	"RETRY 08006 connection failed", "Why.", "overloaded or down"},
+	{FAILURE(HTTP_BROKEN, HTTP_SEND), false, "RETRY 08006 connection failed", "Why.", "https://",
+	.plain = true},
+	{FAILURE(HTTP_BROKEN, HTTP_RECEIVE,.status = 200), false, "RETRY 08006 connection failed", "Why.",
+	"overloaded or down",.plain = true},
 	{FAILURE(HTTP_BAD_CA_FILE, HTTP_TLS), false, "FATAL 08001 could not load the CA certificates", "Why.",
 	"ca_file must name"},
 	{FAILURE(HTTP_UNTRUSTED, HTTP_TLS), false, "FATAL 08001 API certificate is not trusted", "Why.",
 	"set the server option ca_file"},
-	{FAILURE(HTTP_NO_SOCKET, HTTP_CONNECT), false, "NO_SOCKET 53000 out of file descriptors", NULL,
+	{{.failure = HTTP_NO_SOCKET}, false, "NO_SOCKET 53000 out of file descriptors", NULL,
 	"max_files_per_process"},
-	{FAILURE(HTTP_LARGE_BODY, HTTP_RECEIVE), false, "FINAL 54000 body is larger than max_page_bytes", NULL,
+	{{.failure = HTTP_LARGE_BODY}, false, "FINAL 54000 body is larger than max_page_bytes", NULL,
 	"page_size"},
-	{FAILURE(HTTP_BAD_CODING, HTTP_RECEIVE,.refused = true), false, "FINAL 08006 response has an"
+	{{.failure = HTTP_BAD_CODING}, false, "FINAL 08006 response has an"
 	" unsupported Content-Encoding or Transfer-Encoding", NULL, NULL},
 
 	{STATUS(200,.body = "x"), false, "RETRY 22032 body is not JSON", NULL, "endpoint",
@@ -192,8 +188,8 @@ static void
 test_responses(void)
 {
 	static const char *const kinds[] = {
-		[FETCH_ERROR_RETRY] = "RETRY",[FETCH_ERROR_RATE] = "RATE",[FETCH_ERROR_OVERLOAD] = "OVERLOAD",
-		[FETCH_ERROR_DENIED] = "DENIED",[FETCH_ERROR_NO_SOCKET] = "NO_SOCKET",
+		[FETCH_ERROR_RETRY] = "RETRY",[FETCH_ERROR_TIMED_OUT] = "TIMED_OUT",[FETCH_ERROR_RATE] = "RATE",
+		[FETCH_ERROR_OVERLOAD] = "OVERLOAD",[FETCH_ERROR_LOST] = "LOST",[FETCH_ERROR_DENIED] = "DENIED",[FETCH_ERROR_NO_SOCKET] = "NO_SOCKET",
 		[FETCH_ERROR_FINAL] = "FINAL",[FETCH_ERROR_FATAL] = "FATAL"
 	};
 
@@ -203,15 +199,16 @@ test_responses(void)
 		JsonError	problem = responses[i].problem;
 		const char *want = responses[i].want;
 		const char *hint = responses[i].hint;
+		Account		account = {.endpoint = responses[i].plain ? PLAIN : HTTPS};
 		FetchError	error;
 		char	   *got = NULL;
 
 		response.body = response.body ? json(response.body) : "";
 		response.length = strlen(response.body);
 		if (problem.message)
-			fetch_error_of_page(&error, &problem, &response);
+			fetch_error_of_page(&error, &account, &response, &problem);
 		if (problem.message ||
-			fetch_error_of_response(&error, &response, responses[i].accepted_before))
+			fetch_error_of_response(&error, &account, &response, responses[i].accepted_before))
 			got = psprintf("%s %s %s", kinds[error.kind], sqlstate_text(error.sqlstate), error.message);
 		tap_is_text(got, want, "%s", want ? want : "no error");
 		if (responses[i].detail)
@@ -224,19 +221,71 @@ test_responses(void)
 static void
 test_messages(void)
 {
+	Account		account = {
+		.username = "acme",.endpoint = HTTPS,.attempts = 3,.max_retry_after = 1500
+	};
+	HttpResponse response = STATUS(503,.body = "",.retry_after = "7200");
 	FetchError	error;
-	FetchErrorPlace place = {"acme", "http://h/p?offset=20", 20, 2, 3};
 
-	fetch_error_of_wait(&error, 7200000, 1500);
+	(void) fetch_error_of_response(&error, &account, &response, false);
 	tap_is_int(error.kind, FETCH_ERROR_FATAL, "too long a wait ends the sync");
-	error.stage = "receive";
-	tap_is_text(fetch_error_message(&error, &place),
+	fetch_error_locate(&error, &account, "http://h/p?offset=20", 20, 2);
+	tap_is_text(error.message,
 				"could not fetch the page at offset 20 of account \"acme\": API asked to wait 7200 s,"
 				" but max_retry_after is 1.5 s (attempt 2 of 3, stage receive)", "the whole message");
-	tap_is_text(fetch_error_detail(&error, &place), "The URL was http://h/p?offset=20", "the URL alone");
-	error.detail = "Why.";
-	tap_is_text(fetch_error_detail(&error, &place), "Why.  The URL was http://h/p?offset=20",
-				"and after a detail");
+	tap_is_text(error.detail, "The API answered with HTTP status 503 and no body.  "
+				"The URL was http://h/p?offset=20", "the URL after the detail");
+	error.detail = NULL;
+	fetch_error_locate(&error, &account, "http://h/p", 0, 1);
+	tap_is_text(error.detail, "The URL was http://h/p", "and alone");
+}
+
+/* One minute before Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example */
+#define NOW ((time_t) (784111777 - 60))
+#define DATE "Wed, 18 May 2033 03:33:20 GMT"
+#define DECADE (INT64CONST(315360000) * SECOND)
+
+static void
+test_requested_wait(void)
+{
+	static const struct
+	{
+		int64		wait;
+		HttpResponse response;
+	}			waits[] = {
+		{-1, {.status = 429}},
+		{SECOND, {.retry_after = "1"}},
+		{30 * SECOND, {.retry_after = "030",.date = "Sun, 06 Nov 1994 08:58:37 GMT"}},
+		{1500 * MS, {.retry_after = "1.5"}},
+		{DECADE, {.retry_after = "99999999999999999999999999"}},
+		{60 * SECOND, {.retry_after = "Sun, 06 Nov 1994 08:49:37 GMT"}},
+		{60 * SECOND, {.retry_after = "Sunday, 06-Nov-94 08:49:37 GMT",.date = "now"}},
+		{60 * SECOND, {.retry_after = "Sun Nov  6 08:49:37 1994"}},
+		{10 * SECOND, {.retry_after = "Sun, 06 Nov 1994 08:49:37 GMT",.date = "Sun, 06 Nov 1994 08:49:27 GMT"}},
+		{-1, {.retry_after = "Sun, 06 Nov 1994 08:48:37 GMT"}},
+		{DECADE, {.retry_after = "Fri, 31 Dec 9999 23:59:59 GMT"}},
+		{9 * SECOND, {.status = 429,.retry_after = "0",.rate_reset = "9"}},
+		{SECOND, {.status = 429,.retry_after = "1",.rate_reset = "9"}},
+		{60 * SECOND, {.status = 429,.rate_reset = "2000000060",.date = DATE}},
+		{60 * SECOND, {.status = 429,.rate_reset = "2000000060000",.date = DATE}},
+		{-1, {.status = 429,.rate_reset = "2000000000",.date = DATE}},
+		{-1, {.status = 429,.rate_reset = "121"}},
+		{-1, {.status = 503,.rate_reset = "9"}},
+	};
+	static const char *const unreadable[] = {
+		"", "  ", ".5", "1.2.3", "0", "0.0", "0.0000001", "-1", "+1", "nan", "inf", "0x10", "1e3",
+		"1,5", "1 2", "10s", "soon", "Sun, 99 Nov 1994 08:49:37 GMT",
+	};
+
+	for (size_t i = 0; i < lengthof(waits); i++)
+		tap_is_int(fetch_error_requested_wait(&waits[i].response, 120 * SECOND, NOW), waits[i].wait,
+				   "Retry-After %s, reset %s", waits[i].response.retry_after, waits[i].response.rate_reset);
+	for (size_t i = 0; i < lengthof(unreadable); i++)
+	{
+		HttpResponse response = {.retry_after = unreadable[i]};
+
+		tap_is_int(fetch_error_requested_wait(&response, 0, NOW), -1, "Retry-After: %s", unreadable[i]);
+	}
 }
 
 int
@@ -245,5 +294,6 @@ main(void)
 	test_words();
 	test_responses();
 	test_messages();
+	test_requested_wait();
 	return tap_done();
 }

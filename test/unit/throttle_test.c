@@ -300,20 +300,19 @@ give_up_hanging(SimRun *run)
 static void
 page_failed(SimRun *run, SimPage *page)
 {
-	Loss		loss = {.kind = run->api.refusal,.wait = run->api.wait,.in_flight = run->in_flight};
+	FetchError	loss = {.kind = run->api.refusal,.wait = run->api.wait};
 
 	if (page->timed_out)
 	{
-		loss.kind = FETCH_ERROR_RETRY;
-		loss.timed_out = true;
+		loss.kind = FETCH_ERROR_TIMED_OUT;
 		loss.wait = 0;
 	}
 	run->first_refusal = Min(run->first_refusal, run->now);
 	run->refusals += page->tries.sent_at > run->first_refusal;
 	run->hold_until = Max(run->hold_until, run->now + loss.wait);
 	page->state = WAITING;
-	run->failed |= throttle_failed(&run->throttle, &page->tries, &loss, run->now,
-								   &page->next_at) != RETRY_PAGE;
+	run->failed |= throttle_failed(&run->throttle, &page->tries, &loss, run->in_flight,
+								   run->now, &page->next_at) != FETCH_ERROR_RETRY;
 }
 
 static void
@@ -535,9 +534,11 @@ check_any_api(void)
 static Throttle throttle;
 static int64 not_before;
 
-#define FAIL_AT(now, tries, failure, ...) \
-	throttle_failed(&throttle, &(tries), &(Loss) {.kind = failure, ##__VA_ARGS__}, now, &not_before)
-#define FAIL(tries, ...) FAIL_AT(START, tries, __VA_ARGS__)
+#define FAIL_AT(now, others, tries, failure, ...) \
+	throttle_failed(&throttle, &(tries), &(FetchError) {.kind = failure, ##__VA_ARGS__}, others, now, \
+					&not_before)
+#define FAIL_AMONG(others, tries, ...) FAIL_AT(START, others, tries, __VA_ARGS__)
+#define FAIL(tries, ...) FAIL_AMONG(0, tries, __VA_ARGS__)
 
 /* Failed attempts, each after a success or not */
 static void
@@ -558,12 +559,12 @@ test_verdicts(void)
 		for (int attempt = 1; attempt < 4; attempt++)
 		{
 			tries.fresh = false;
-			tap_ok(FAIL(tries, FETCH_ERROR_RETRY) == RETRY_PAGE && tries.fresh &&
+			tap_ok(FAIL(tries, FETCH_ERROR_RETRY) == FETCH_ERROR_RETRY && tries.fresh &&
 				   tries.attempt == attempt + 1, "retried on a new connection");
 			latest[attempt] = Max(latest[attempt], not_before - START);
 			soonest = Min(soonest, not_before - START);
 		}
-		tap_is_int(FAIL(tries, FETCH_ERROR_RETRY), FAIL_PAGE, "and no more");
+		tap_is_int(FAIL(tries, FETCH_ERROR_RETRY), FETCH_ERROR_FINAL, "and no more");
 	}
 	for (int attempt = 1; attempt < 4; attempt++)
 		tap_ok(latest[attempt] > attempt * SECOND * 9 / 10 && latest[attempt] <= attempt * SECOND,
@@ -579,7 +580,7 @@ test_verdicts(void)
 	for (int i = 0; i < 61; i++)
 		throttle_probed(&throttle, false);
 	tap_ok(throttle_next_probe(&throttle, START) > START + SECOND, "no matter how often");
-	FAIL(first, FETCH_ERROR_RETRY,.wait = SECOND,.in_flight = 9);
+	FAIL_AMONG(9, first, FETCH_ERROR_RETRY,.wait = SECOND);
 	tap_ok(throttle_next_start(&throttle, 4) == THROTTLE_NEVER &&
 		   throttle_next_start(&throttle, 3) == START + SECOND, "a loss halves the window");
 	throttle_started(&throttle, START + SECOND);
@@ -599,34 +600,33 @@ test_verdicts(void)
 		throttle_init(&throttle, &defaults, 1);
 		if (arrived)
 			throttle_succeeded(&throttle, START, START - SECOND, 1);
-		FAIL(tries, FETCH_ERROR_RETRY,.timed_out = true);
+		FAIL(tries, FETCH_ERROR_TIMED_OUT);
 		tap_is_int(tries.fresh, !arrived, "after a timeout, a kept connection that works");
-		FAIL(tries, FETCH_ERROR_RETRY,.timed_out = true);
+		FAIL(tries, FETCH_ERROR_TIMED_OUT);
 		tap_ok(tries.fresh, "but not twice");
 		tap_is_int(tries.attempt, 1, "which uses up no attempt");
-		tap_is_int(FAIL(tries, FETCH_ERROR_FINAL), FAIL_PAGE, "no attempt can help");
-		tap_is_int(FAIL(tries, FETCH_ERROR_FATAL), FAIL_SYNC, "nor any other page");
-		tap_is_int(FAIL(tries, FETCH_ERROR_DENIED), FAIL_SYNC, "wrong credentials");
-		tap_is_int(FAIL(tries, FETCH_ERROR_RETRY,.wait = 121 * SECOND), FAIL_WAIT, "too long a wait");
-		tap_is_int(FAIL(tries, FETCH_ERROR_NO_SOCKET), FAIL_SYNC, "not a single socket");
+		tap_is_int(FAIL(tries, FETCH_ERROR_FINAL), FETCH_ERROR_FINAL, "no attempt can help");
+		tap_is_int(FAIL(tries, FETCH_ERROR_FATAL), FETCH_ERROR_FATAL, "nor any other page");
+		tap_is_int(FAIL(tries, FETCH_ERROR_DENIED), FETCH_ERROR_FATAL, "wrong credentials");
+		tap_is_int(FAIL(tries, FETCH_ERROR_NO_SOCKET), FETCH_ERROR_FATAL, "not a single socket");
 		tries.attempt = 1;
-		tap_is_int(FAIL(tries, FETCH_ERROR_DENIED,.in_flight = 1), RETRY_PAGE, "or perhaps not");
+		tap_is_int(FAIL_AMONG(1, tries, FETCH_ERROR_DENIED), FETCH_ERROR_RETRY, "or perhaps not");
 		tries.fresh = false;
-		tap_ok(FAIL(tries, FETCH_ERROR_RETRY,.lost_kept = true) == RETRY_PAGE && tries.fresh &&
+		tap_ok(FAIL(tries, FETCH_ERROR_LOST) == FETCH_ERROR_RETRY && tries.fresh &&
 			   tries.attempt == 1, "a stale connection");
-		FAIL(tries, FETCH_ERROR_RETRY,.lost_kept = true);
+		FAIL(tries, FETCH_ERROR_LOST);
 		tap_is_int(tries.attempt, 2, "but only once");
 		tries.stale = false;
-		FAIL(tries, FETCH_ERROR_RETRY,.lost_kept = true);
+		FAIL(tries, FETCH_ERROR_LOST);
 		tap_is_int(tries.attempt, 3, "and at first");
 		tap_is_int(throttle_next_start(&throttle, 0) > START, !arrived, "our own delay, until pages arrive");
 		tries.sent_at = START + 1;
-		FAIL(tries, FETCH_ERROR_RETRY,.wait = 7 * SECOND,.in_flight = 9);
-		FAIL(tries, FETCH_ERROR_RETRY,.wait = 6 * SECOND,.in_flight = 9);
+		FAIL_AMONG(9, tries, FETCH_ERROR_RETRY,.wait = 7 * SECOND);
+		FAIL_AMONG(9, tries, FETCH_ERROR_RETRY,.wait = 6 * SECOND);
 		throttle_succeeded(&throttle, START, START - SECOND, 1);
 		tap_is_int(throttle_next_start(&throttle, 0), START + 7 * SECOND,
 				   "a requested wait holds back all pages, whatever arrives");
-		tap_is_int(FAIL(tries, FETCH_ERROR_NO_SOCKET,.in_flight = 5), RETRY_UNSENT, "no more sockets");
+		tap_is_int(FAIL_AMONG(5, tries, FETCH_ERROR_NO_SOCKET), FETCH_ERROR_NO_SOCKET, "no more sockets");
 		throttle_succeeded(&throttle, START, START - SECOND, 1);
 		tap_ok(throttle_next_start(&throttle, 5) == THROTTLE_NEVER &&
 			   throttle_next_start(&throttle, 4) < THROTTLE_NEVER, "than are open");
@@ -643,18 +643,18 @@ test_verdicts(void)
 				throttle_succeeded(&throttle, START, START - SECOND, 0);
 			tries.attempt = 1;
 			tries.sent_at = START;
-			for (number = 1; FAIL_AT(now, tries, kind) == RETRY_PAGE; number++)
+			for (number = 1; FAIL_AT(now, 0, tries, kind) == FETCH_ERROR_RETRY; number++)
 				tries.sent_at = now = throttle_next_start(&throttle, 0) + MS;
 			tap_ok(kind == RATE || arrived ? now >= START + 120 * SECOND && number < 120 : number == 3,
 				   "gives up after %g s and %d requests", (now - START) / 1e6, number);
 			throttle_started(&throttle, now);
 			tap_ok(throttle_next_start(&throttle, 99) <= now + MS, "other pages need not wait");
-			tap_is_int(FAIL(tries, kind,.in_flight = 1), kind == RATE ? FAIL_SYNC : FAIL_PAGE,
+			tap_is_int(FAIL_AMONG(1, tries, kind), kind == RATE ? FETCH_ERROR_FATAL : FETCH_ERROR_FINAL,
 					   "and fail at once");
-			tap_is_int(FAIL(tries, kind), kind == RATE || !arrived ? FAIL_SYNC : FAIL_PAGE,
+			tap_is_int(FAIL(tries, kind), kind == RATE || !arrived ? FETCH_ERROR_FATAL : FETCH_ERROR_FINAL,
 					   "the last one, too");
 			throttle_succeeded(&throttle, now, now, 0);
-			tap_is_int(FAIL(tries, kind), RETRY_PAGE, "until something gets through");
+			tap_is_int(FAIL(tries, kind), FETCH_ERROR_RETRY, "until something gets through");
 		}
 	}
 }
@@ -672,7 +672,7 @@ test_pace(void)
 		throttle_started(&throttle, now);
 		throttle_succeeded(&throttle, now, now, 0);
 		throttle_started(&throttle, tries.sent_at = now + SECOND);
-		FAIL_AT(now + SECOND, tries, RATE);
+		FAIL_AT(now + SECOND, 0, tries, RATE);
 	}
 	tap_ok(throttle_next_start(&throttle, 0) <= now - 3 * SECOND, "never less than a start a second");
 	for (int i = 0; i < 20000; i++, now += SECOND)
@@ -680,59 +680,10 @@ test_pace(void)
 	tap_is_int(throttle_next_start(&throttle, 0), throttle.last_start + MS, "nor more than a thousand");
 }
 
-/* One minute before Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example */
-#define NOW ((time_t) (784111777 - 60))
-#define DATE "Wed, 18 May 2033 03:33:20 GMT"
-#define DECADE (INT64CONST(315360000) * SECOND)
-
-static void
-test_requested_wait(void)
-{
-	static const struct
-	{
-		int64		wait;
-		HttpResponse response;
-	}			waits[] = {
-		{-1, {.status = 429}},
-		{SECOND, {.retry_after = "1"}},
-		{30 * SECOND, {.retry_after = "030",.date = "Sun, 06 Nov 1994 08:58:37 GMT"}},
-		{1500 * MS, {.retry_after = "1.5"}},
-		{DECADE, {.retry_after = "99999999999999999999999999"}},
-		{60 * SECOND, {.retry_after = "Sun, 06 Nov 1994 08:49:37 GMT"}},
-		{60 * SECOND, {.retry_after = "Sunday, 06-Nov-94 08:49:37 GMT",.date = "now"}},
-		{60 * SECOND, {.retry_after = "Sun Nov  6 08:49:37 1994"}},
-		{10 * SECOND, {.retry_after = "Sun, 06 Nov 1994 08:49:37 GMT",.date = "Sun, 06 Nov 1994 08:49:27 GMT"}},
-		{-1, {.retry_after = "Sun, 06 Nov 1994 08:48:37 GMT"}},
-		{DECADE, {.retry_after = "Fri, 31 Dec 9999 23:59:59 GMT"}},
-		{9 * SECOND, {.status = 429,.retry_after = "0",.rate_reset = "9"}},
-		{SECOND, {.status = 429,.retry_after = "1",.rate_reset = "9"}},
-		{60 * SECOND, {.status = 429,.rate_reset = "2000000060",.date = DATE}},
-		{60 * SECOND, {.status = 429,.rate_reset = "2000000060000",.date = DATE}},
-		{-1, {.status = 429,.rate_reset = "2000000000",.date = DATE}},
-		{-1, {.status = 429,.rate_reset = "121"}},
-		{-1, {.status = 503,.rate_reset = "9"}},
-	};
-	static const char *const unreadable[] = {
-		"", "  ", ".5", "1.2.3", "0", "0.0", "0.0000001", "-1", "+1", "nan", "inf", "0x10", "1e3",
-		"1,5", "1 2", "10s", "soon", "Sun, 99 Nov 1994 08:49:37 GMT",
-	};
-
-	for (size_t i = 0; i < lengthof(waits); i++)
-		tap_is_int(throttle_requested_wait(&waits[i].response, 120 * SECOND, NOW), waits[i].wait,
-				   "Retry-After %s, reset %s", waits[i].response.retry_after, waits[i].response.rate_reset);
-	for (size_t i = 0; i < lengthof(unreadable); i++)
-	{
-		HttpResponse response = {.retry_after = unreadable[i]};
-
-		tap_is_int(throttle_requested_wait(&response, 0, NOW), -1, "Retry-After: %s", unreadable[i]);
-	}
-}
-
 int
 main(void)
 {
 	test_verdicts();
-	test_requested_wait();
 	test_pace();
 	for (size_t i = 0; i < lengthof(cases); i++)
 		check_api(&cases[i].api, cases[i].max_mean, cases[i].max_share);
