@@ -113,7 +113,6 @@ fetch_programs(const Account *account, Programs *programs, Progress *progress,
 	int64		started = clock_us();
 	bool		lists_all = account->program_status == PROGRAM_STATUS_ALL;
 	Paginator  *paginator;
-	ProgressPages pages;
 	const char *why;
 
 	fetched->programs = programs;
@@ -132,13 +131,10 @@ fetch_programs(const Account *account, Programs *programs, Progress *progress,
 
 	fetched->counts = paginator_counts(paginator);
 	fetched->elapsed = clock_us() - started;
-	pages = (ProgressPages)
-	{
-		.completed = fetched->reading.pages,
-			.total = fetched->reading.pages + fetched->reading.failed_pages,
-			.programs = programs->listed.count,
-			.retries = fetched->counts.retries,
-	};
-	progress_fetch_done(progress, &pages, fetched->elapsed);
+	progress->row.completed = fetched->reading.pages;
+	progress->row.total = fetched->reading.pages + fetched->reading.failed_pages;
+	progress->row.programs = programs->listed.count;
+	progress->row.in_flight = 0;
+	progress_fetch_done(progress, fetched->elapsed);
 	return fetched;
 }

@@ -173,8 +173,7 @@ fetch_error_api_words(const char *text, size_t length)
 	static const char *const descriptions[] = {
 		"description", "message", "error_description", "detail"
 	};
-	JsonTokens	tokens = {0};
-	const JsonToken *json = json_read(&tokens, text, length);
+	const JsonToken *json = json_read(text, length);
 	const JsonToken *found = json ? find_error(json) : NULL;
 	char	   *id = NULL;
 	char	   *description = NULL;
@@ -186,7 +185,6 @@ fetch_error_api_words(const char *text, size_t length)
 		id = first_text(found, ids, lengthof(ids));
 		description = first_text(found, descriptions, lengthof(descriptions));
 	}
-	json_free(&tokens);
 	if (id)
 		id = psprintf("\"%s\"", id);
 	return id && description ? psprintf("%s: %s", id, description) : id ? id : description;

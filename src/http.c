@@ -472,6 +472,7 @@ http_open(const Account *account)
 	client->requests = palloc0(account->concurrency * sizeof(HttpRequest));
 	for (int i = 0; i < account->concurrency; i++)
 		client->requests[i].client = client;
+	open_client = client;
 	http_wait_prepare(account->proxy == NULL ? account->endpoint :
 					  psprintf("%s %s %s:%s", account->endpoint, account->proxy,
 							   account->proxy_user ? account->proxy_user : "",
@@ -479,7 +480,6 @@ http_open(const Account *account)
 					  account->concurrency);
 	http_pool.connected = note_connected;
 	client->down = http_pool.down_in == GetCurrentStatementStartTimestamp();
-	open_client = client;
 	return client;
 }
 

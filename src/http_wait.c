@@ -348,27 +348,32 @@ http_wait_destroy(void)
 	http_pool = closed;
 }
 
-/* False if out of memory. */
-static bool
-make_handles(void)
+static void
+create_pool(void)
 {
+	static bool initialized = false;
+	int			acquired = 0;
+
+	http_watchdog_prepare(shut_sockets);
+	/* Do not allow our TLS session keys to be exported */
+	unsetenv("SSLKEYLOGFILE");
+	if (!initialized && curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
+		http_wait_reject_memory();
+	initialized = true;
 	http_pool.share = curl_share_init();
 	http_pool.multi = curl_multi_init();
 	http_pool.headers = curl_slist_append(NULL, "Accept-Encoding: gzip");
-	return http_pool.share && http_pool.multi && http_pool.headers &&
+	if (http_pool.share == NULL || http_pool.multi == NULL || http_pool.headers == NULL ||
 		curl_share_setopt(http_pool.share, CURLSHOPT_SHARE,
-						  CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_NOMEM;
-}
+						  CURL_LOCK_DATA_SSL_SESSION) == CURLSHE_NOMEM)
+		http_wait_reject_memory();
+	check_multi(compat_multi_quick_exit(http_pool.multi));
+	check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_SOCKETFUNCTION, watch_socket));
 
-/*
- * The two sets take a descriptor each.  PostgreSQL's own error for its one
- * would be an internal one.
- */
-static void
-make_sets(void)
-{
-	int			acquired = 0;
-
+	/*
+	 * The two sets take a descriptor each.  PostgreSQL's own error for its one
+	 * would be an internal one.
+	 */
 	while (acquired < 2 && AcquireExternalFD())
 		acquired++;
 #ifdef __linux__
@@ -389,60 +394,28 @@ make_sets(void)
 		AddWaitEventToSet(http_pool.events, WL_SOCKET_READABLE, http_pool.set, NULL, NULL);
 }
 
-static void
-create_pool(void)
-{
-	static bool initialized = false;
-
-	http_watchdog_prepare(shut_sockets);
-	/* Do not allow our TLS session keys to be exported */
-	unsetenv("SSLKEYLOGFILE");
-	if (!initialized && curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
-		http_wait_reject_memory();
-	initialized = true;
-	if (!make_handles())
-		http_wait_reject_memory();
-	make_sets();
-	check_multi(compat_multi_quick_exit(http_pool.multi));
-	check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_SOCKETFUNCTION, watch_socket));
-}
-
 /*
  * Connections over another route are not kept: they would count against the
  * sockets available to this one, and libcurl would reuse a proxy's tunnel
  * without checking the credentials that opened it.
  */
-static void
-choose_route(const char *route)
-{
-	if (http_pool.route && strcmp(http_pool.route, route) == 0)
-		return;
-	http_wait_destroy();
-	free(http_pool.route);
-	http_pool.down_in = 0;
-	http_pool.route = strdup(route);
-	if (http_pool.route == NULL)
-		http_wait_reject_memory();
-}
-
 void
 http_wait_prepare(const char *route, int max_connections)
 {
-	choose_route(route);
 	http_watchdog_idle(false);
-	PG_TRY();
-	{
-		if (http_pool.multi == NULL)
-			create_pool();
-		check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_MAXCONNECTS,
-									  (long) max_connections));
-	}
-	PG_CATCH();
+	if (http_pool.route == NULL || strcmp(http_pool.route, route) != 0)
 	{
 		http_wait_destroy();
-		PG_RE_THROW();
+		free(http_pool.route);
+		http_pool.down_in = 0;
+		http_pool.route = strdup(route);
+		if (http_pool.route == NULL)
+			http_wait_reject_memory();
 	}
-	PG_END_TRY();
+	if (http_pool.multi == NULL)
+		create_pool();
+	check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_MAXCONNECTS,
+								  (long) max_connections));
 }
 
 void

@@ -39,6 +39,7 @@ extern HttpPool http_pool;
 /*
  * Prepares the session for requests over a route, which is the endpoint and a
  * proxy with its credentials; up to the given number of connections is kept.
+ * After an error, http_wait_destroy must be called.
  * Raises 53200 if out of memory, and 53000 if out of descriptors or timers.
  */
 extern void http_wait_prepare(const char *route, int max_connections);

@@ -4,12 +4,12 @@
  *
  * The scan checks a text against RFC 8259, because jsmn only tokenizes: even in
  * strict mode it accepts {"a"}, [1 2] and {}{}.  It also counts the tokens, so
- * that all the memory for jsmn can be allocated at once, and limits the depth,
+ * that the memory for jsmn can be allocated at once, and limits the depth,
  * which jsmn climbs at every closing bracket.  The text is terminated by a NUL
  * byte and contains no others, and the grammar accepts none, so there is no
  * need to check for the end.
  *
- * Then jsmn tokenizes what is wanted of it, and its tokens are converted to
+ * A whole text can then be tokenized by jsmn, whose tokens are converted to
  * ours.
  */
 #include "postgres.h"
@@ -24,8 +24,6 @@
 #define JSMN_STRICT
 #define JSMN_PARENT_LINKS
 #include <jsmn.h>
-
-#define MIN_CAPACITY 256
 
 /* Encodings are verified in pieces, checking for interrupts in between. */
 #define VERIFIED_BYTES (1024 * 1024)
@@ -329,64 +327,38 @@ json_token(const char *text, const char *end)
 	return token;
 }
 
-void
-json_free(JsonTokens *tokens)
-{
-	if (tokens->capacity > 0)
-	{
-		pfree(tokens->tokens);
-		pfree(tokens->parsed);
-	}
-	memset(tokens, 0, sizeof(JsonTokens));
-}
-
 const JsonToken *
-json_tokenize(JsonTokens *tokens, const char *text, size_t length, int ntokens)
-{
-	jsmn_parser parser;
-	const jsmntok_t *parsed;
-
-	Assert(ntokens <= JSON_MAX_TOKENS);
-	if (ntokens > tokens->capacity)
-	{
-		int			capacity = Max(MIN_CAPACITY, tokens->capacity);
-
-		while (capacity < ntokens)
-			capacity *= 2;
-		json_free(tokens);
-		tokens->tokens = palloc(capacity * sizeof(JsonToken));
-		tokens->parsed = palloc(capacity * sizeof(jsmntok_t));
-		tokens->capacity = capacity;
-	}
-	parsed = tokens->parsed;
-	jsmn_init(&parser);
-	if (jsmn_parse(&parser, text, length, tokens->parsed, ntokens) != ntokens)
-		return NULL;
-	for (int i = 0; i < ntokens; i++)
-	{
-		JsonToken  *token = &tokens->tokens[i];
-
-		token->text = text + parsed[i].start;
-		token->length = parsed[i].end - parsed[i].start;
-		token->type = parsed[i].type == JSMN_STRING ? JSON_STRING : type_of(*token->text);
-		token->size = 1;
-	}
-	/* The parent of a member's value is its name */
-	for (int i = ntokens - 1; i > 0; i--)
-		tokens->tokens[parsed[i].parent].size += tokens->tokens[i].size;
-	return tokens->tokens;
-}
-
-const JsonToken *
-json_read(JsonTokens *tokens, const char *text, size_t length)
+json_read(const char *text, size_t length)
 {
 	JsonScan	scan;
 	JsonError	error;
+	jsmn_parser parser;
+	jsmntok_t  *parsed;
+	JsonToken  *tokens;
 
+	if (!json_scan(&scan, text, length, NULL, NULL, &error) ||
+		scan.ntokens > JSON_MAX_TOKENS || !json_is_utf8(text, length))
+		return NULL;
+	parsed = palloc(scan.ntokens * sizeof(jsmntok_t));
+	jsmn_init(&parser);
 	/* If it is too deep, jsmn finds more tokens than were counted */
-	return json_scan(&scan, text, length, NULL, NULL, &error) &&
-		scan.ntokens <= JSON_MAX_TOKENS && json_is_utf8(text, length) ?
-		json_tokenize(tokens, text, length, scan.ntokens) : NULL;
+	if (jsmn_parse(&parser, text, length, parsed, scan.ntokens) != scan.ntokens)
+		return NULL;
+	tokens = palloc(scan.ntokens * sizeof(JsonToken));
+	for (int i = 0; i < scan.ntokens; i++)
+	{
+		const char *at = text + parsed[i].start;
+
+		tokens[i].text = at;
+		tokens[i].length = parsed[i].end - parsed[i].start;
+		tokens[i].type = parsed[i].type == JSMN_STRING ? JSON_STRING : type_of(*at);
+		tokens[i].size = 1;
+	}
+	/* The parent of a member's value is its name */
+	for (int i = scan.ntokens - 1; i > 0; i--)
+		tokens[parsed[i].parent].size += tokens[i].size;
+	pfree(parsed);
+	return tokens;
 }
 
 /* ---- strings ---- */
@@ -457,15 +429,16 @@ json_decode(const JsonToken *string, char *to)
 }
 
 bool
-json_decodes_to(const JsonToken *string, const char *text)
+json_string_is(const JsonToken *string, const char *text)
 {
 	char		decoded[JSON_MAX_COMPARED * JSON_SPELLED_BYTES];
 	int			length = strlen(text);
 
 	Assert(length <= JSON_MAX_COMPARED);
-	return string->length <= length * JSON_SPELLED_BYTES &&
-		json_decode(string, decoded) == length &&
-		memcmp(decoded, text, length) == 0;
+	if (string->length == length)
+		return memcmp(string->text, text, length) == 0;
+	return string->length > length && string->length <= length * JSON_SPELLED_BYTES &&
+		json_decode(string, decoded) == length && memcmp(decoded, text, length) == 0;
 }
 
 const JsonToken *
@@ -503,10 +476,8 @@ has_bad_escape(const char *at, const char *end)
  * which is how numeric shows it; not exact if it is more than JSON_MAX_DIGITS.
  */
 static int
-exponent_digits(const JsonToken *number)
+exponent_digits(const char *at, const char *end)
 {
-	const char *at = number->text;
-	const char *end = at + number->length;
 	int			digits = 0;
 
 	while (at < end && (*at | 0x20) != 'e')
@@ -520,25 +491,33 @@ exponent_digits(const JsonToken *number)
 }
 
 const char *
-json_unstorable(const JsonToken *token)
+json_unstorable(const char *text, const char *end)
 {
-	const JsonToken *last = token + token->size - 1;
-	const char *end = last->text + last->length;
 	int64		growth = 0;
 
-	if (has_bad_escape(token->text, end))
+	if (has_bad_escape(text, end))
 		return "contains \\u0000 or an unpaired surrogate, which text cannot contain";
-	if (!json_is_utf8(token->text, end - token->text))
+	if (!json_is_utf8(text, end - text))
 		return "contains invalid UTF-8";
-	for (const JsonToken *at = token; at <= last; at++)
+	for (const char *at = text; at < end; at++)
 	{
-		int			digits = at->type == JSON_NUMBER ? exponent_digits(at) : 0;
+		if (*at == '"')
+		{
+			for (at++; *at != '"'; at++)
+				at += *at == '\\';
+		}
+		else if (*at == '-' || (*at >= '0' && *at <= '9'))
+		{
+			size_t		length = strspn(at, "+-.0123456789eE");
+			int			digits = exponent_digits(at, at + length);
 
-		if (at->type == JSON_NUMBER && at->length + digits > JSON_MAX_DIGITS)
-			return "contains a number of more than " CppAsString2(JSON_MAX_DIGITS) " digits";
-		growth += digits;
+			if (length + digits > JSON_MAX_DIGITS)
+				return "contains a number of more than " CppAsString2(JSON_MAX_DIGITS) " digits";
+			growth += digits;
+			at += length - 1;
+		}
 	}
-	if (growth > JSON_MAX_DIGITS + JSON_MAX_GROWTH * (end - token->text))
+	if (growth > JSON_MAX_DIGITS + JSON_MAX_GROWTH * (end - text))
 		return "contains too many exponents";
 	return NULL;
 }

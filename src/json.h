@@ -12,8 +12,9 @@
 #define JSON_MAX_DEPTH		100
 
 /*
- * Maximum number of tokens of a text, which limits the memory that they use
- * here, 3 MB, and in PostgreSQL's own JSON parser.  Yelp's programs have 60.
+ * Maximum number of values and names of a text, which limits the memory that
+ * they use here, 3 MB, and in PostgreSQL's own JSON parser.  Yelp's programs
+ * have 60.
  */
 #define JSON_MAX_TOKENS		65536
 
@@ -72,14 +73,6 @@ typedef struct JsonToken
 	JsonType	type;
 } JsonToken;
 
-/* Reusable memory for the tokens of a text; initially all zero. */
-typedef struct JsonTokens
-{
-	JsonToken  *tokens;
-	void	   *parsed;			/* the tokens as produced by jsmn */
-	int			capacity;
-} JsonTokens;
-
 /*
  * A scan of NUL-terminated text.  Who scans only a part of it may reset
  * ntokens and too_deep before.
@@ -120,21 +113,11 @@ extern const char *json_scan_list(JsonScan *scan, const char *at, JsonReader rea
 extern JsonToken json_token(const char *text, const char *end);
 
 /*
- * The tokens of a value that has been scanned, and has at most JSON_MAX_TOKENS
- * of them; the first one is the parent of all others.  They point into the
- * text, and are valid until the next call.  NULL if jsmn disagrees with the
- * scan.
+ * The tokens of a whole text of the given length in bytes, palloc'd; the first
+ * one is the parent of all others, and they point into the text.  NULL if it
+ * is not a JSON object in UTF-8, or too large or too deep.
  */
-extern const JsonToken *json_tokenize(JsonTokens *tokens, const char *text, size_t length,
-									  int ntokens);
-
-/*
- * The same for a whole text; NULL if it is not a JSON object in UTF-8, or too
- * large or too deep.
- */
-extern const JsonToken *json_read(JsonTokens *tokens, const char *text, size_t length);
-
-extern void json_free(JsonTokens *tokens);
+extern const JsonToken *json_read(const char *text, size_t length);
 
 extern bool json_is_utf8(const char *text, int length);
 
@@ -146,16 +129,7 @@ extern bool json_is_utf8(const char *text, int length);
 extern int	json_decode(const JsonToken *string, char *to);
 
 /* Does the string, or the name of a member, decode to this text? */
-extern bool json_decodes_to(const JsonToken *string, const char *text);
-
-static inline bool
-json_string_is(const JsonToken *string, const char *text)
-{
-	int			length = strlen(text);
-
-	return string->length == length ? memcmp(string->text, text, length) == 0 :
-		string->length > length && json_decodes_to(string, text);
-}
+extern bool json_string_is(const JsonToken *string, const char *text);
 
 /*
  * The value of the object's member with this name, the last one if there are
@@ -164,9 +138,9 @@ json_string_is(const JsonToken *string, const char *text)
 extern const JsonToken *json_member(const JsonToken *object, const char *name);
 
 /*
- * The reason why jsonb cannot store the token and its children, as "contains
- * ..."; NULL if it can.
+ * The reason why jsonb cannot store the value that has been scanned between
+ * these positions, or the member, as "contains ..."; NULL if it can.
  */
-extern const char *json_unstorable(const JsonToken *token);
+extern const char *json_unstorable(const char *text, const char *end);
 
 #endif							/* YELP_SYNC_JSON_H */

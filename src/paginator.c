@@ -556,19 +556,18 @@ take_response(Paginator *paginator, const HttpResponse *response)
 
 /* ---- a reading ---- */
 
-static ProgressPages
-pages_so_far(const Paginator *paginator)
+static void
+report_progress(Paginator *paginator)
 {
 	const ListingState *listing = listing_state(paginator->listing);
-	ProgressPages pages = {
-		.completed = listing->pages,
-		.total = paginator->total_reported ? listing_pages_expected(paginator->listing) : 0,
-		.programs = listing->rows,
-		.retries = paginator->counts.retries,
-		.in_flight = paginator->in_flight,
-	};
+	ProgressRow *row = &paginator->progress->row;
 
-	return pages;
+	row->completed = listing->pages;
+	row->total = paginator->total_reported ? listing_pages_expected(paginator->listing) : 0;
+	row->programs = listing->rows;
+	row->retries = paginator->counts.retries;
+	row->in_flight = paginator->in_flight;
+	progress_fetched(paginator->progress);
 }
 
 /* Requests and receives pages until the end is seen or nothing is left. */
@@ -580,18 +579,16 @@ read_pages(Paginator *paginator)
 	{
 		int64		now = clock_us();
 		bool		more = send_pages(paginator, now);
-		ProgressPages pages = pages_so_far(paginator);
 		const HttpResponse *response;
 
-		progress_show(paginator->progress, &pages);
+		report_progress(paginator);
 		http_wait(paginator->http, more ? now : next_deadline(paginator));
 		while ((response = http_next(paginator->http)) != NULL)
 		{
 			take_response(paginator, response);
 			CHECK_FOR_INTERRUPTS();
 		}
-		pages = pages_so_far(paginator);
-		progress_fetched(paginator->progress, &pages);
+		report_progress(paginator);
 	}
 }
 

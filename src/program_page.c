@@ -8,7 +8,6 @@
  * Most programs are byte for byte the same as last time.  They are recognized
  * by the ID, which the scan notes on the way, and the fingerprint, and are not
  * read any further: what their text is worth was found out when it was stored.
- * Others are tokenized, each by itself.
  */
 #include "postgres.h"
 
@@ -40,7 +39,7 @@ typedef struct PageReader
 	/* Its programs */
 	int			capacity;
 	int			position;		/* in the list, from 1 */
-	JsonTokens	tokens;			/* reused for each program */
+	char	   *reason;			/* why the current program cannot be stored */
 
 	/* How a program on the page begins, up to its ID */
 	const char *start;
@@ -141,31 +140,30 @@ find_id_complaint(const PageReader *reader)
 		return "is empty";
 	if (reader->id_length > PAGE_MAX_ID_BYTES)
 		return "is longer than " CppAsString2(PAGE_MAX_ID_BYTES) " bytes";
-	unstorable = json_unstorable(id);
+	unstorable = json_unstorable(id->text - 1, id->text + id->length + 1);
 	if (unstorable)
 		return unstorable;
 	return text_has_controls(reader->id, reader->id_length) ?
 		"contains a control character" : NULL;
 }
 
-/* The reason why jsonb cannot store an object, as a message, or NULL. */
-static char *
-find_unstorable(const JsonToken *object)
+/* A JsonReader of the members of a program, which names the first bad one. */
+static const char *
+find_unstorable(void *arg, const JsonToken *name, const char *at)
 {
-	const JsonToken *end = object + object->size;
-	const char *complaint = json_unstorable(object);
+	PageReader *reader = arg;
+	const char *end = json_scan_value(&reader->scan, at);
+	const char *complaint = end ? json_unstorable(name->text - 1, end) : NULL;
 
-	for (const JsonToken *name = object + 1; complaint && name < end; name += name->size)
-	{
-		const char *reason = json_unstorable(name);
-
-		if (reason && !json_is_utf8(name->text, name->length))
-			return psprintf("a field name %s", reason);
-		if (reason)
-			return psprintf("field \"%s\" %s",
-							text_shown(name->text, name->length, MAX_SHOWN_NAME), reason);
-	}
-	return complaint ? pstrdup(complaint) : NULL;
+	if (complaint == NULL || reader->reason)
+		return end;
+	if (json_is_utf8(name->text, name->length))
+		reader->reason = psprintf("field \"%s\" %s",
+								  text_shown(name->text, name->length, MAX_SHOWN_NAME),
+								  complaint);
+	else
+		reader->reason = psprintf("a field name %s", complaint);
+	return end;
 }
 
 /*
@@ -176,8 +174,6 @@ static char *
 find_reason(PageReader *reader, const char *at, const char *end)
 {
 	const char *complaint = find_id_complaint(reader);
-	const JsonToken *object;
-	char	   *reason;
 
 	if (*at != '{')
 		return psprintf("field \"payment_programs[%d]\" is not an object",
@@ -185,17 +181,20 @@ find_reason(PageReader *reader, const char *at, const char *end)
 	if (complaint)
 		return psprintf("field \"payment_programs[%d].program_id\" %s",
 						reader->position - 1, complaint);
+	reader->reason = NULL;
 	if (reader->scan.too_deep)
-		reason = psprintf("nested more than %d levels deep", JSON_MAX_DEPTH);
+		reader->reason = psprintf("nested more than %d levels deep", JSON_MAX_DEPTH);
 	else if (reader->scan.ntokens > JSON_MAX_TOKENS)
-		reason = psprintf("contains more than %d values", JSON_MAX_TOKENS);
+		reader->reason = psprintf("contains more than %d values", JSON_MAX_TOKENS);
 	else if (end - at > PAGE_MAX_PROGRAM_BYTES)
-		reason = psprintf("is longer than %d bytes", PAGE_MAX_PROGRAM_BYTES);
-	else if ((object = json_tokenize(&reader->tokens, at, end - at, reader->scan.ntokens)) == NULL)
-		reason = pstrdup("could not be tokenized");
-	else
-		reason = find_unstorable(object);
-	return reason ? psprintf("program \"%s\": %s", reader->id, reason) : NULL;
+		reader->reason = psprintf("is longer than %d bytes", PAGE_MAX_PROGRAM_BYTES);
+	else if ((complaint = json_unstorable(at, end)) != NULL)
+	{
+		json_scan_list(&reader->scan, at, find_unstorable, reader);
+		if (reader->reason == NULL)
+			reader->reason = pstrdup(complaint);
+	}
+	return reader->reason ? psprintf("program \"%s\": %s", reader->id, reader->reason) : NULL;
 }
 
 /* Is the current program, between these positions, stored in this form? */
@@ -421,7 +420,6 @@ program_page_read(ProgramPage *page, const char *text, size_t length,
 	memset(page, 0, sizeof(ProgramPage));
 	success = json_scan(&reader.scan, text, length, read_page_member, &reader, error) &&
 		read_page(&reader);
-	json_free(&reader.tokens);
 	if (!success)
 		clear_list(&reader);
 	return success;

@@ -37,7 +37,7 @@
 #define SECONDS(us) ((us) / 1000000.0)
 
 /* Includes a layout version: sessions may have loaded different libraries */
-#define SEGMENT_NAME "yelp_sync_progress_2"
+#define SEGMENT_NAME "yelp_sync_progress_3"
 
 typedef struct ProgressSlot
 {
@@ -99,19 +99,6 @@ attach(pg_attribute_unused() void *arg)
 		before_shmem_exit(clear_slot, 0);
 }
 
-/* Nobody's sync fails because others cannot see it. */
-static void
-try_attach(void)
-{
-	ErrorData  *error = slots ? NULL : statement_try(attach, NULL);
-
-	if (error)
-		ereport(LOG,
-				(errcode(error->sqlerrcode),
-				 errmsg("yelp_sync: this session's syncs are not shown in yelp_sync_progress: %s",
-						error->message)));
-}
-
 void
 progress_list(ReturnSetInfo *result)
 {
@@ -138,13 +125,13 @@ progress_list(ReturnSetInfo *result)
 		values[1] = CStringGetTextDatum(row.username);
 		values[2] = CStringGetTextDatum(phases[row.phase]);
 		values[3] = Int32GetDatum(row.reading);
-		values[4] = Int64GetDatum(row.pages.completed);
-		values[5] = Int64GetDatum(row.pages.total);
-		values[6] = Int64GetDatum(row.pages.programs);
-		values[7] = Int64GetDatum(row.pages.retries);
-		values[8] = Int32GetDatum(row.pages.in_flight);
+		values[4] = Int64GetDatum(row.completed);
+		values[5] = Int64GetDatum(row.total);
+		values[6] = Int64GetDatum(row.programs);
+		values[7] = Int64GetDatum(row.retries);
+		values[8] = Int32GetDatum(row.in_flight);
 		values[9] = TimestampTzGetDatum(row.started_at);
-		nulls[5] = row.pages.total == 0;
+		nulls[5] = row.total == 0;
 		/* The same rule as for pg_stat_activity */
 		if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) &&
 			!has_privs_of_role(GetUserId(), row.role))
@@ -154,19 +141,6 @@ progress_list(ReturnSetInfo *result)
 }
 
 /* ---- messages ---- */
-
-/* A message is made in a memory context of its own, which is kept. */
-static MemoryContext
-begin_message(void)
-{
-	static MemoryContext context;
-
-	if (context == NULL)
-		context = AllocSetContextCreate(TopMemoryContext, "yelp_sync message",
-										ALLOCSET_DEFAULT_SIZES);
-	MemoryContextReset(context);
-	return MemoryContextSwitchTo(context);
-}
 
 static void
 add_text(StringInfo event, const char *name, const char *value)
@@ -198,17 +172,14 @@ json_event(const char *type, const char *fields, const char *message,
 	return event.data;
 }
 
-/* Ends what begin_message has begun. */
 static void
-notify(MemoryContext caller, const char *type, const char *fields, const char *message)
+notify(const char *type, const char *fields, const char *message)
 {
-	if (progress_format == PROGRESS_TEXT)
-		ereport(NOTICE, (errmsg_internal("yelp_sync: %s", client_text(message))));
-	else if (progress_format == PROGRESS_JSON)
+	if (progress_format != PROGRESS_OFF)
 		ereport(NOTICE,
-				(errmsg_internal("%s", client_text(json_event(type, fields, message,
-															  NULL, NULL)))));
-	MemoryContextSwitchTo(caller);
+				(errmsg_internal("%s", client_text(progress_format == PROGRESS_JSON ?
+												   json_event(type, fields, message, NULL, NULL) :
+												   psprintf("yelp_sync: %s", message)))));
 }
 
 /* Raises a WARNING, whose message in JSON is another one. */
@@ -216,8 +187,6 @@ static void
 warn(const char *type, int sqlstate, const char *text, const char *message,
 	 const char *detail, const char *hint)
 {
-	MemoryContext caller = begin_message();
-
 	if (progress_format == PROGRESS_JSON)
 		text = json_event(type, psprintf(",\"sqlstate\":\"%s\"", unpack_sql_state(sqlstate)),
 						  message, detail, hint);
@@ -226,7 +195,6 @@ warn(const char *type, int sqlstate, const char *text, const char *message,
 			 errmsg_internal("%s", client_text(text)),
 			 detail ? errdetail_internal("%s", client_text(detail)) : 0,
 			 hint ? errhint("%s", client_text(hint)) : 0));
-	MemoryContextSwitchTo(caller);
 }
 
 /* ---- a sync, from its beginning to its end ---- */
@@ -255,67 +223,57 @@ progress_leave(const Progress *progress)
 	show(current ? &current->row : NULL);
 }
 
+/* Nobody's sync fails because others cannot see it. */
 void
-progress_start(Progress *progress, const char *username, const char *server)
+progress_start(Progress *progress, const char *server)
 {
-	MemoryContext caller;
+	ErrorData  *error = slots ? NULL : statement_try(attach, NULL);
 
+	if (error)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("yelp_sync: this session's syncs are not shown in yelp_sync_progress: %s",
+						error->message)));
 	progress->reported_at = clock_us();
-	try_attach();
 	show(&progress->row);
-	caller = begin_message();
-	notify(caller, "start", "",
-		   psprintf("start: account \"%s\" on server \"%s\"", username, server));
+	notify("start", "", psprintf("start: account \"%s\" on server \"%s\"",
+								 progress->account, server));
 }
 
 void
 progress_created(const char *tables)
 {
-	MemoryContext caller = begin_message();
-
-	notify(caller, "info", "", psprintf("created %s", tables));
+	notify("info", "", psprintf("created %s", tables));
 }
 
 void
 progress_total(Progress *progress, int64 total, int64 pages, int page_size)
 {
-	MemoryContext caller = begin_message();
-
 	progress->reported_at = clock_us();
-	notify(caller, "info",
+	notify("info",
 		   psprintf(",\"total_api\":" INT64_FORMAT ",\"pages\":" INT64_FORMAT
 					",\"page_size\":%d", total, pages, page_size),
 		   psprintf(INT64_FORMAT " programs in " INT64_FORMAT " pages of %d",
 					total, pages, page_size));
 }
 
-void
-progress_show(Progress *progress, const ProgressPages *pages)
-{
-	progress->row.phase = PHASE_FETCHING;
-	progress->row.pages = *pages;
-	show(&progress->row);
-}
-
 static void
-report_pages(const Progress *progress, const ProgressPages *pages)
+report_pages(const ProgressRow *row)
 {
-	MemoryContext caller = begin_message();
-	int			reading = progress->row.reading;
-	int64		percentage = pages->total > 0 ? pages->completed * 100 / pages->total : 0;
-	char	   *message = psprintf("%s%s", reading > 1 ? psprintf("reading %d: ", reading) : "",
-								   pages->total == 0 ? "waiting for the first page" :
-								   psprintf("fetched " INT64_FORMAT "/" INT64_FORMAT " pages ("
-											INT64_FORMAT "%%), " INT64_FORMAT " programs",
-											pages->completed, pages->total, percentage,
-											pages->programs));
+	int64		percentage = row->total > 0 ? row->completed * 100 / row->total : 0;
+	char	   *message = "waiting for the first page";
 
-	notify(caller, "progress",
+	if (row->total > 0)
+		message = psprintf("fetched " INT64_FORMAT "/" INT64_FORMAT " pages (" INT64_FORMAT
+						   "%%), " INT64_FORMAT " programs", row->completed, row->total,
+						   percentage, row->programs);
+	if (row->reading > 1)
+		message = psprintf("reading %d: %s", row->reading, message);
+	notify("progress",
 		   psprintf(",\"reading\":%d,\"completed\":" INT64_FORMAT ",\"total\":" INT64_FORMAT
 					",\"percentage\":" INT64_FORMAT ",\"programs\":" INT64_FORMAT
-					",\"retries\":" INT64_FORMAT,
-					reading, pages->completed, pages->total, percentage, pages->programs,
-					pages->retries),
+					",\"retries\":" INT64_FORMAT, row->reading, row->completed, row->total,
+					percentage, row->programs, row->retries),
 		   message);
 }
 
@@ -323,21 +281,29 @@ int64
 progress_due(const Progress *progress)
 {
 	return progress->reported_at +
-		(progress->behind ? MIN_INTERVAL : MAX_INTERVAL);
+		(progress->row.completed != progress->completed ? MIN_INTERVAL : MAX_INTERVAL);
 }
 
+/* A fetch may take long: its messages are made in memory of their own. */
 void
-progress_fetched(Progress *progress, const ProgressPages *pages)
+progress_fetched(Progress *progress)
 {
 	int64		now = clock_us();
+	MemoryContext context,
+				caller;
 
-	progress->behind = pages->completed != progress->completed;
+	progress->row.phase = PHASE_FETCHING;
+	show(&progress->row);
 	if (now < progress_due(progress))
 		return;
-	progress->behind = false;
 	progress->reported_at = now;
-	progress->completed = pages->completed;
-	report_pages(progress, pages);
+	progress->completed = progress->row.completed;
+	context = AllocSetContextCreate(CurrentMemoryContext, "yelp_sync message",
+									ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(context);
+	report_pages(&progress->row);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
 }
 
 /*
@@ -345,25 +311,20 @@ progress_fetched(Progress *progress, const ProgressPages *pages)
  * this.
  */
 void
-progress_fetch_done(Progress *progress, const ProgressPages *pages, int64 elapsed_us)
+progress_fetch_done(Progress *progress, int64 elapsed_us)
 {
+	const ProgressRow *row = &progress->row;
 	double		seconds = SECONDS(elapsed_us);
-	MemoryContext caller;
 
 	progress->row.phase = PHASE_MERGING;
-	progress->row.pages = *pages;
-	show(&progress->row);
-	progress->reported_at = clock_us();
+	show(row);
 	if (progress_format == PROGRESS_JSON)
-	{
-		report_pages(progress, pages);
-		return;
-	}
-	caller = begin_message();
-	notify(caller, "", "",
-		   psprintf("fetched " INT64_FORMAT " programs in %.2f s (%.0f programs/s), "
-					INT64_FORMAT " retries", pages->programs, seconds,
-					pages->programs / Max(seconds, 0.000001), pages->retries));
+		report_pages(row);
+	else
+		notify("", "",
+			   psprintf("fetched " INT64_FORMAT " programs in %.2f s (%.0f programs/s), "
+						INT64_FORMAT " retries", row->programs, seconds,
+						row->programs / Max(seconds, 0.000001), row->retries));
 }
 
 char	   *
@@ -383,17 +344,15 @@ progress_complete(const SyncResult *result)
 	int64		common = result->programs - result->added;
 	int64		stored = common + result->deleted + result->unlisted;
 	bool		proved = result->unlisted == 0;
-	MemoryContext caller = begin_message();
 
-	notify(caller, "info",
+	notify("info",
 		   psprintf(",\"total_db\":" INT64_FORMAT ",\"new\":" INT64_FORMAT
 					",\"common\":" INT64_FORMAT ",\"gone\":" INT64_FORMAT,
 					stored, result->added, common, result->deleted),
 		   psprintf(INT64_FORMAT " stored: " INT64_FORMAT " new, " INT64_FORMAT " common, "
 					INT64_FORMAT " %s", stored, result->added, common,
 					proved ? result->deleted : result->unlisted, proved ? "gone" : "not listed"));
-	caller = begin_message();
-	notify(caller, "complete",
+	notify("complete",
 		   psprintf(",\"status\":\"%s\",\"added\":" INT64_FORMAT ",\"updated\":" INT64_FORMAT
 					",\"unchanged\":" INT64_FORMAT ",\"deleted\":" INT64_FORMAT
 					",\"total_synced\":" INT64_FORMAT
@@ -407,9 +366,7 @@ progress_complete(const SyncResult *result)
 void
 progress_again(Progress *progress, const char *why)
 {
-	MemoryContext caller = begin_message();
-
-	notify(caller, "info", "", psprintf("reading the listing once more: %s", why));
+	notify("info", "", psprintf("reading the listing once more: %s", why));
 	progress->row.reading++;
 }
 
@@ -419,12 +376,10 @@ progress_warning(int sqlstate, const char *message, const char *detail,
 {
 	if (current)
 	{
-		MemoryContext caller = MemoryContextSwitchTo(current->context);
 		const char *kept = detail ? psprintf("%s: %s", message, detail) : message;
 
 		current->warnings = accumArrayResult(current->warnings, CStringGetTextDatum(kept),
 											 false, TEXTOID, current->context);
-		MemoryContextSwitchTo(caller);
 	}
 	warn("warning", sqlstate, message, message, detail, hint);
 }

@@ -30,17 +30,6 @@ typedef enum ProgressPhase
 	PHASE_MERGING
 } ProgressPhase;
 
-/* What has arrived so far in this reading */
-typedef struct ProgressPages
-{
-	int64		completed;		/* pages */
-	int64		total;			/* including pages that cannot be fetched; 0 if
-								 * unknown */
-	int64		programs;
-	int64		retries;		/* in all readings */
-	int			in_flight;		/* requests */
-} ProgressPages;
-
 /* What all sessions see of a sync */
 typedef struct ProgressRow
 {
@@ -49,9 +38,16 @@ typedef struct ProgressRow
 	Oid			role;
 	TimestampTz started_at;
 	ProgressPhase phase;
-	int			reading;		/* of the listing, 1 for the first */
-	ProgressPages pages;
 	char		username[MAX_USERNAME_LENGTH + 1];
+
+	/* What has arrived so far */
+	int			reading;		/* of the listing, 1 for the first */
+	int64		completed;		/* pages, in this reading */
+	int64		total;			/* including pages that cannot be fetched; 0 if
+								 * unknown */
+	int64		programs;
+	int64		retries;		/* in all readings */
+	int			in_flight;		/* requests */
 } ProgressRow;
 
 /* The progress of a sync; initially all zero. */
@@ -63,7 +59,6 @@ typedef struct Progress
 	/* Limits the rate of messages */
 	int64		reported_at;	/* microseconds, by clock_us */
 	int64		completed;		/* pages, at the last message */
-	bool		behind;			/* more have arrived since */
 
 	/* Its warnings */
 	ArrayBuildState *warnings;	/* text[]; NULL: none */
@@ -79,8 +74,7 @@ extern void progress_enter(Progress *progress, const char *account,
 						   TimestampTz started_at);
 extern void progress_leave(const Progress *progress);
 
-extern void progress_start(Progress *progress, const char *username,
-						   const char *server);
+extern void progress_start(Progress *progress, const char *server);
 
 /* Tables were created; their names. */
 extern void progress_created(const char *tables);
@@ -88,17 +82,16 @@ extern void progress_created(const char *tables);
 extern void progress_total(Progress *progress, int64 total, int64 pages,
 						   int page_size);
 
-/* Updates yelp_sync_progress, for other sessions. */
-extern void progress_show(Progress *progress, const ProgressPages *pages);
-
-/* Sends a message, unless the last one was sent just before. */
-extern void progress_fetched(Progress *progress, const ProgressPages *pages);
+/*
+ * The row has changed: shows it, and sends a message, unless the last one was
+ * sent just before.
+ */
+extern void progress_fetched(Progress *progress);
 
 /* When progress_fetched must be called even if nothing has arrived. */
 extern int64 progress_due(const Progress *progress);
 
-extern void progress_fetch_done(Progress *progress, const ProgressPages *pages,
-								int64 elapsed_us);
+extern void progress_fetch_done(Progress *progress, int64 elapsed_us);
 
 struct SyncResult;
 

@@ -360,7 +360,7 @@ prepare(void *arg)
 	lock_account(sync);
 	merge->record = sync->account->record_changes;
 	merge->tables = tables_prepare(sync->schema, merge->record, AccessShareLock);
-	progress_start(&sync->progress, sync->merge.username, sync->account->server);
+	progress_start(&sync->progress, sync->account->server);
 	tables_run_as(&merge->tables, read_stored, sync);
 	report_tables(sync);
 	PopActiveSnapshot();

@@ -437,7 +437,7 @@ progress_again(Progress *progress, const char *why)
 }
 
 void
-progress_fetch_done(Progress *progress, const ProgressPages *pages, int64 elapsed_us)
+progress_fetch_done(Progress *progress, int64 elapsed_us)
 {
 }
 
@@ -492,7 +492,8 @@ sync_account(Api *api)
 			.programs = world.listed_last < 0 ? count_stored() : world.listed_last,
 			.surplus = world.surplus,
 		};
-		Fetched    *fetched = fetch_programs(&world.account, &programs, NULL, expected);
+		Progress	progress = {0};
+		Fetched    *fetched = fetch_programs(&world.account, &programs, &progress, expected);
 
 		store(fetched, &outcome);
 		outcome.synced = fetched->doubt == DOUBT_NONE;
