@@ -54,13 +54,17 @@
 #define UNCONNECTED ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
 #define UNAUTHORIZED ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION
 
-/* What a failure or a status means */
+/* The code of a JsonErrorKind */
+#define PAGE_ERROR(kind) (1000 + (int) (kind))
+
+/* What a failure, a status or a problem of a page means */
 typedef struct Rule
 {
-	int			code;			/* an HttpError, or a status */
+	int			code;			/* an HttpError, a status, or PAGE_ERROR */
 	FetchErrorKind kind;
 	int			sqlstate;		/* 0: depends on the stage, as does the hint */
-	const char *message;		/* NULL: the status */
+	const char *message;		/* NULL: the status, or what is wrong with the
+								 * page */
 	const char *hint;
 } Rule;
 
@@ -111,6 +115,12 @@ static const Rule rules[] = {
 	"API rate limit exceeded", HINT_RATE},
 	{500, FETCH_ERROR_RETRY, ERRCODE_FDW_ERROR, NULL, HINT_DOWN},
 	{503, FETCH_ERROR_OVERLOAD, ERRCODE_FDW_ERROR, NULL, HINT_DOWN},
+
+	{PAGE_ERROR(JSON_BROKEN), FETCH_ERROR_RETRY, ERRCODE_INVALID_JSON_TEXT, NULL, HINT_ENDPOINT},
+	{PAGE_ERROR(JSON_UNFIT), FETCH_ERROR_RETRY,
+	ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION, NULL, HINT_ENDPOINT},
+	{PAGE_ERROR(JSON_TOO_LARGE), FETCH_ERROR_FINAL, ERRCODE_PROGRAM_LIMIT_EXCEEDED, NULL,
+	HINT_ENDPOINT},
 };
 
 /*
@@ -336,9 +346,53 @@ bad_request_hint(const char *words, bool is_https)
 	return strstr(words, "limit") ? HINT_PAGE_SIZE : NULL;
 }
 
+static bool
+is_page(const HttpResponse *response, const JsonError *problem)
+{
+	return response->failure == HTTP_ANSWERED && problem == NULL &&
+		(response->status == 200 || response->status == 204);
+}
+
+/* Fills in what the rule leaves open. */
 static void
-apply_rule(FetchError *error, const Account *account, const HttpResponse *response,
-		   const Rule *rule)
+describe_failure(FetchError *error, const HttpResponse *response, bool is_https)
+{
+	StringInfoData detail;
+
+	if (error->sqlstate == 0)
+	{
+		error->sqlstate = response->stage < HTTP_SEND ? UNCONNECTED :
+			ERRCODE_CONNECTION_FAILURE;
+		error->hint = connection_hint(response, is_https);
+	}
+	if (response->message == NULL)
+		return;
+	initStringInfo(&detail);
+	appendStringInfoString(&detail, printable(response->message, strlen(response->message),
+											  MAX_HEADER_BYTES));
+	error->detail = end_sentence(&detail);
+}
+
+/* The API may have reported an error with status 200. */
+static void
+describe_answer(FetchError *error, const HttpResponse *response, const JsonError *problem,
+				bool is_https)
+{
+	char	   *words = fetch_error_api_words(response->body, response->length);
+
+	if (problem)
+		error->message = problem->kind == JSON_UNFIT && words ? "API reported an error" :
+			problem->message;
+	else if (error->message == NULL)
+		error->message = psprintf("HTTP status %d", response->status);
+	if (response->status == 400 || response->status == 422)
+		error->hint = bad_request_hint(words ? words : response->body, is_https);
+	error->detail = answer_detail(response, words);
+}
+
+bool
+fetch_error_of_response(FetchError *error, const Account *account, const HttpResponse *response,
+						const JsonError *problem, bool accepted_before)
 {
 	static const char *const stages[] = {
 		[HTTP_RESOLVE] = "resolve",
@@ -347,93 +401,35 @@ apply_rule(FetchError *error, const Account *account, const HttpResponse *respon
 		[HTTP_SEND] = "send",
 		[HTTP_RECEIVE] = "receive",
 	};
-	int64		max_wait = account->max_retry_after * USECS_PER_MSEC;
-
-	memset(error, 0, sizeof(FetchError));
-	error->stage = stages[response->stage];
-	error->kind = rule->kind;
-	error->sqlstate = rule->sqlstate;
-	error->message = rule->message ? rule->message :
-		psprintf("HTTP status %d", response->status);
-	error->hint = rule->hint;
-	error->wait = fetch_error_requested_wait(response, max_wait, time(NULL));
-	if (error->kind > FETCH_ERROR_OVERLOAD || error->wait <= max_wait)
-		return;
-	error->kind = FETCH_ERROR_FATAL;
-	error->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-	error->message = psprintf("API asked to wait %.15g s, but max_retry_after is %.15g s",
-							  error->wait / 1e6, max_wait / 1e6);
-	error->hint = HINT_RATE;
-}
-
-bool
-fetch_error_of_response(FetchError *error, const Account *account,
-						const HttpResponse *response, bool accepted_before)
-{
 	bool		is_https = http_is_https(account->endpoint);
-	int			status = response->status;
+	int64		max_wait = account->max_retry_after * USECS_PER_MSEC;
 	const Rule *rule;
 
-	if (response->failure != HTTP_ANSWERED)
-	{
-		apply_rule(error, account, response, find_rule(response->failure));
-		if (error->sqlstate == 0)
-		{
-			error->sqlstate = response->stage < HTTP_SEND ? UNCONNECTED :
-				ERRCODE_CONNECTION_FAILURE;
-			error->hint = connection_hint(response, is_https);
-		}
-		if (response->message)
-		{
-			StringInfoData detail;
-
-			initStringInfo(&detail);
-			appendStringInfoString(&detail, printable(response->message, strlen(response->message),
-													  MAX_HEADER_BYTES));
-			error->detail = end_sentence(&detail);
-		}
-	}
-	else if (status != 200 && status != 204)
-	{
-		char	   *words = fetch_error_api_words(response->body, response->length);
-
-		rule = find_rule(status);
-		if (rule->kind == FETCH_ERROR_DENIED && accepted_before)
-			rule = &denied_later;
-		apply_rule(error, account, response, rule);
-		if (status == 400 || status == 422)
-			error->hint = bad_request_hint(words ? words : response->body, is_https);
-		error->detail = answer_detail(response, words);
-	}
-	else
+	if (is_page(response, problem))
 		return false;
-	return true;
-}
-
-/* The API may have reported an error with status 200. */
-void
-fetch_error_of_page(FetchError *error, const Account *account,
-					const HttpResponse *response, const JsonError *problem)
-{
-	char	   *words = fetch_error_api_words(response->body, response->length);
-	Rule		rule = {
-		.kind = FETCH_ERROR_RETRY,
-		.sqlstate = ERRCODE_FDW_INCONSISTENT_DESCRIPTOR_INFORMATION,
-		.message = problem->message,
-		.hint = HINT_ENDPOINT,
-	};
-
-	if (problem->kind == JSON_UNFIT && words)
-		rule.message = "API reported an error";
-	else if (problem->kind == JSON_BROKEN)
-		rule.sqlstate = ERRCODE_INVALID_JSON_TEXT;
-	else if (problem->kind == JSON_TOO_LARGE)
+	rule = find_rule(response->failure != HTTP_ANSWERED ? (int) response->failure :
+					 problem ? PAGE_ERROR(problem->kind) : response->status);
+	if (rule->kind == FETCH_ERROR_DENIED && accepted_before)
+		rule = &denied_later;
+	*error = (FetchError)
 	{
-		rule.kind = FETCH_ERROR_FINAL;
-		rule.sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		.kind = rule->kind,.sqlstate = rule->sqlstate,.message = rule->message,
+			.hint = rule->hint,.stage = stages[response->stage],
+			.wait = fetch_error_requested_wait(response, max_wait, time(NULL)),
+	};
+	if (response->failure != HTTP_ANSWERED)
+		describe_failure(error, response, is_https);
+	else
+		describe_answer(error, response, problem, is_https);
+	if (error->kind <= FETCH_ERROR_OVERLOAD && error->wait > max_wait)
+	{
+		error->kind = FETCH_ERROR_FATAL;
+		error->sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+		error->message = psprintf("API asked to wait %.15g s, but max_retry_after is %.15g s",
+								  error->wait / 1e6, max_wait / 1e6);
+		error->hint = HINT_RATE;
 	}
-	apply_rule(error, account, response, &rule);
-	error->detail = answer_detail(response, words);
+	return true;
 }
 
 /* ---- raising ---- */

@@ -64,16 +64,13 @@ extern int64 fetch_error_requested_wait(const HttpResponse *response, int64 max_
 										time_t now);
 
 /*
- * True if the response is not the text of a page, or 204, which stands for an
- * empty one; describes why.  If the credentials were accepted before, 401 and
- * 403 are not about them.
+ * True if the response is not a page, or 204, which stands for an empty one;
+ * describes why.  The problem is that of its text, or NULL.  If the
+ * credentials were accepted before, 401 and 403 are not about them.
  */
 extern bool fetch_error_of_response(FetchError *error, const Account *account,
-									const HttpResponse *response, bool accepted_before);
-
-/* Describes why the text of a response is not a page. */
-extern void fetch_error_of_page(FetchError *error, const Account *account,
-								const HttpResponse *response, const JsonError *problem);
+									const HttpResponse *response,
+									const JsonError *problem, bool accepted_before);
 
 /*
  * Adds to the message and the detail where it happened, in the current memory

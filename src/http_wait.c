@@ -6,7 +6,14 @@
  * All calls that let libcurl do its work are in this file.  Signals are
  * blocked meanwhile: libcurl may start a thread to resolve a name, which
  * inherits the signal mask, so that the server's signal handlers never run in
- * it.  And the watchdog ends calls that would not return.
+ * it.
+ *
+ * Within one call, libcurl, the TLS library and the HTTP/2 library read on for
+ * as long as the peer sends, and none of them need call us in between.
+ * Therefore a timer interrupts a call that lasts, and its signal handler shuts
+ * the sockets down, after which there is nothing more to read.  On Linux, the
+ * handler runs in the backend's own thread only, never in one that resolves a
+ * name.
  *
  * The sockets are in an epoll set, whose own descriptor is one of three events
  * of a WaitEventSet; the others are the latch and the postmaster's death.  A
@@ -21,11 +28,15 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #endif
 
 #include "http_wait.h"
@@ -37,7 +48,6 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "http_watchdog.h"
 
 /* How long closing connections may take before it becomes impolite */
 #define MAX_CLOSE_US (20 * USECS_PER_MSEC)
@@ -64,18 +74,41 @@
 /* Reads that empty a socket that was shut down: 64 MB */
 #define MAX_DISCARDS 8192
 
+/*
+ * A tick is some time of the processor: a peer that keeps a call from
+ * returning uses it up, but a busy machine or a suspended process does not.
+ */
+#define TICK_MS 10
+
+/* Ticks before a call is looked at, and while it may keep others waiting */
+#define UNWATCHED_TICKS 2
+#define PATIENT_TICKS 100
+
+/* How often connections are looked at between two syncs */
+#define IDLE_S 5
+
 typedef struct HttpSocket
 {
-	bool		owned;			/* opened by us, and counted */
-	ino_t		inode;			/* detects reuse of the descriptor */
+	ino_t		inode;			/* detects reuse of the descriptor; 0: it is not
+								 * ours, and not counted */
 	int			wanted;			/* CURL_CSELECT_IN and _OUT, as libcurl said */
 } HttpSocket;
 
 HttpPool	http_pool = {.set = -1};
 
-/* Indexed by file descriptor; the watchdog may look at any moment */
+/* Indexed by file descriptor; the signal handler may look at any moment */
 static HttpSocket *sockets;
 static int	nsockets;
+
+static sigset_t mask_before;
+
+/* Used by the signal handler */
+static int	tick_signal = SIGPROF;
+static volatile sig_atomic_t calling;
+static volatile sig_atomic_t idle;
+static volatile sig_atomic_t ticking;
+static volatile int call_ticks;
+static volatile int64 call_limit;
 
 void
 http_wait_reject_memory(void)
@@ -114,7 +147,7 @@ make_room(int fd)
 static bool
 is_owned(int fd)
 {
-	return fd < nsockets && sockets[fd].owned;
+	return fd < nsockets && sockets[fd].inode != 0;
 }
 
 /* Is it ours, and still open? */
@@ -123,16 +156,15 @@ is_open(int fd)
 {
 	struct stat status;
 
-	return sockets[fd].owned && fstat(fd, &status) == 0 &&
-		status.st_ino == sockets[fd].inode;
+	return is_owned(fd) && fstat(fd, &status) == 0 && status.st_ino == sockets[fd].inode;
 }
 
 static void
 forget_socket(int fd)
 {
-	if (sockets[fd].owned)
+	if (sockets[fd].inode != 0)
 		ReleaseExternalFD();
-	sockets[fd].owned = false;
+	sockets[fd].inode = 0;
 	sockets[fd].wanted = 0;
 }
 
@@ -186,7 +218,10 @@ shut_socket(int fd)
 		;
 }
 
-/* For the watchdog. */
+/*
+ * Shuts down all sockets, or only those that the peer has closed; returns how
+ * many remain.
+ */
 static int
 shut_sockets(bool all)
 {
@@ -214,6 +249,179 @@ shut_sockets(bool all)
 		shut_socket(fd);
 	}
 	return nopen;
+}
+
+/* ---- the watchdog ---- */
+
+#ifdef __linux__
+
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+static timer_t tick_timer;		/* by the thread's processor time */
+static timer_t idle_timer;
+
+static bool
+make_timers(void)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID};
+	struct sigaction action;
+
+	/* PostgreSQL uses no real-time signals, but another library may */
+	for (tick_signal = SIGRTMIN;
+		 sigaction(tick_signal, NULL, &action) == 0 && action.sa_handler != SIG_DFL;
+		 tick_signal++)
+		;
+	event.sigev_signo = tick_signal;
+	event.sigev_notify_thread_id = (pid_t) syscall(SYS_gettid);
+	if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &tick_timer) != 0)
+		return false;
+	if (timer_create(CLOCK_MONOTONIC, &event, &idle_timer) == 0)
+		return true;
+	timer_delete(tick_timer);
+	return false;
+}
+
+static void
+set_tick_timer(void)
+{
+	static const struct itimerspec once = {.it_value.tv_nsec = TICK_MS * 1000 * 1000};
+
+	(void) timer_settime(tick_timer, 0, &once, NULL);
+}
+
+static void
+set_idle_timer(time_t seconds)
+{
+	struct itimerspec once = {.it_value.tv_sec = seconds};
+
+	(void) timer_settime(idle_timer, 0, &once, NULL);
+}
+
+#else							/* no timers of threads, and none between two
+								 * syncs */
+
+#define make_timers() true
+#define set_idle_timer(seconds) ((void) (seconds))
+
+static void
+set_tick_timer(void)
+{
+	static const struct itimerval once = {.it_value.tv_usec = TICK_MS * 1000};
+
+	(void) setitimer(ITIMER_PROF, &once, NULL);
+}
+
+#endif
+
+/*
+ * Is a signal pending that must not wait?  The one that the postmaster's death
+ * sends is SIGPWR on Linux.  Other backends may wait for an answer to SIGUSR1,
+ * for example those that drop a database, but most do not.
+ */
+static bool
+is_wanted(void)
+{
+	static const int signals[] = {
+		SIGINT, SIGTERM, SIGQUIT,
+#ifdef SIGPWR
+		SIGPWR
+#endif
+	};
+	sigset_t	pending;
+
+	if (sigpending(&pending) != 0)
+		return false;
+	for (int i = 0; i < (int) lengthof(signals); i++)
+	{
+		if (sigismember(&pending, signals[i]))
+			return true;
+	}
+	return call_ticks >= PATIENT_TICKS && sigismember(&pending, SIGUSR1);
+}
+
+/*
+ * The timer ticks on between calls that follow each other closely: to set it
+ * for each would cost more than most of them do.
+ */
+static void
+tick(pg_attribute_unused() int number)
+{
+	int			saved_errno = errno;
+
+	ticking = false;
+	if (calling)
+	{
+		call_ticks++;
+		if (call_ticks >= UNWATCHED_TICKS && (clock_us() >= call_limit || is_wanted()))
+			(void) shut_sockets(true);
+		ticking = true;
+		set_tick_timer();
+	}
+	else if (idle && shut_sockets(false) > 0)
+		set_idle_timer(IDLE_S);
+	errno = saved_errno;
+}
+
+static void
+prepare_watchdog(void)
+{
+	static bool prepared = false;
+	struct sigaction action = {.sa_handler = tick,.sa_flags = SA_RESTART};
+
+	if (prepared)
+		return;
+	sigfillset(&action.sa_mask);
+	if (!make_timers() || sigaction(tick_signal, &action, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("could not create a timer: %m"),
+				 errhint("Raise the limit on pending signals (ulimit -i).")));
+	prepared = true;
+}
+
+/*
+ * Until end_call, blocks all signals and watches over a libcurl call.  If it
+ * lasts until the limit (by clock_us), or until a signal is pending that ends
+ * the statement, and at least some milliseconds of processor time, all sockets
+ * are shut down.
+ */
+static void
+begin_call(int64 limit)
+{
+	sigset_t	all;
+
+	sigfillset(&all);
+	sigdelset(&all, tick_signal);
+	sigprocmask(SIG_SETMASK, &all, &mask_before);
+	call_ticks = 0;
+	call_limit = limit;
+	calling = true;
+	if (!ticking)
+	{
+		ticking = true;
+		set_tick_timer();
+	}
+}
+
+static void
+end_call(void)
+{
+	calling = false;
+	sigprocmask(SIG_SETMASK, &mask_before, NULL);
+}
+
+/*
+ * Is the session between two syncs?  Then connections that the peer closes
+ * are shut down some seconds later.
+ */
+static void
+set_idle(bool now_idle)
+{
+	idle = now_idle;
+	if (http_pool.multi)
+		set_idle_timer(now_idle ? IDLE_S : 0);
 }
 
 /* ---- the set of sockets to wait for ---- */
@@ -264,9 +472,8 @@ http_wait_open_socket(const struct curl_sockaddr *address)
 	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
 	wanted = sockets[fd].wanted;
 	forget_socket(fd);
-	sockets[fd].inode = status.st_ino;
 	sockets[fd].wanted = wanted;
-	sockets[fd].owned = true;
+	sockets[fd].inode = status.st_ino;
 	if (wanted != 0 && !change_set(fd, wanted))
 		http_pool.out_of_memory = true;
 	return fd;
@@ -325,13 +532,13 @@ http_wait_destroy(void)
 		.route = http_pool.route,.down_in = http_pool.down_in,.set = -1
 	};
 
-	http_watchdog_idle(false);
+	set_idle(false);
 	if (http_pool.multi)
 	{
 		/* A peer may still be sending */
-		http_watchdog_start(clock_us() + MAX_CLOSE_US);
+		begin_call(clock_us() + MAX_CLOSE_US);
 		curl_multi_cleanup(http_pool.multi);
-		http_watchdog_stop();
+		end_call();
 	}
 	if (http_pool.share)
 		curl_share_cleanup(http_pool.share);
@@ -354,7 +561,7 @@ create_pool(void)
 	static bool initialized = false;
 	int			acquired = 0;
 
-	http_watchdog_prepare(shut_sockets);
+	prepare_watchdog();
 	/* Do not allow our TLS session keys to be exported */
 	unsetenv("SSLKEYLOGFILE");
 	if (!initialized && curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
@@ -402,7 +609,7 @@ create_pool(void)
 void
 http_wait_prepare(const char *route, int max_connections)
 {
-	http_watchdog_idle(false);
+	set_idle(false);
 	if (http_pool.route == NULL || strcmp(http_pool.route, route) != 0)
 	{
 		http_wait_destroy();
@@ -421,7 +628,7 @@ http_wait_prepare(const char *route, int max_connections)
 void
 http_wait_rest(void)
 {
-	http_watchdog_idle(true);
+	set_idle(true);
 }
 
 void
@@ -434,9 +641,9 @@ http_wait_add(CURL *easy)
 void
 http_wait_remove(CURL *easy)
 {
-	http_watchdog_start(clock_us() + MAX_CLOSE_US);
+	begin_call(clock_us() + MAX_CLOSE_US);
 	curl_multi_remove_handle(http_pool.multi, easy);
-	http_watchdog_stop();
+	end_call();
 }
 
 /* ---- waiting ---- */
@@ -446,7 +653,7 @@ http_wait_remove(CURL *easy)
  * have ended, or the statement.
  */
 static int64
-call_limit(void)
+next_limit(void)
 {
 	static const TimeoutId timeouts[] = COMPAT_ENDING_TIMEOUTS;
 	int64		limit = http_pool.deadline;
@@ -467,21 +674,21 @@ run_curl(curl_socket_t fd, int what)
 	CURLMcode	code;
 	int			running;
 
-	http_watchdog_start(call_limit());
+	begin_call(next_limit());
 	if (fd == ALL)
 		code = compat_run_all(http_pool.multi, &running);
 	else
 		code = curl_multi_socket_action(http_pool.multi, fd, what, &running);
-	http_watchdog_stop();
+	end_call();
 	return code;
 }
 
 void
 http_wait_resume(CURL *easy)
 {
-	http_watchdog_start(call_limit());
+	begin_call(next_limit());
 	(void) curl_easy_pause(easy, CURLPAUSE_CONT);
-	http_watchdog_stop();
+	end_call();
 }
 
 static long

@@ -541,13 +541,14 @@ take_response(Paginator *paginator, const HttpResponse *response)
 		paginator->probe = NULL;
 	}
 	slot->state = SLOT_IDLE;
-	if (fetch_error_of_response(&error, paginator->account, response, paginator->arrived > 0))
+	if (fetch_error_of_response(&error, paginator->account, response, NULL,
+								paginator->arrived > 0))
 		take_failure(paginator, slot, &error, response);
 	else if (read_body(paginator, response, &page, &problem))
 		take_page(paginator, slot, &page);
 	else
 	{
-		fetch_error_of_page(&error, paginator->account, response, &problem);
+		fetch_error_of_response(&error, paginator->account, response, &problem, true);
 		take_failure(paginator, slot, &error, response);
 	}
 	MemoryContextSwitchTo(caller);

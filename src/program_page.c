@@ -318,21 +318,12 @@ read_element(void *arg, pg_attribute_unused() const JsonToken *name, const char 
 static bool
 says_nothing(const JsonToken *value)
 {
-	switch (value->type)
-	{
-		case JSON_OBJECT:
-		case JSON_ARRAY:
-			return strspn(value->text + 1, " \t\r\n") == (size_t) value->length - 2;
-		case JSON_STRING:
-			return value->length == 0;
-		case JSON_NUMBER:
-			return value->length == 1 && *value->text == '0';
-		case JSON_BOOLEAN:
-			return *value->text == 'f';
-		case JSON_NULL:
-			return true;
-	}
-	return false;
+	if (value->type == JSON_OBJECT || value->type == JSON_ARRAY)
+		return strspn(value->text + 1, " \t\r\n") == (size_t) value->length - 2;
+	if (value->type == JSON_STRING)
+		return value->length == 0;
+	return *value->text == 'n' || *value->text == 'f' ||
+		(*value->text == '0' && value->length == 1);
 }
 
 /* A JsonReader of the members of the page. */

@@ -205,10 +205,8 @@ test_responses(void)
 
 		response.body = response.body ? json(response.body) : "";
 		response.length = strlen(response.body);
-		if (problem.message)
-			fetch_error_of_page(&error, &account, &response, &problem);
-		if (problem.message ||
-			fetch_error_of_response(&error, &account, &response, responses[i].accepted_before))
+		if (fetch_error_of_response(&error, &account, &response, problem.message ? &problem : NULL,
+									responses[i].accepted_before))
 			got = psprintf("%s %s %s", kinds[error.kind], sqlstate_text(error.sqlstate), error.message);
 		tap_is_text(got, want, "%s", want ? want : "no error");
 		if (responses[i].detail)
@@ -227,7 +225,7 @@ test_messages(void)
 	HttpResponse response = STATUS(503,.body = "",.retry_after = "7200");
 	FetchError	error;
 
-	(void) fetch_error_of_response(&error, &account, &response, false);
+	(void) fetch_error_of_response(&error, &account, &response, NULL, false);
 	tap_is_int(error.kind, FETCH_ERROR_FATAL, "too long a wait ends the sync");
 	fetch_error_locate(&error, &account, "http://h/p?offset=20", 20, 2);
 	tap_is_text(error.message,
