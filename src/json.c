@@ -295,22 +295,9 @@ json_scan(JsonScan *scan, const char *text, size_t length, JsonReader read, void
 static JsonType
 type_of(char first)
 {
-	switch (first)
-	{
-		case '"':
-			return JSON_STRING;
-		case '{':
-			return JSON_OBJECT;
-		case '[':
-			return JSON_ARRAY;
-		case 't':
-		case 'f':
-			return JSON_BOOLEAN;
-		case 'n':
-			return JSON_NULL;
-		default:
-			return JSON_NUMBER;
-	}
+	if (first == 'f')
+		return JSON_BOOLEAN;
+	return first == '-' || (first >= '0' && first <= '9') ? JSON_NUMBER : (JsonType) first;
 }
 
 JsonToken

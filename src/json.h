@@ -48,14 +48,15 @@ typedef struct JsonError
 	char	   *message;		/* what is wrong, without a period */
 } JsonError;
 
+/* By the first character of most of them */
 typedef enum JsonType
 {
-	JSON_OBJECT,
-	JSON_ARRAY,
-	JSON_STRING,				/* also the name of a member */
-	JSON_NUMBER,
-	JSON_BOOLEAN,
-	JSON_NULL
+	JSON_OBJECT = '{',
+	JSON_ARRAY = '[',
+	JSON_STRING = '"',			/* also the name of a member */
+	JSON_NUMBER = '0',
+	JSON_BOOLEAN = 't',
+	JSON_NULL = 'n'
 } JsonType;
 
 /*
