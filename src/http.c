@@ -683,7 +683,6 @@ classify(HttpRequest *request, CURLcode code, HttpStage stage)
 		long_info(request->easy, CURLINFO_NUM_CONNECTS, 1) == 0;
 	bool		closed = code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
 		code == CURLE_GOT_NOTHING || code == CURLE_HTTP2;
-	bool		answered = request->response.status != 0;
 
 	if (long_info(request->easy, CURLINFO_HTTP_CONNECTCODE, 0) == PROXY_AUTHENTICATION_REQUIRED)
 		return HTTP_DENIED_BY_PROXY;
@@ -708,11 +707,11 @@ classify(HttpRequest *request, CURLcode code, HttpStage stage)
 		client->silent |= kept;
 		return HTTP_TIMED_OUT;
 	}
-	if (closed && kept && !answered)
+	if (request->response.status == 0 && closed && kept)
 		return HTTP_LOST;
 	/* A TLS handshake may fail because the connection does */
 	if ((closed || code == CURLE_COULDNT_CONNECT || code == CURLE_SSL_CONNECT_ERROR) &&
-		!answered && stage > HTTP_RESOLVE)
+		request->response.status == 0 && stage > HTTP_RESOLVE)
 		return HTTP_REFUSED;
 	return HTTP_BROKEN;
 }
@@ -875,9 +874,10 @@ http_next(HttpClient *client)
 		   (message = curl_multi_info_read(http_pool.multi, &left)) != NULL)
 	{
 		HttpRequest *request = request_of(message->easy_handle);
-		bool		again;
+		bool		again = request && take_end(request, message->data.result);
 
-		again = take_end(request, message->data.result);
+		if (request == NULL)
+			elog(ERROR, "libcurl reported an unknown request");
 		end_request(request);
 		if (again)
 		{
