@@ -312,7 +312,7 @@ find_rule(int code)
 		if (rules[i].code == code)
 			return &rules[i];
 	}
-	return find_rule(code < 500 ? code / 100 * 100 : 500);
+	return find_rule(code < 200 ? 200 : code < 500 ? code / 100 * 100 : 500);
 }
 
 static const char *

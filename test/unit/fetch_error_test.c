@@ -122,6 +122,7 @@ static const struct
 	{STATUS(503), false, "OVERLOAD HV000 HTTP status 503", NULL, "overloaded"},
 	RETRIED(408), RETRIED(421), RETRIED(425), RETRIED(500), RETRIED(502), RETRIED(504), RETRIED(599),
 	FINAL(300, "Redirects"), FINAL(302, "Redirects"), FINAL(399, "Redirects"), FINAL(418, NULL),
+	FINAL(0, NULL), FINAL(101, NULL), FINAL(206, NULL), RETRIED(999),
 	FINAL(404, "endpoint"), FINAL(405, "endpoint"), FINAL(410, "endpoint"), FINAL(400, NULL),
 	{STATUS(400,.body = "sent to HTTPS port"), false, "FINAL HV000 HTTP status 400", NULL, NULL},
 	{STATUS(400,.body = "sent to HTTPS port"), false,
