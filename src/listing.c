@@ -66,8 +66,8 @@ struct Listing
 	/* What to request */
 	int64		next;			/* whole pages from here ... */
 	int64		planned;		/* ... to here */
-	int			lookahead;		/* pages to plan next past what was expected;
-								 * 0: this was never needed */
+	int			lookahead;		/* pages that were planned last past what was
+								 * expected */
 	ListingPart *parts;			/* parts of pages, looks, and all requests */
 	int			nparts;
 	int			max_parts;
@@ -262,8 +262,7 @@ static void
 plan_on(Listing *listing)
 {
 	int64		last = listing->state.last;
-	bool		goes_on = last > listing->planned ||
-	(last == listing->planned && listing->lookahead > 0);
+	bool		goes_on = last > listing->planned;
 
 	if (!listing->state.total_known || listing_end_is_seen(listing) ||
 		is_pointless(listing))
