@@ -127,7 +127,7 @@ valgrind:
 indent:
 	@for file in src/*.[ch] test/unit/*.[ch] test/fuzz/*.[ch]; do \
 		pg_bsd_indent -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79 -lp -lpl \
-			-nip -npro -sac -tpg -ts4 -Usrc/typedefs.list $$file && rm -f $$(basename $$file).BAK *.BAK; done
+			-nip -npro -sac -tpg -ts4 -Usrc/typedefs.list $$file; rm -f *.BAK; done
 
 # The archive for PGXN, yelp_sync-1.0.0.zip, of the last commit
 dist:

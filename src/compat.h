@@ -223,19 +223,18 @@ compat_quick_exit(CURL *easy)
 #endif
 }
 
-/* Runs all transfers, and says anew which sockets to wait for. */
+/*
+ * Runs all transfers, and says anew which sockets to wait for: deprecated, but
+ * no other function does.
+ */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 static inline CURLMcode
 compat_run_all(CURLM *multi, int *running)
 {
-	CURLMcode	code;
-
-#if LIBCURL_VERSION_NUM >= 0x075700
-	CURL_IGNORE_DEPRECATION(code = curl_multi_socket_all(multi, running);)
-#else
-	code = curl_multi_socket_all(multi, running);
-#endif
-	return code;
+	return curl_multi_socket_all(multi, running);
 }
+#pragma GCC diagnostic pop
 
 static inline CURLMcode
 compat_multi_quick_exit(CURLM *multi)

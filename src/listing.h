@@ -38,8 +38,7 @@ typedef struct ListingRequest
 typedef struct ListingPage
 {
 	int			count;			/* programs on it */
-	int			fresh;			/* number of them that are new in this
-								 * reading */
+	int			fresh;			/* number of them that are new in this reading */
 	int64		total;			/* -1: not reported */
 	uint64		first_id;		/* hashes of IDs */
 	uint64		last_id;

@@ -258,40 +258,41 @@ check_proxy(char **value)
 static const OptionRule rules[] =
 {
 	{ON_SERVER(endpoint), TEXT(MAX_URL_LENGTH, check_endpoint),
-		.initial = "https://partner-api.yelp.com/programs/v1"},
+	.initial = "https://partner-api.yelp.com/programs/v1"},
 	{ON_SERVER(program_status), CHOICE(program_status_names,
-		"PAST, PAUSED, CURRENT, FUTURE, ALL"), .initial = "ALL"},
-	{ON_SERVER(page_size), NUMBER(OPTION_INT, 2, 100), .initial = "20"},
-	{ON_SERVER(concurrency), NUMBER(OPTION_INT, 1, 1000), .initial = "100"},
+									   "PAST, PAUSED, CURRENT, FUTURE, ALL"),.initial = "ALL"},
+	{ON_SERVER(page_size), NUMBER(OPTION_INT, 2, 100),.initial = "20"},
+	{ON_SERVER(concurrency), NUMBER(OPTION_INT, 1, 1000),.initial = "100"},
 	{ON_SERVER(connect_timeout), DURATION(1, HOUR, "1ms to 1h"),
-		.initial = "10s"},
-	{ON_SERVER(timeout), DURATION(1, HOUR, "1ms to 1h"), .initial = "30s"},
-	{ON_SERVER(attempts), NUMBER(OPTION_INT, 1, 10), .initial = "3"},
-	{ON_SERVER(retry_delay), DURATION(1, HOUR, "1ms to 1h"), .initial = "1s"},
-	{ON_SERVER(retry_factor), NUMBER(OPTION_REAL, 1, 100), .initial = "2.0"},
+	.initial = "10s"},
+	{ON_SERVER(timeout), DURATION(1, HOUR, "1ms to 1h"),.initial = "30s"},
+	{ON_SERVER(attempts), NUMBER(OPTION_INT, 1, 10),.initial = "3"},
+	{ON_SERVER(retry_delay), DURATION(1, HOUR, "1ms to 1h"),.initial = "1s"},
+	{ON_SERVER(retry_factor), NUMBER(OPTION_REAL, 1, 100),.initial = "2.0"},
 	{ON_SERVER(retry_max_delay), DURATION(1, HOUR, "1ms to 1h"),
-		.initial = "10s"},
+	.initial = "10s"},
 	{ON_SERVER(max_retry_after), DURATION(0, 24 * HOUR, "0 to 24h"),
-		.initial = "2min"},
+	.initial = "2min"},
 	{ON_SERVER(http_version), CHOICE(http_versions, "1.1, 2"),
-		.initial = "1.1"},
+	.initial = "1.1"},
 	{ON_SERVER(ca_file), TEXT(MAXPGPATH - 1, check_file)},
 	{ON_SERVER(proxy), TEXT(MAX_URL_LENGTH, check_proxy)},
-	{ON_SERVER(max_page_bytes), .type = OPTION_INT, .unit = GUC_UNIT_BYTE,
-		.min = KILOBYTE, .max = 256 * MEGABYTE, .range = "1kB to 256MB",
-		.initial = "4MB"},
-	{ON_SERVER(partial), BOOLEAN, .initial = "off"},
-	{ON_SERVER(trust_total), BOOLEAN, .initial = "on"},
-	{ON_SERVER(max_deleted), .type = OPTION_REAL, .min = 0, .max = 100,
-		.range = "0% to 100%", .initial = "50%"},
+	{ON_SERVER(max_page_bytes),.type = OPTION_INT,.unit = GUC_UNIT_BYTE,
+		.min = KILOBYTE,.max = 256 * MEGABYTE,.range = "1kB to 256MB",
+	.initial = "4MB"},
+	{ON_SERVER(partial), BOOLEAN,.initial = "off"},
+	{ON_SERVER(trust_total), BOOLEAN,.initial = "on"},
+	{ON_SERVER(max_deleted),.type = OPTION_REAL,.min = 0,.max = 100,
+	.range = "0% to 100%",.initial = "50%"},
 	{ON_SERVER(on_gone), CHOICE(on_gone_names, "delete, keep"),
-		.initial = "delete"},
-	{ON_SERVER(record_changes), BOOLEAN, .initial = "off"},
+	.initial = "delete"},
+	{ON_SERVER(record_changes), BOOLEAN,.initial = "off"},
 	{ON_MAPPING(username), TEXT(MAX_USERNAME_LENGTH, check_username)},
 	{ON_MAPPING(password), TEXT(MAX_PASSWORD_LENGTH, check_not_empty)},
 	{ON_MAPPING(proxy_user), TEXT(MAX_USERNAME_LENGTH, check_username)},
 	{ON_MAPPING(proxy_password), TEXT(MAX_USERNAME_LENGTH, check_not_empty)},
 };
+
 /* *INDENT-ON* */
 
 #define ACCOUNT_FIELD(account, rule, type) \
@@ -431,7 +432,7 @@ option_set_stored(Account *account, List *options, Oid catalog)
 	}
 }
 
-char *
+char	   *
 option_command(const char *server, const char *option, const char *value)
 {
 	const char *action = "ADD";

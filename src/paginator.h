@@ -21,8 +21,7 @@ typedef struct PaginatorCounts
 /* The result of one reading */
 typedef struct Reading
 {
-	int64		total;			/* number of programs, as reported by the
-								 * API */
+	int64		total;			/* number of programs, as reported by the API */
 	int64		positions;		/* of programs, up to the end of the listing */
 	int64		pages;			/* that arrived */
 	int64		failed_pages;	/* that were skipped */

@@ -132,7 +132,7 @@ run(Statement *statement, bool read_only)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	int			level = NewGUCNestLevel();
-	SPIExecuteOptions options = {.params = statement->params, .read_only = read_only};
+	SPIExecuteOptions options = {.params = statement->params,.read_only = read_only};
 
 	statement->caller = caller;
 	if (statement->receive)

@@ -67,7 +67,7 @@ text_has_controls(const char *text, int length)
 	return false;
 }
 
-char *
+char	   *
 text_shown(const char *text, int length, int max)
 {
 	char	   *shown;
