@@ -105,7 +105,7 @@ why_again(const Fetched *fetched, int64 surplus, bool lists_all)
 	}
 }
 
-Fetched *
+Fetched    *
 fetch_programs(const Account *account, Programs *programs, Progress *progress,
 			   FetchExpected expected)
 {

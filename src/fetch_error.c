@@ -176,7 +176,7 @@ first_text(const JsonToken *object, const char *const *names, int nnames)
 	return text;
 }
 
-char *
+char	   *
 fetch_error_api_words(const char *text, size_t length)
 {
 	static const char *const ids[] = {"id", "code", "error", "errors"};

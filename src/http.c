@@ -661,7 +661,7 @@ certificate_error(HttpRequest *request)
 {
 	const char *proxy = request->client->account->proxy;
 	bool		at_proxy = proxy && http_is_https(proxy) &&
-		long_info(request->easy, CURLINFO_HTTP_CONNECTCODE, 0) == 0;
+	long_info(request->easy, CURLINFO_HTTP_CONNECTCODE, 0) == 0;
 	long		result = long_info(request->easy, at_proxy ? CURLINFO_PROXY_SSL_VERIFYRESULT :
 								   CURLINFO_SSL_VERIFYRESULT, -1);
 
@@ -680,9 +680,9 @@ classify(HttpRequest *request, CURLcode code, HttpStage stage)
 {
 	HttpClient *client = request->client;
 	bool		kept = stage >= HTTP_SEND &&
-		long_info(request->easy, CURLINFO_NUM_CONNECTS, 1) == 0;
+	long_info(request->easy, CURLINFO_NUM_CONNECTS, 1) == 0;
 	bool		closed = code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
-		code == CURLE_GOT_NOTHING || code == CURLE_HTTP2;
+	code == CURLE_GOT_NOTHING || code == CURLE_HTTP2;
 
 	if (long_info(request->easy, CURLINFO_HTTP_CONNECTCODE, 0) == PROXY_AUTHENTICATION_REQUIRED)
 		return HTTP_DENIED_BY_PROXY;
@@ -722,7 +722,7 @@ describe_failure(HttpRequest *request, CURLcode code)
 {
 	HttpError	failure = request->response.failure;
 	long		os_error = code == CURLE_COULDNT_CONNECT ?
-		long_info(request->easy, CURLINFO_OS_ERRNO, 0) : 0;
+	long_info(request->easy, CURLINFO_OS_ERRNO, 0) : 0;
 
 	if (failure == request->failure)
 		return NULL;
@@ -775,7 +775,7 @@ read_body(HttpRequest *request)
 {
 	HttpResponse *response = &request->response;
 	bool		rejected = request->stage == HTTP_SEND && response->status >= 200 &&
-		response->status != 200;
+	response->status != 200;
 
 	if (response->failure != HTTP_ANSWERED && !rejected)
 		return;

@@ -89,8 +89,8 @@
 
 typedef struct HttpSocket
 {
-	ino_t		inode;			/* detects reuse of the descriptor; 0: it is not
-								 * ours, and not counted */
+	ino_t		inode;			/* detects reuse of the descriptor; 0: it is
+								 * not ours, and not counted */
 	int			wanted;			/* CURL_CSELECT_IN and _OUT, as libcurl said */
 } HttpSocket;
 
@@ -578,8 +578,8 @@ create_pool(void)
 	check_multi(curl_multi_setopt(http_pool.multi, CURLMOPT_SOCKETFUNCTION, watch_socket));
 
 	/*
-	 * The two sets take a descriptor each.  PostgreSQL's own error for its one
-	 * would be an internal one.
+	 * The two sets take a descriptor each.  PostgreSQL's own error for its
+	 * one would be an internal one.
 	 */
 	while (acquired < 2 && AcquireExternalFD())
 		acquired++;

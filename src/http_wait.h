@@ -29,7 +29,8 @@ typedef struct HttpPool
 	bool		connecting;		/* is any request still connecting? */
 
 	/* Private to http_wait.c */
-	int			set;			/* descriptor of the sockets to wait for, or -1 */
+	int			set;			/* descriptor of the sockets to wait for, or
+								 * -1 */
 	WaitEventSet *events;		/* that set, the latch and the postmaster */
 	int64		pushed_at;		/* see PUSH_US in http_wait.c */
 } HttpPool;

@@ -76,13 +76,14 @@ struct Listing
 	struct
 	{
 		uint64		id;
-		int64		short_from; /* offset of a response that ends with it and had
-								 * room for more, or -1 */
+		int64		short_from; /* offset of a response that ends with it and
+								 * had room for more, or -1 */
 		bool		proved;		/* there is another one, from another offset */
 		bool		looked;		/* looks at it were planned, ... */
 		bool		answered;	/* and one was, with any programs */
 		bool		passed;		/* a request for what follows returned nothing */
-		bool		asked_on;	/* more was planned, although no look showed any */
+		bool		asked_on;	/* more was planned, although no look showed
+								 * any */
 	}			end;
 	int64		last_on_page;	/* end of the last program that no look has
 								 * brought */
@@ -493,7 +494,7 @@ listing_judge(const Listing *listing, const ListingRequest *request, bool refuse
 
 /* ---- a reading ---- */
 
-Listing *
+Listing    *
 listing_create(int page_size, int64 expected, bool trust_total)
 {
 	Listing    *listing = palloc0(sizeof(Listing));

@@ -207,7 +207,7 @@ take_written(TupleTableSlot *slot, void *arg)
 	{
 		/* Arrays of arrays are rectangular, so the names become a text */
 		Datum		names = nulls[1] ? (Datum) 0 :
-			CStringGetTextDatum(OidOutputFunctionCall(F_ARRAY_OUT, values[1]));
+		CStringGetTextDatum(OidOutputFunctionCall(F_ARRAY_OUT, values[1]));
 		Datum		row[] = {values[0], action, names, values[2], values[3]};
 		bool		unknown[] = {false, false, nulls[1], nulls[2], nulls[3]};
 
@@ -240,7 +240,7 @@ run_step(Step *step, Tuplestorestate *rows, TupleDesc desc)
 	const Programs *programs = merge->programs;
 	bool		many = programs->counts[ROWS_ENDED] + programs->counts[ROWS_ALTERED] > MANY_ROWS;
 	int32		remainder = many ?
-		(int32) (pg_prng_uint64(&pg_global_prng_state) % RESPELLED_SHARE) : -1;
+	(int32) (pg_prng_uint64(&pg_global_prng_state) % RESPELLED_SHARE) : -1;
 	char	   *sql = statement_for(step->statement, &merge->tables, merge->record);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "yelp_sync batch",

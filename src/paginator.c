@@ -652,7 +652,7 @@ paginator_fetch(Paginator *paginator, int64 expected)
 
 /* ---- the pages of a sync ---- */
 
-Paginator *
+Paginator  *
 paginator_create(const Account *account, Programs *programs, Progress *progress)
 {
 	Paginator  *paginator = palloc0(sizeof(Paginator));

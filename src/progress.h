@@ -43,8 +43,8 @@ typedef struct ProgressRow
 	/* What has arrived so far */
 	int			reading;		/* of the listing, 1 for the first */
 	int64		completed;		/* pages, in this reading */
-	int64		total;			/* including pages that cannot be fetched; 0 if
-								 * unknown */
+	int64		total;			/* including pages that cannot be fetched; 0
+								 * if unknown */
 	int64		programs;
 	int64		retries;		/* in all readings */
 	int			in_flight;		/* requests */

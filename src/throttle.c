@@ -232,8 +232,8 @@ on_overload(Throttle *throttle, Tries *tries, const FetchError *error, int in_fl
 		learn_limit(throttle, in_flight);
 
 	/*
-	 * After a timeout at an API that answers others, use a kept connection: it
-	 * may serve no others.  Unless that has timed out, and may be dead.
+	 * After a timeout at an API that answers others, use a kept connection:
+	 * it may serve no others.  Unless that has timed out, and may be dead.
 	 */
 	if (error->kind == FETCH_ERROR_TIMED_OUT)
 		tries->fresh = throttle->arrived == 0 || ++tries->timeouts % 2 == 0;

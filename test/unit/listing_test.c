@@ -58,7 +58,7 @@ typedef enum Window
 	WINDOW_OFFSET,				/* those that begin there */
 	WINDOW_SUM,					/* those that end there */
 	WINDOW_KINDS
-} Window;
+}			Window;
 
 typedef struct Api
 {
