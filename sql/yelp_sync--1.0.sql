@@ -236,6 +236,7 @@ DECLARE
 	storage text := 'WITH (fillfactor = 70)';
 	filled text := (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
 		WHERE attrelid = format('%I.yelp_sync_values', schema)::regclass);
+	statement text;
 BEGIN
 	IF to_regclass(format('%I.yelp_programs', schema)) IS NULL THEN
 		EXECUTE format($ddl$
@@ -278,8 +279,10 @@ BEGIN
 
 	IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'yelp_programs_edited'
 			AND tgrelid = format('%I.yelp_programs', schema)::regclass) THEN
-		EXECUTE format($ddl$
-			-- Rows edited by hand are restored by the next sync
+		-- Rows edited by hand are restored by the next sync.  Citus passes on one
+		-- statement at a time.
+		FOREACH statement IN ARRAY ARRAY[
+			$ddl$
 			CREATE OR REPLACE FUNCTION %1$I.yelp_programs_edited()
 			RETURNS trigger
 			LANGUAGE plpgsql
@@ -288,22 +291,28 @@ BEGIN
 				NEW.fingerprint := NULL;
 				RETURN NEW;
 			END
-			$body$;
+			$body$
+			$ddl$,
 			-- the owner of an existing function must not be able to change it later
-			ALTER FUNCTION %1$I.yelp_programs_edited() OWNER TO CURRENT_USER;
-
+			'ALTER FUNCTION %1$I.yelp_programs_edited() OWNER TO CURRENT_USER',
+			$ddl$
 			COMMENT ON FUNCTION %1$I.yelp_programs_edited() IS
-			'makes the next sync restore an edited row of yelp_programs';
-
+			'makes the next sync restore an edited row of yelp_programs'
+			$ddl$,
+			$ddl$
 			CREATE TRIGGER yelp_programs_edited
 			BEFORE UPDATE OF username, program_id, %2$s, data ON %1$I.yelp_programs
 			FOR EACH ROW
 			WHEN (OLD.fingerprint IS NOT DISTINCT FROM NEW.fingerprint)
-			EXECUTE FUNCTION %1$I.yelp_programs_edited();
-
+			EXECUTE FUNCTION %1$I.yelp_programs_edited()
+			$ddl$,
+			$ddl$
 			COMMENT ON TRIGGER yelp_programs_edited ON %1$I.yelp_programs IS
-			'makes the next sync restore an edited row';
-		$ddl$, schema, filled);
+			'makes the next sync restore an edited row'
+			$ddl$]
+		LOOP
+			EXECUTE format(statement, schema, filled);
+		END LOOP;
 	END IF;
 
 	IF to_regclass(format('%I.yelp_sync_runs', schema)) IS NULL THEN

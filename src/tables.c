@@ -732,17 +732,17 @@ lock_table(Oid schema, const char *name, LOCKMODE mode, List **relids)
 	return relid;
 }
 
-/* Does a catalog of Citus, if there is one, have such a row? */
+/* Does Citus plan the statements on the table? */
 static bool
-citus_has(const char *catalog, const char *where, Oid relid)
+is_distributed(Oid relid)
 {
 	Statement	query = {
 		.purpose = "reading the catalogs of Citus",
-		.sql = psprintf("SELECT FROM %s WHERE %s", catalog, where),
+		.sql = "SELECT FROM pg_dist_partition WHERE logicalrelid = $1::regclass",
 	};
 
 	statement_add(&query, OIDOID, ObjectIdGetDatum(relid));
-	return OidIsValid(get_relname_relid(catalog, PG_CATALOG_NAMESPACE)) &&
+	return OidIsValid(get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE)) &&
 		statement_query(&query) > 0;
 }
 
@@ -756,12 +756,6 @@ tables_prepare(Oid schema, bool changes, LOCKMODE mode)
 	Oid			relids[lengthof(rules)];
 	List	   *locked = NIL;
 
-	/* There, tables cannot be created, and the account's lock is local */
-	if (citus_has("pg_dist_local_group", "groupid <> 0", InvalidOid))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a sync cannot run on a worker node of Citus"),
-				 errhint("Sync on the coordinator.")));
 	if (missing_tables(schema, TABLE_COUNT(changes)))
 		create_missing(&tables, 0);
 	/* Whoever has no privileges must not hold a lock, either */
@@ -772,7 +766,7 @@ tables_prepare(Oid schema, bool changes, LOCKMODE mode)
 	for (int i = 0; i < TABLE_COUNT(changes); i++)
 		reject_row_security(&tables, relids[i]);
 	tables.partitioned = get_rel_relkind(relids[0]) == RELKIND_PARTITIONED_TABLE;
-	tables.distributed = citus_has("pg_dist_partition", "logicalrelid = $1::regclass", relids[0]);
+	tables.distributed = is_distributed(relids[0]);
 	tables.columns = check_columns(schema, relids[0]);
 	check_tables(&tables, relids[0], locked);
 	require_rights(schema, changes, tables.run_as);

@@ -47,7 +47,7 @@ extern void tables_create(Oid schema, int partitions);
  * applies, or if another role's code would run with privileges that are not
  * its own (see tables.c); 42809 if one of them is not a table; 42703 or 42804
  * if a column is missing or has another type; 0A000 if equal keys may be
- * different texts, or on a worker node of Citus.
+ * different texts.
  *
  * What is true stays true until the transaction ends only with a lock that
  * conflicts with CREATE TRIGGER: RowExclusiveLock.

@@ -4,8 +4,12 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/reloptions.h"
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -18,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
@@ -89,11 +94,40 @@ require_utf8(void)
 				 errhint("Run: CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8';")));
 }
 
+/*
+ * Citus creates tables on the coordinator only, and the account's lock and its
+ * user mapping are those of one node.
+ */
+static void
+reject_citus_worker(void)
+{
+	Oid			relid = get_relname_relid("pg_dist_local_group", PG_CATALOG_NAMESPACE);
+	Relation	catalog = OidIsValid(relid) ? table_open(relid, AccessShareLock) : NULL;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		isnull;
+
+	if (catalog == NULL)
+		return;
+	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	tuple = systable_getnext(scan);
+	/* The group of the node is 0 on the coordinator */
+	if (HeapTupleIsValid(tuple) &&
+		DatumGetInt32(heap_getattr(tuple, 1, RelationGetDescr(catalog), &isnull)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a sync cannot run on a worker node of Citus"),
+				 errhint("Sync on the coordinator.  Citus may send a query that joins yelp_sync() with a distributed table to a worker: use two statements.")));
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
 /* Checks that a sync can be stored, before anything is fetched. */
 static void
 require_writable(const char *function)
 {
 	require_utf8();
+	reject_citus_worker();
 	PreventCommandIfReadOnly(function);
 	PreventCommandIfParallelMode(function);
 	PreventCommandDuringRecovery(function);

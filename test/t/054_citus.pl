@@ -1,5 +1,5 @@
-# Citus: yelp_programs distributed by username over two workers, with the same contents after each
-# sync as on plain PostgreSQL.  Skipped where the server has no Citus: see test/README.md.
+# Citus: a coordinator and two workers, with the same results and contents after each sync as on plain
+# PostgreSQL.  Skipped where the server has no Citus: see test/README.md.
 use strict;
 use warnings FATAL => 'all';
 
@@ -19,19 +19,8 @@ my %count = (acme => 400, globex => 250, initech => 60);
 my @accounts = sort keys %count;
 my ($plain, $api) = YelpTest::start;
 my ($coordinator, @workers) = map { citus_node($_) } qw(coordinator worker1 worker2);
-
-$api->config(accounts => { map { $_ => { password => 's3cret', count => $count{$_} } } @accounts });
-value($coordinator, q{SELECT citus_set_coordinator_host('} . $coordinator->host . q{', } . $coordinator->port . ')');
-foreach my $worker (@workers)
-{
-	value($coordinator, q{SELECT citus_add_node('} . $worker->host . q{', } . $worker->port . ')');
-}
-value($coordinator, 'CREATE EXTENSION yelp_sync; SELECT yelp_sync_create_tables()');
-foreach my $node ($plain, $coordinator)
-{
-	value($node, 'DROP SERVER IF EXISTS yelp CASCADE');
-	value($node, YelpTest::create_server($_, endpoint => $api->url, page_size => 40)) foreach @accounts;
-}
+my @both = ($plain, $coordinator);
+my ($recipe) = slurp_file("$FindBin::RealBin/../../doc/scale-out.md") =~ /^```sql\n(.*?)^```$/msg;
 
 sub value
 {
@@ -43,7 +32,7 @@ sub citus_node
 {
 	my ($name) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
-	$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
+	YelpTest::init($node);
 	$node->append_conf('postgresql.conf', join "\n", 'shared_preload_libraries = citus',
 		'wal_level = logical', 'max_prepared_transactions = 100', 'citus.node_conninfo = \'sslmode=prefer\'', '');
 	$node->start;
@@ -51,110 +40,159 @@ sub citus_node
 	return $node;
 }
 
+value($coordinator, q{SELECT citus_set_coordinator_host('} . $coordinator->host . q{', } . $coordinator->port . ')');
+foreach my $worker (@workers)
+{
+	value($coordinator, q{SELECT citus_add_node('} . $worker->host . q{', } . $worker->port . ')');
+}
+value($coordinator, 'CREATE EXTENSION yelp_sync; SELECT yelp_sync_create_tables()');
+foreach my $node (@both)
+{
+	value($node, 'DROP SERVER IF EXISTS yelp CASCADE');
+	value($node, YelpTest::create_server($_, endpoint => $api->url, page_size => 40, attempts => 1)) foreach @accounts;
+}
+
 my $content = q{SELECT username, count(*), sum(hashtextextended(
 	concat_ws('|', program_id, program_type, budget, currency, billed_clicks, active_features, problems,
 		fingerprint, gone_at IS NULL, data), 0)) FROM yelp_programs GROUP BY username ORDER BY username};
-my $runs = q{SELECT username, status, added, updated, unchanged, deleted, missing FROM yelp_sync_runs
+my $runs = q{SELECT username, status, added, updated, CASE status WHEN 'synced' THEN unchanged END, deleted, missing, sqlstate FROM yelp_sync_runs
 	ORDER BY finished_at, username};
-my $changes = q{SELECT username, action, changed, count(*) FROM yelp_program_changes GROUP BY 1, 2, 3 ORDER BY 1, 2, 3};
+my $changes = q{SELECT username, action, changed, count(*), sum(hashtextextended(concat(program_id, old, new), 0))
+	FROM yelp_program_changes GROUP BY 1, 2, 3 ORDER BY 1, 2, 3};
 
-# Runs the same on both, and compares what it says, and what is stored then
-sub both
+# What the SQL returns and says, and what the tables have then
+sub outcome
 {
-	my ($name, $sql, %settings) = @_;
-	my ($expected, $result) = map { YelpTest::run($_, $sql, %settings) } $plain, $coordinator;
-	is($result->{error}, $expected->{error}, "$name: the same error, or none") or diag($result->{stderr});
-	is(join("\n", sort split /\n/, $result->{stdout}), join("\n", sort split /\n/, $expected->{stdout}), "$name: the same result");
-	is_deeply([ sort @{ $result->{warnings} } ], [ sort @{ $expected->{warnings} } ], "$name: the same warnings");
-	is(value($coordinator, $content), value($plain, $content), "$name: the same programs");
-	return $result;
+	my ($node, $sql, %settings) = @_;
+	my $result = YelpTest::run($node, $sql, %settings);
+	return {
+		(map { $_ => $result->{$_} } qw(sqlstate error detail)),
+		warnings => [ sort @{ $result->{warnings} } ],
+		rows => [ sort split /\n/, $result->{stdout} ],
+		tables => value($node, "$content; $runs; $changes"),
+	};
 }
 
-sub sync_all_accounts
+my $each = q{SELECT a.username, s.* FROM unnest('{acme,globex,initech}'::text[]) AS a(username), yelp_sync(a.username) AS s};
+my $all = 'CALL yelp_sync_all()';
+my $broken = { match => { offset => 40 }, action => { respond => { status => 500 } } };
+my $held = { match => { offset => 40 }, action => { hold => \1 } };
+
+# before: SQL.  mutate: each account's listing.  options: of all servers.  expect: what the outcome must have.
+my @steps = (
+	{ name => 'first', before => 'TRUNCATE yelp_programs; TRUNCATE yelp_sync_runs; TRUNCATE yelp_program_changes',
+		expect => qr/added/ },
+	{ name => 'unchanged', expect => qr/^$/ },
+	{ name => 'changed', mutate => { remove => 2, add => 3, alter => 9, respell => 2 }, expect => qr/added.*deleted.*updated/s },
+	{ name => 'recorded', mutate => { remove => 3, add => 2, alter => 5 }, options => { record_changes => 'on' } },
+	{ name => 'all accounts', mutate => { remove => 1, add => 2, alter => 3 }, options => { record_changes => 'on' }, sql => $all },
+	{ name => 'all accounts, one fails', mutate => { alter => 3 }, sql => $all, faults => { %$broken, match => { account => 'globex' } },
+		sqlstate => 'HV000' },
+	{ name => 'the one that failed', expect => qr/globex\|updated/ },
+	{ name => 'gone, but kept', mutate => { remove => 4 }, options => { on_gone => 'keep' }, expect => qr/gone/ },
+	{ name => 'kept, and nothing new', options => { on_gone => 'keep' }, expect => qr/^$/ },
+	{ name => 'edited by hand', before => q{UPDATE yelp_programs SET currency = 'X' WHERE username = 'acme' AND budget > 100},
+		expect => qr/updated/ },
+	{ name => 'deleted by hand', before => q{DELETE FROM yelp_programs WHERE username = 'acme' AND budget > 200}, expect => qr/added/ },
+	{ name => 'a page that fails', mutate => { remove => 1, alter => 20 }, faults => $broken, sqlstate => 'HV000' },
+	{ name => 'partial', options => { partial => 'on' }, faults => $broken, expect => qr/acme\|updated/ },
+	{ name => 'complete again', expect => qr/deleted/ },
+	{ name => 'rolled back', mutate => { remove => 1, add => 1, alter => 10 }, sql => "BEGIN; $each; ROLLBACK", expect => qr/added/ },
+	{ name => 'REPEATABLE READ', sql => "BEGIN ISOLATION LEVEL REPEATABLE READ; $each; COMMIT", expect => qr/added/ },
+	{ name => 'statement_timeout', mutate => { alter => 5 }, faults => $held, settings => { statement_timeout => '1s' },
+		sqlstate => '57014' },
+	{ name => 'too many are gone', mutate => { remove => 30 }, options => { max_deleted => '5%' }, expect => qr/missing/ },
+	{ name => 'and may go', options => { max_deleted => '100%' }, expect => qr/deleted/ },
+);
+
+my $seed = 0;
+
+sub set_options
 {
-	my ($name) = @_;
-	both("$name: $_", "SELECT action, program_id, changed FROM yelp_sync('$_')") foreach @accounts;
+	my ($action, $options) = @_;
+	my $list = join ', ', map { "$action $_" . ($action eq 'ADD' ? " '$options->{$_}'" : '') } sort keys %$options;
+	value($_, "ALTER FOREIGN DATA WRAPPER yelp_sync OPTIONS ($list)") foreach $list ? @both : ();
 	return;
 }
 
-sub set_option
+sub take_step
 {
-	my ($option, $value) = @_;
-	foreach my $node ($plain, $coordinator)
-	{
-		foreach my $account (@accounts)
-		{
-			value($node, "ALTER SERVER $account OPTIONS (" . (defined $value ? "ADD $option '$value'" : "DROP $option") . ')');
-		}
-	}
+	my ($layout, $step) = @_;
+	my ($name, $sql) = ("$layout: $step->{name}", $step->{sql} // $each);
+
+	value($_, $step->{before}) foreach $step->{before} ? @both : ();
+	$seed++ if $step->{mutate};
+	$api->mutate(account => $_, seed => $seed, %{ $step->{mutate} }) foreach $step->{mutate} ? @accounts : ();
+	set_options(ADD => $step->{options} // {});
+	$api->faults($step->{faults} // ());
+	my ($expected, $result) = map { outcome($_, $sql, %{ $step->{settings} // {} }) } @both;
+	set_options(DROP => $step->{options} // {});
+	is_deeply($result, $expected, "$name: as on plain PostgreSQL");
+	is($result->{sqlstate}, $step->{sqlstate}, "$name: SQLSTATE") or diag(explain($result));
+	like(join("\n", @{ $result->{rows} }), $step->{expect} // qr//, "$name: rows");
 	return;
 }
 
-sub cycle
+sub cancel_is_clean
 {
-	my ($name) = @_;
-	sync_all_accounts("$name: first");
-	sync_all_accounts("$name: unchanged");
-	$api->mutate(account => $_, seed => 1, remove => 2, add => 3, alter => 9, respell => 2) foreach @accounts;
-	sync_all_accounts("$name: changed");
-	set_option(record_changes => 'on');
-	$api->mutate(account => $_, seed => 2, remove => 3, add => 2, alter => 5) foreach @accounts;
-	both("$name: all accounts, with their changes", 'CALL yelp_sync_all()', 'yelp_sync.progress' => 'off');
-	is(value($coordinator, $changes), value($plain, $changes), "$name: the same changes");
-	set_option('record_changes');
-	set_option(on_gone => 'keep');
-	$api->mutate(account => $_, seed => 3, remove => 4) foreach @accounts;
-	sync_all_accounts("$name: gone, and kept");
-	sync_all_accounts("$name: and nothing new");
-	set_option('on_gone');
-	value($_, q{UPDATE yelp_programs SET currency = 'X' WHERE username = 'acme' AND budget > 100}) foreach $plain, $coordinator;
-	both("$name: edits by hand", q{SELECT action, program_id, changed FROM yelp_sync('acme')});
-	both("$name: rolled back", q{BEGIN; SELECT count(*) FROM yelp_sync('acme'); ROLLBACK});
-	is(value($coordinator, $runs), value($plain, $runs), "$name: the same history");
+	my ($layout) = @_;
+	my $session = YelpSession->new($coordinator);
+	$api->faults($held);
+	$session->begin_sync('acme');
+	$session->wait_for(qr/programs in /);
+	value($coordinator, 'SELECT pg_cancel_backend(' . $session->pid . ')');
+	is($session->sync_result->{sqlstate}, '57014', "$layout: a cancel");
+	$api->faults;
+	is(value($coordinator, $content), value($plain, $content), "$layout: a cancel changes nothing");
+	is(value($_, 'SELECT count(*) FROM pg_prepared_xacts'), 0, "$layout: no prepared transaction on " . $_->name)
+	  foreach $coordinator, @workers;
 	return;
 }
 
-note 'distributed by username, the other tables as reference tables';
+my @layouts = (
+	[ 'a local table in the metadata' => q{SELECT citus_add_local_table_to_metadata('yelp_programs')} ],
+	[ 'distributed, as documented' => $recipe ],
+	[ 'a single shard' => q{SELECT undistribute_table('yelp_programs'); SET citus.enable_unsafe_triggers = on;
+		SELECT create_distributed_table('yelp_programs', NULL)} ],
+	[ 'distributed, partitions' => q{DROP TABLE yelp_programs; SELECT yelp_sync_create_tables(partitions => 4);
+		SET citus.enable_unsafe_triggers = on; SELECT create_distributed_table('yelp_programs', 'username')} ],
+);
+foreach my $layout (@layouts)
+{
+	$api->config(accounts => { map { $_ => { password => 's3cret', count => $count{$_} } } @accounts });
+	value($coordinator, $layout->[1]);
+	take_step($layout->[0], $_) foreach @steps;
+	cancel_is_clean($layout->[0]);
+}
 
-my ($recipe) = slurp_file("$FindBin::RealBin/../../doc/scale-out.md") =~ /^```sql\n(.*?)^```$/msg;
-value($coordinator, $recipe);
-cycle('distributed');
+note 'the trigger';
 
-note 'what goes wrong leaves nothing behind';
+my $unsafe = 'SET citus.enable_unsafe_triggers = on;';
+foreach my $case (
+	[ 'dropped', "$unsafe DROP TRIGGER yelp_programs_edited ON yelp_programs;",
+		'trigger yelp_programs_edited on table public.yelp_programs is missing or disabled' ],
+	[ 'created again', "$unsafe SELECT yelp_sync_create_tables();" ])
+{
+	my ($name, $sql, @warnings) = @$case;
+	my $sync = YelpTest::run($coordinator, "$sql SELECT count(*) FROM yelp_sync('acme')");
+	is_deeply($sync->{warnings}, \@warnings, "the trigger is $name") or diag($sync->{stderr});
+}
+is(value($coordinator, q{UPDATE yelp_programs SET currency = 'X' WHERE username = 'acme'; SELECT count(*) > 100 FROM yelp_sync('acme')}),
+	't', 'and edits are restored');
 
-$api->mutate(account => 'acme', seed => 4, alter => 30, add => 5);
-$api->faults({ match => { offset => 40 }, action => { respond => { status => 500 } } });
-both('a page that fails', q{SELECT count(*) FROM yelp_sync('acme')});
-$api->reset('faults');
-$api->config(accounts => { map { $_ => { password => 's3cret', count => $_ eq 'acme' ? 60 : $count{$_} } } @accounts });
-both('too many are gone', q{SELECT action, count(*) FROM yelp_sync('acme') GROUP BY action});
-$api->faults({ match => { offset => 40 }, action => { hold => \1 } });
-my $session = YelpSession->new($coordinator);
-$session->begin_sync('acme');
-$session->wait_for(qr/programs in /);
-value($coordinator, q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'Extension'
-	OR wait_event = 'YelpSyncApi'});
-is($session->sync_result->{sqlstate}, '57014', 'a cancel');
-$api->reset('faults');
-is(value($coordinator, $content), value($plain, $content), 'changes nothing');
-is(value($_, 'SELECT count(*) FROM pg_prepared_xacts'), 0, 'no prepared transaction is left on ' . $_->name) foreach $coordinator, @workers;
+note 'a join, and a worker';
 
-note 'a managed local table, and a join';
+my $joined = YelpTest::run($coordinator, q{SELECT count(*) FROM yelp_sync('acme') JOIN yelp_programs USING (program_id)
+	WHERE username = 'acme'});
+is($joined->{error}, 'a sync cannot run on a worker node of Citus', 'a sync joined with a distributed table would run on a worker');
 
-value($coordinator, $_) foreach q{SELECT undistribute_table('yelp_programs')},
-	q{SELECT citus_add_local_table_to_metadata('yelp_programs')};
-sync_all_accounts('a table in the metadata only');
-value($coordinator, q{SELECT undistribute_table('yelp_programs')});
-value($coordinator, q{SET citus.enable_unsafe_triggers = on; SELECT create_distributed_table('yelp_programs', 'username')});
-isnt(YelpTest::run($coordinator, q{SELECT count(*) FROM yelp_sync('acme') JOIN yelp_programs USING (program_id)
-	WHERE username = 'acme'})->{error}, undef, 'a sync cannot be joined with a distributed table');
+my $requests = $api->counters->{requests};
+foreach my $sql (q{SELECT count(*) FROM yelp_sync('acme')}, 'CALL yelp_sync_all()')
+{
+	my $refused = YelpTest::run($workers[0], $sql);
+	is($refused->{sqlstate}, '0A000', "$sql on a worker") or diag($refused->{stderr});
+}
+is($api->counters->{requests}, $requests, 'nothing is fetched there');
 
-note 'a worker';
-
-my $worker = $workers[0];
-value($worker, q{CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (username 'acme', password 's3cret')});
-my $refused = YelpTest::run($worker, q{SELECT count(*) FROM yelp_sync('acme')});
-is($refused->{sqlstate}, '0A000', 'a sync on a worker is refused') or diag($refused->{stderr});
-
-$_->stop foreach $plain, $coordinator, @workers;
+$_->stop foreach @both, @workers;
 done_testing();
