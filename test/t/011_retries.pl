@@ -65,7 +65,7 @@ foreach my $case (
 			{ match => { offset => $offset }, times => 2, action => $action });
 		is($result->{error}, undef, "$name, twice at $offset: the third attempt succeeds");
 		is($api->requests_at($offset), 3, '... three requests');
-		is($session->value(YelpTest::last_run('requests || $$,$$ || retries')), '8,2', '... and so says the history');
+		is($session->value(YelpTest::last_run('requests || $$,$$ || retries')), '9,2', '... and so says the history');
 	}
 }
 
@@ -140,7 +140,7 @@ subtest 'backoff' => sub {
 	is($result->{error}, undef, 'no error');
 	my %at;
 	push @{ $at{ $_->{offset} } }, $_ for $api->log;
-	is(keys %at, 41, 'pages, and a look behind the last');
+	is(keys %at, 42, 'pages, and two looks at the end');
 	my @gaps = map {
 		my $attempt = $_;
 		[ map { $_->[$attempt]{t_start} - $_->[ $attempt - 1 ]{t_end} } values %at ]
@@ -205,8 +205,8 @@ subtest 'a 429 holds back all requests' => sub {
 	my ($refused) = grep { $_->{status} eq '429' } @log;
 
 	is($result->{error}, undef, 'no error');
-	is(@log, 7, 'each page once, one twice, and a look behind the last');
-	is((grep { $_->{t_start} - $refused->{t_end} < 0.98 } @log[ 3 .. 6 ]), 0,
+	is(@log, 8, 'each page once, one twice, and two looks at the end');
+	is((grep { $_->{t_start} - $refused->{t_end} < 0.98 } @log[ 3 .. 7 ]), 0,
 		'... none of them before its time, although others had succeeded');
 };
 
@@ -278,7 +278,7 @@ subtest 'the wrong password' => sub {
 	my $result = sync_with({});
 	is($result->{sqlstate}, '28000', 'an error');
 	like($result->{error}, qr/: API rejected the credentials \(attempt 1 of 3, /, 'at once');
-	is($api->counters->{requests}, 6, 'after one request for each page and the look behind them');
+	is($api->counters->{requests}, 7, 'after one request for each page and two looks at the end');
 	$api->config(accounts => { acme => { password => 's3cret' } });
 };
 
