@@ -14,7 +14,6 @@ class Answer:
     status: int
     body: bytes = b""
     headers: dict = dataclasses.field(default_factory=JSON.copy)
-    reason: str = None
 
 
 class Refusal(Exception):

@@ -1,6 +1,6 @@
 """A test CA and server certificates, made with openssl.
 
-    ca.pem         the CA that clients are told to trust
+    ca.pem         the CA that clients trust
     server.pem     for localhost, 127.0.0.1 and ::1
     wrong_host.pem by the same CA, for another host
     other_ca.pem   a CA that nobody trusts

@@ -113,7 +113,7 @@ def edit(listing, position, values):
 
 
 def mutate(listing, seed=0, remove=0, add=0, alter=0, respell=0):
-    """Change the listing: the programs removed, altered and spelt anew are distinct."""
+    """Change the listing: the programs removed, altered and respelled are distinct."""
     if remove + alter + respell > len(listing):
         raise ValueError(f"the listing has only {len(listing)} programs")
     chosen = sample(len(listing), remove + alter + respell, seed)
@@ -159,6 +159,6 @@ def respelled(program, text):
     """The same values in another spelling: key order, spaces, escapes."""
     backwards = dict(reversed(list(program.items())))
     for indent in (1, 2):
-        spelt = json.dumps(backwards, indent=indent).encode()
-        if spelt != text:
-            return spelt
+        text_now = json.dumps(backwards, indent=indent).encode()
+        if text_now != text:
+            return text_now

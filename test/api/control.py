@@ -90,7 +90,7 @@ class Control:
         accounts = {username: {"count": len(account.listing), "seed": account.seed,
                                "style": account.style}
                     for username, account in self.api.accounts.items()}
-        return {**self.api.settings.as_dict(), "accounts": accounts}
+        return {**vars(self.api.settings), "accounts": accounts}
 
     def listing(self, account):
         return self.api.accounts.find(account).listing
@@ -111,7 +111,7 @@ class Control:
 
     def get_counters(self):
         return {**self.api.traffic.counters(), "swallow_connecting": self.swallow.connecting(),
-                "silent_open": Silence.open, "silent_received": Silence.received}
+                "silent_open": Silence.open}
 
     def get_log(self):
         return self.api.traffic.log

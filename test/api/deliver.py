@@ -36,7 +36,7 @@ class ConnectionOver(web.StreamResponse):
 
 def head(answer, **headers):
     """Status line and headers; Content_Length=5 stands for Content-Length: 5."""
-    reason = answer.reason or http.HTTPStatus(answer.status).phrase
+    reason = http.HTTPStatus(answer.status).phrase
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     lines = [f"HTTP/1.1 {answer.status} {reason}", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in {**answer.headers, **named}.items()]

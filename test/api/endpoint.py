@@ -144,7 +144,7 @@ class Api:
 
     def send(self, request, answer, entry):
         entry["status"], entry["bytes"] = answer.status, len(answer.body)
-        response = web.Response(status=answer.status, reason=answer.reason, body=answer.body,
+        response = web.Response(status=answer.status, body=answer.body,
                                 headers=answer.headers)
         if self.settings.connection_close:
             response.force_close()
@@ -159,10 +159,8 @@ class Api:
 
     def page(self, request):
         """The page asked for; raises Refusal."""
-        if request.path != PATH:
+        if request.path != PATH or request.method != "GET":
             raise Refusal(404, "NOT_FOUND", "Resource could not be found.")
-        if request.method != "GET":
-            raise Refusal(405, "METHOD_NOT_ALLOWED", "Method not allowed.", {"Allow": "GET"})
         username, account = self.authenticate(request)
         offset = integer(request.query, "offset", 0)
         limit = integer(request.query, "limit", 20, least=1)
@@ -221,15 +219,14 @@ class Api:
         username, password = credentials(request)
         account = self.accounts.get(username)
         if account is None or account.password != password:
-            raise Refusal(self.settings.denied_status, "ACCESS_DENIED",
+            raise Refusal(403, "ACCESS_DENIED",
                           "The authorization server denied the request.")
         return username, account
 
 
 def described(request):
     """The log entry of a request, without the password."""
-    return {"method": request.method, "path": request.path,
-            "account": credentials(request)[0],
+    return {"account": credentials(request)[0],
             "offset": lenient_integer(request.query.get("offset", "0")),
             "limit": lenient_integer(request.query.get("limit", "20")),
             "program_status": request.query.get("program_status"),

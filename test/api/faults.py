@@ -7,7 +7,6 @@ match, all of what is given (a number, or a list of which one is to match):
     offset, page    as asked for; pages count from 0
     from_offset     this offset and beyond
     nth             how often the account has asked for this offset: 1 is the first time
-    request         the number of the request, from 1
     up_to_connection  this connection, by the log's numbers, or an earlier one
     probability     0 to 1, decided by the number of the request and "seed"
 Counting begins when the rules are set.
@@ -17,7 +16,7 @@ times: how often the rule applies; left out, always.
 action, what is done to the right answer:
     delay_ms        wait before answering, over and above the latency
     hold            true: wait until a release first
-    respond         {"status", "reason", "headers", "body" or "base64" or "json"} instead
+    respond         {"status", "headers", "body" or "base64" or "json"} instead
     replace         {"json": {path: value}, "text": {path: JSON or not}, "base64": {path: …},
                     "remove": [path], "prefix": text, "suffix": text} on the page; paths as
                     "total", "payment_programs.3", "payment_programs.3.program_metrics.budget"
@@ -33,8 +32,8 @@ from answer import JSON, Answer
 from deliver import DELIVERIES
 from programs import Dice, dumps
 
-CONDITIONS = ("account", "offset", "page", "from_offset", "nth", "request", "up_to_connection",
-              "probability", "seed")
+CONDITIONS = ("account", "offset", "page", "from_offset", "nth", "up_to_connection", "probability",
+              "seed")
 ACTIONS = ("delay_ms", "hold", "respond", "replace", *DELIVERIES)
 
 
@@ -134,10 +133,9 @@ def raw_bytes(options, text="body"):
 
 
 def response(options):
-    known(options, ("status", "reason", "headers", "body", "base64", "json"), "member")
+    known(options, ("status", "headers", "body", "base64", "json"), "member")
     body = dumps(options["json"]) if "json" in options else raw_bytes(options)
-    return Answer(options.get("status", 200), body, {**JSON, **options.get("headers", {})},
-                  options.get("reason"))
+    return Answer(options.get("status", 200), body, {**JSON, **options.get("headers", {})})
 
 
 def replacements(options):

@@ -9,6 +9,7 @@ import deliver
 
 ADDRESS = "127.0.0.1"
 BACKLOG = 4096
+KEEPALIVE_S = 75
 NUMBERS = itertools.count(1)
 
 
@@ -26,7 +27,7 @@ class ApiServer(web.Server):
 
     def __call__(self):
         connection = Connection(self, loop=self._loop, access_log=None,
-                                keepalive_timeout=self.api.settings.keepalive_s)
+                                keepalive_timeout=KEEPALIVE_S)
         connection.number = next(NUMBERS)
         connection.handling = None
         return connection
@@ -71,8 +72,8 @@ class Listener:
     handshake fails nor can wait before the handshake.
     """
 
-    def __init__(self, port, server, tls=None):
-        self.socket = listening_socket(port)
+    def __init__(self, server, tls=None):
+        self.socket = listening_socket()
         self.port = self.socket.getsockname()[1]
         self.server, self.tls = server, tls
         self.traffic, self.api = server.api.traffic, server.api
@@ -83,7 +84,6 @@ class Listener:
         while True:
             connection, _ = await loop.sock_accept(self.socket)
             if self.is_full():
-                self.traffic.turned_away += 1
                 deliver.reset_socket(connection)
                 continue
             self.traffic.accepted += 1
@@ -107,10 +107,9 @@ class Listener:
             self.traffic.failed_handshakes += 1
 
 
-def listening_socket(port, backlog=BACKLOG):
+def listening_socket(backlog=BACKLOG):
     sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((ADDRESS, port))
+    sock.bind((ADDRESS, 0))
     sock.listen(backlog)
     sock.setblocking(False)
     return sock
@@ -120,8 +119,8 @@ class Swallow:
     """A port whose backlog is full: connecting to it never ends (on Linux, which drops what
     it has no room for)."""
 
-    def __init__(self, port=0):
-        self.socket = listening_socket(port, backlog=0)
+    def __init__(self):
+        self.socket = listening_socket(backlog=0)
         self.port = self.socket.getsockname()[1]
         self.fillers = [socket.socket() for _ in range(4)]
         for filler in self.fillers:
@@ -129,28 +128,22 @@ class Swallow:
             filler.connect_ex((ADDRESS, self.port))
 
     def connecting(self):
-        """How many other connections are being attempted; None if the system cannot tell."""
+        """How many other connections are being attempted."""
         remote, syn_sent = f"{self.port:04X}", "02"
         own = {f"{filler.getsockname()[1]:04X}" for filler in self.fillers}
-        try:
-            with open("/proc/net/tcp") as table:
-                rows = [line.split()[1:4] for line in table][1:]
-        except OSError:
-            return None
+        with open("/proc/net/tcp") as table:
+            rows = [line.split()[1:4] for line in table][1:]
         return sum(state == syn_sent and to.endswith(f":{remote}") and origin[-4:] not in own
                    for origin, to, state in rows)
 
 
 class Silence(asyncio.Protocol):
-    """A port that accepts, reads and never says a word."""
+    """A port that accepts, reads and never sends anything."""
 
-    open = received = 0         # of all connections
+    open = 0
 
     def connection_made(self, transport):
         Silence.open += 1
-
-    def data_received(self, data):
-        Silence.received += len(data)
 
     def connection_lost(self, exc):
         Silence.open -= 1

@@ -3,7 +3,7 @@
 
 When all ports listen, --ready-file is written:
 
-    {"pid": 1, "address": "127.0.0.1", "ca_file": "…/ca.pem",
+    {"ca_file": "…/ca.pem",
      "ports": {"http", "https", "wrong_host", "untrusted", "control", "swallow", "silent"}}
 
 wrong_host and untrusted are HTTPS with a certificate for another host, and one by a CA that is
@@ -21,7 +21,7 @@ from aiohttp import web
 from certificates import make_certificates, server_context
 from control import Control
 from endpoint import Api
-from listeners import ADDRESS, ApiServer, Listener, Silence, Swallow, listening_socket
+from listeners import ApiServer, Listener, Silence, Swallow, listening_socket
 
 PARENT_CHECK_S = 0.5
 GRACE_S = 10            # after which a server that did not end in time is ended by the system
@@ -30,13 +30,11 @@ TLS_LISTENERS = {"https": "server", "wrong_host": "wrong_host", "untrusted": "un
 
 def arguments():
     parser = argparse.ArgumentParser(description="A stand-in for Yelp's programs API, on"
-                                     " 127.0.0.1 only.", epilog="A port of 0 is any free one.")
+                                     " 127.0.0.1 only.")
     parser.add_argument("--certs", required=True, metavar="DIR",
                         help="where the test CA and the certificates are made")
     parser.add_argument("--ready-file", required=True, metavar="FILE",
                         help="written when the ports listen")
-    for port in ("http", "https", "tls-wrong-host", "tls-untrusted", "control"):
-        parser.add_argument(f"--{port}-port", type=int, default=0, metavar="PORT")
     parser.add_argument("--max-seconds", type=float, default=3600,
                         help="time limit; 0 for none (3600)")
     parser.add_argument("--outlive-parent", action="store_true",
@@ -58,19 +56,16 @@ def write_ready_file(path, ready):
 async def listen(options, api, server):
     """Open all ports; returns them by name, and what has to run."""
     loop = asyncio.get_running_loop()
-    listeners = {"http": Listener(options.http_port, server)}
-    ports = {"https": options.https_port, "wrong_host": options.tls_wrong_host_port,
-             "untrusted": options.tls_untrusted_port}
+    listeners = {"http": Listener(server)}
     for name, certificate in TLS_LISTENERS.items():
-        tls = server_context(options.certs, certificate)
-        listeners[name] = Listener(ports[name], server, tls)
+        listeners[name] = Listener(server, server_context(options.certs, certificate))
 
     swallow = Swallow()
-    silent = listening_socket(0)
+    silent = listening_socket()
     await loop.create_server(Silence, sock=silent)
     runner = web.AppRunner(Control(api, server, swallow).application(), access_log=None)
     await runner.setup()
-    control = listening_socket(options.control_port)
+    control = listening_socket()
     await web.SockSite(runner, control).start()
 
     found = {name: listener.port for name, listener in listeners.items()}
@@ -93,8 +88,7 @@ async def serve(options, parent):
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     write_ready_file(options.ready_file, {
-        "pid": os.getpid(), "address": ADDRESS, "ports": ports,
-        "ca_file": os.path.join(os.path.abspath(options.certs), "ca.pem")})
+        "ports": ports, "ca_file": os.path.join(os.path.abspath(options.certs), "ca.pem")})
 
     ends = [*running, stopped.wait()]
     if not options.outlive_parent:

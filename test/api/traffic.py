@@ -15,7 +15,7 @@ class Traffic:
     def reset(self):
         """Counts start anew; requests in flight are not counted when they end."""
         self.since = time.monotonic()
-        self.accepted = self.turned_away = self.failed_handshakes = self.tls_resumed = 0
+        self.accepted = self.failed_handshakes = self.tls_resumed = 0
         self.requests = 0
         self.bytes = 0
         self.max_in_flight = self.in_flight
@@ -60,6 +60,5 @@ class Traffic:
         return {"requests": self.requests, "in_flight": self.in_flight,
                 "max_in_flight": self.max_in_flight, "held": self.held,
                 "connections": self.accepted, "open_connections": self.open,
-                "turned_away": self.turned_away,
                 "failed_handshakes": self.failed_handshakes, "tls_resumed": self.tls_resumed,
                 "by_status": self.by_status, "bytes": self.bytes, "waves": self.waves()}
