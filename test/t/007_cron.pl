@@ -3,28 +3,21 @@
 use strict;
 use warnings FATAL => 'all';
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
-use YelpApi;
-use YelpTest;
+use YelpTest ':all';
 
 my $directory = `pg_config --sharedir` =~ s/\n//r;
-YelpTest::need(pg_cron => -e "$directory/extension/pg_cron.control");
+need(pg_cron => -e "$directory/extension/pg_cron.control");
 
 my @shards = qw(shard1 shard2 shard3);
-my ($node, $api) = YelpTest::start(
+my ($node, $api) = start(
+	accounts => { map { $_ => { count => 100 } } 'acme', 'ads', 'badpass', 'closed', @shards },
 	conf => q{
 		shared_preload_libraries = 'pg_cron'
 		cron.database_name = 'postgres'
 		max_worker_processes = 20
 	});
-
-sub value
-{
-	return YelpTest::value($node, @_);
-}
 
 # The jobs run once: status and message of each by its name
 sub run_jobs
@@ -65,18 +58,18 @@ sub test_mode
 	my $ended = run_jobs();
 	foreach my $account (@shards)
 	{
-		is($ended->{"yelp $account"}{status}, 'succeeded', "$mode: $account on its own succeeded");
-		YelpTest::table_is_listing($node, $api, $account, "$mode: its programs are there");
+		is($ended->{"yelp $account"}{status}, 'succeeded', "$mode: a job of one account succeeds: $account");
+		table_is_listing($account, "$mode: its programs are stored");
 	}
-	is($ended->{'yelp closed'}{status}, 'failed', "$mode: an account without a password that is right failed");
-	like($ended->{"yelp closed"}{message}, qr/account "closed": API rejected the credentials/, "$mode: and its message says why");
-	is($ended->{all}{status}, 'failed', "$mode: all accounts, one of which fails: the job has failed");
-	like($ended->{all}{message}, qr/1 of 2 accounts.*badpass/, "$mode: and its message names the account");
-	YelpTest::table_is_listing($node, $api, 'acme', "$mode: the other one is synced");
-	is($ended->{ordinary}{status}, 'succeeded', "$mode: an ordinary role's job succeeded");
-	YelpTest::table_is_listing($node, $api, 'ads', "$mode: its programs are there");
+	like(join(' ', @{ $ended->{'yelp closed'} }{qw(status message)}), qr/^failed .*account "closed": API rejected the credentials/,
+		"$mode: a wrong password: the job fails, and says why");
+	like(join(' ', @{ $ended->{all} }{qw(status message)}), qr/^failed .*1 of 2 accounts.*badpass/,
+		"$mode: all accounts, one of which fails: the job fails, and names it");
+	table_is_listing('acme', "$mode: the other one is synced");
+	is($ended->{ordinary}{status}, 'succeeded', "$mode: the job of an ordinary role succeeds");
+	table_is_listing('ads', "$mode: its programs are stored");
 	is( value(q{SELECT count(*) > 0 FROM cron.job_run_details WHERE status = 'succeeded'}, session_authorization => 'ads'),
-		't', "$mode: it sees what became of its job");
+		't', "$mode: it sees the result of its job");
 	is( value(q{SELECT string_agg(DISTINCT synced_by, ' ') FROM yelp_sync_runs WHERE username = 'ads'}),
 		'ads', "$mode: its job runs as itself");
 	is(value(q{SELECT string_agg(DISTINCT username || ' ' || status, ', ' ORDER BY username || ' ' || status)
@@ -85,17 +78,16 @@ sub test_mode
 	return;
 }
 
-$api->config(accounts => { map { $_ => { password => 's3cret', count => 100 } } 'acme', 'ads', 'badpass', 'closed', @shards });
-value(YelpTest::create_server($_, endpoint => $api->url)) foreach @shards;
-value(YelpTest::create_server($_, endpoint => $api->url, password => 'wrong')) foreach qw(badpass closed);
+value(create_server($_, endpoint => $api->url)) foreach @shards;
+value(create_server($_, endpoint => $api->url, password => 'wrong')) foreach qw(badpass closed);
 value(q{CREATE EXTENSION pg_cron; ALTER ROLE CURRENT_USER SET yelp_sync.progress = off});
 
 # What an ordinary role needs, as doc/operations.md has it; all servers have the wrapper's endpoint
 value('CREATE ROLE ads LOGIN; SELECT yelp_sync_create_tables()');
-is(YelpTest::run($node, q{SELECT cron.schedule('x', '* * * * *', 'x')}, session_authorization => 'ads')->{sqlstate},
+is(run(q{SELECT cron.schedule('x', '* * * * *', 'x')}, session_authorization => 'ads')->{sqlstate},
 	'42501', 'an ordinary role cannot use pg_cron');    # should fail
 value('GRANT USAGE ON SCHEMA cron TO ads');
-value('ALTER FOREIGN DATA WRAPPER yelp_sync ' . YelpTest::options(endpoint => $api->url));
+value('ALTER FOREIGN DATA WRAPPER yelp_sync ' . options(endpoint => $api->url));
 value(q{GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO ads;
 	GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO ads;
 	GRANT SELECT, INSERT ON yelp_sync_runs TO ads});
@@ -105,7 +97,7 @@ $node->append_conf('postgresql.conf', "cron.use_background_workers = on\n");
 $node->restart;
 test_mode('background workers');
 ok($node->log_contains(qr/yelp_sync: account "acme" on server "yelp": complete: \+100 added/),
-	'the log tells of it');
+	'the log has the sync');
 
 $node->append_conf('postgresql.conf',
 	"cron.use_background_workers = off\ncron.host = '" . $node->host . "'\n");

@@ -1,58 +1,21 @@
 # A sync ends at once in every phase: by pg_cancel_backend(), statement_timeout,
-# pg_terminate_backend() and the postmaster's death.  No resources are
-# leaked, and the session can still be used.
+# pg_terminate_backend() and the postmaster's death.  No resources are leaked, and the session can
+# still be used.
 #
-# Whether a phase has been reached is observed from outside; each phase lasts until
-# something ends it.
-
+# Whether a phase has been reached is observed from outside; each phase lasts until something ends it.
 use strict;
 use warnings FATAL => 'all';
 
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use YelpApi;
 use YelpFlood;
-use YelpSession;
-use YelpTest;
+use YelpInject;
+use YelpTest ':all';
 
-# getaddrinfo() that does not return for one name while a file is there
-my $stalled_name = 'stalled.test';
-my $stall_file = PostgreSQL::Test::Utils::tempdir() . '/stall';
-
-sub build_resolver
-{
-	my $library = PostgreSQL::Test::Utils::tempdir() . '/resolver.so';
-	my $source = "$library.c";
-	append_to_file($source, <<"C");
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <netdb.h>
-#include <string.h>
-#include <unistd.h>
-
-int getaddrinfo(const char *node, const char *service,
-				const struct addrinfo *hints, struct addrinfo **result)
-{
-	int	(*original) (const char *, const char *, const struct addrinfo *,
-					 struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
-
-	if (node == NULL || strcmp(node, "$stalled_name") != 0)
-		return original(node, service, hints, result);
-	while (access("$stall_file", F_OK) == 0)
-		usleep(5000);
-	return EAI_AGAIN;
-}
-C
-	system_or_bail('cc', '-shared', '-fPIC', '-o', $library, $source, '-ldl');
-	return $library;
-}
-
-append_to_file($stall_file, '');
-$ENV{LD_PRELOAD} = build_resolver();
-my ($node, $api) = YelpTest::start(conf => "shared_buffers = 16MB\n");
-delete $ENV{LD_PRELOAD};
+my $stall = PostgreSQL::Test::Utils::tempdir() . '/stall';
+append_to_file($stall, '');
+my ($node, $api) = YelpInject->new->preload(sub { start(conf => "shared_buffers = 16MB\n") }, stall => $stall);
 
 my $observer = YelpSession->new($node);
 my $holder;						# of locks that a merge waits for
@@ -82,27 +45,27 @@ sub hold_lock
 	return;
 }
 
-# Each has the options of its server, what is set up, how it is seen that a
-# session has reached it, what the stand-in counts of it afterwards, and how many
-# connections a session keeps whose fetch is over: all that its server lets it have.
+# Each phase: options of its server, preparations (before, again), whether a session has reached
+# it, whether its peer has noticed its end (over), and how many connections a session keeps whose
+# fetch is over: as many as its server allows.
+my %patient = (connect_timeout => '1h', timeout => '1h');
 my @phases = (
 	{
 		name => 'name look-up',
-		server => { endpoint => "https://$stalled_name/programs/v1", connect_timeout => '1h',
-			timeout => '1h' },
+		server => { endpoint => 'https://stalled.test/programs/v1', %patient },
+		again => sub { append_to_file($stall, '') },
 		reached => sub { $_[0]->threads > 1 },
-		over => sub { unlink $stall_file; $_[0]->threads == 1 },
-		again => sub { append_to_file($stall_file, '') },
+		over => sub { unlink $stall; $_[0]{lost} || $_[0]->threads == 1 },
 	},
 	{
 		name => 'connecting',
-		server => { endpoint => $api->url('swallow'), connect_timeout => '1h', timeout => '1h' },
+		server => { endpoint => $api->url('swallow'), %patient },
 		reached => sub { $api->counters->{swallow_connecting} > 0 },
 		over => sub { $api->counters->{swallow_connecting} == 0 },
 	},
 	{
 		name => 'TLS handshake',
-		server => { endpoint => $api->url('silent'), connect_timeout => '1h', timeout => '1h' },
+		server => { endpoint => $api->url('silent'), %patient },
 		reached => sub { $api->counters->{silent_open} > 0 },
 		over => sub { $api->counters->{silent_open} == 0 },
 	},
@@ -136,9 +99,7 @@ my @phases = (
 	{
 		name => 'held back by Retry-After',
 		server => { max_retry_after => '2h' },
-		faults => [ {
-			action => { respond => { status => 429, headers => { 'Retry-After' => '3600' } } }
-		} ],
+		faults => [ { action => { respond => { status => 429, headers => { 'Retry-After' => '3600' } } } } ],
 		reached => sub { by_status(429) },
 	},
 	{
@@ -178,7 +139,6 @@ foreach my $what (qw(tickets ack window goaway connect))
 	  };
 }
 
-# Tells accounts of other phases apart from the one that the trigger is for
 $observer->value(q{
 	CREATE FUNCTION wait_for_lock() RETURNS trigger LANGUAGE plpgsql AS
 		$$BEGIN PERFORM pg_advisory_xact_lock_shared(20); RETURN NEW; END$$;
@@ -186,28 +146,22 @@ $observer->value(q{
 		EXECUTE FUNCTION wait_for_lock();
 });
 
-# An account of its own, synced once (by a session that keeps no connection)
-# where its phase does not need another endpoint; returns its name.
+# An account of its own, synced once (by a session that keeps no connection) where its phase needs
+# no other endpoint; returns its name.
 sub make_account
 {
 	my ($phase) = @_;
 	my $account = 'account' . ++$accounts;
 	my %server = (endpoint => $api->url, %{ $phase->{server} // {} });
 
-	$api->config(accounts => { $account => { password => 's3cret', count => 95 } });
-	$observer->value(YelpTest::create_server($account, %server));
-	$node->safe_psql('postgres', "SELECT FROM yelp_sync('$account')")
-	  if $server{endpoint} eq $api->url;
+	$api->config(accounts => { $account => { count => 95 } });
+	$observer->value(create_server($account, %server));
+	value("SELECT FROM yelp_sync('$account')") if $server{endpoint} eq $api->url;
 	return $account;
 }
 
-sub stored
-{
-	return $observer->value(YelpTest::content_query());
-}
-
-# Begins a sync that stays in the phase.  A time-out, where it has one, may come
-# before the phase: then false is returned.
+# Begins a sync that stays in the phase.  A timeout, where it has one, may come before the phase:
+# then false is returned.
 sub enter
 {
 	my ($session, $phase, $account) = @_;
@@ -224,165 +178,89 @@ sub enter
 	return $reached;
 }
 
-# No more than before is open, at either end.
 sub leave
 {
 	my ($phase, $session) = @_;
 
 	$api->faults;
-	if ($holder)
-	{
-		$holder->end;
-		undef $holder;
-	}
-	$api->poll_until(sub { $phase->{over}->($session) }, 'the end of the phase')
-	  if $phase->{over};
+	$holder->end if $holder;
+	undef $holder;
+	$api->poll_until(sub { $phase->{over}->($session) }, 'the end of the phase') if $phase->{over};
 	return;
-}
-
-# A session, and what it may hold later: one whose fetch is over keeps at most as
-# many connections for the next sync as it may have requests in flight.  There are
-# fewer where a page behind the end of the listing was no longer waited for.
-sub start_session
-{
-	my ($phase, $account) = @_;
-	my $session = YelpSession->new($node);
-
-	$session->sync($account) if $phase->{connections};
-	return ($session, {
-		sockets => $session->sockets + ($phase->{connections} // 0),
-		threads => $session->threads,
-	});
 }
 
 # ---- what ends a sync ----
 
-# The stand-in may take a moment to notice.
-sub no_more_connections
+# Ends the session's statement, whose process id is given; whether the session ends, and its SQLSTATE
+# and message
+my %ways = (
+	pg_cancel_backend => [ sub { $observer->value("SELECT pg_cancel_backend($_[0])") }, 0,
+		'57014', 'canceling statement due to user request' ],
+	statement_timeout => [ undef, 0, '57014', 'canceling statement due to statement timeout' ],
+	pg_terminate_backend => [ sub { $observer->value("SELECT pg_terminate_backend($_[0])") }, 1,
+		'57P01', 'terminating connection due to administrator command' ],
+	'postmaster death' => [ sub { kill_postmaster($node) }, 1 ]);
+
+# A session whose sync is in the phase; with a statement_timeout, that is about to end it
+sub begin_phase
 {
-	my ($phase, $name) = @_;
-	my $kept = $phase->{connections} // 0;
+	my ($phase, $account, $has_timeout) = @_;
+	my $timeout = $has_timeout ? 200 : 0;
 
-	ok(eval { $api->poll_until(sub { $api->counters->{open_connections} <= $kept }, 'connections') },
-		"$name: connections at the API's end");
-	return;
-}
-
-sub test_goes_on
-{
-	my ($name, $phase, $session, $held) = @_;
-
-	no_more_connections($phase, $name);
-	leave($phase, $session);
-	cmp_ok($session->sockets, '<=', $held->{sockets}, "$name: no socket is left");
-	is($session->threads, $held->{threads}, "$name: no thread is left");
-	my $result = $session->run(q{SELECT count(*) >= 0 FROM yelp_sync('acme')});
-	is($result->{stdout}, "t\n", "$name: the session syncs") or diag($result->{stderr});
-	return;
-}
-
-sub test_cancel
-{
-	my ($phase, $account) = @_;
-	my ($session, $held) = start_session($phase, $account);
-	my $before = stored();
-	my $name = "$phase->{name}: pg_cancel_backend";
-
-	ok(enter($session, $phase, $account), "$name: reached");
-	$observer->value('SELECT pg_cancel_backend(' . $session->pid . ')');
-	my $result = $session->result;
-	is($result->{sqlstate}, '57014', "$name: SQLSTATE");
-	is($result->{error}, 'canceling statement due to user request', "$name: message");
-	is(stored(), $before, "$name: the tables are as before");
-	test_goes_on($name, $phase, $session, $held);
-	$session->end;
-	return;
-}
-
-sub test_timeout
-{
-	my ($phase, $account) = @_;
-	my $name = "$phase->{name}: statement_timeout";
-	my $timeout = 200;
-	my ($session, $held, $before, $result);
-
-	# A longer one, where it came before the phase, and another session: a sync that
-	# ends while it fetches keeps no connection.
+	# Where the timeout came before the phase, a longer one, and another session: a sync that ends
+	# while it fetches keeps no connection
 	while (1)
 	{
-		($session, $held) = start_session($phase, $account);
-		$before = stored();
+		my $session = YelpSession->new($node);
+		$session->sync($account) if $phase->{connections};
+		my %before = (
+			content => $observer->value(YelpTest::content_query()),
+			sockets => $session->sockets + ($phase->{connections} // 0),
+			threads => $session->threads);
 		$session->value("SET statement_timeout = $timeout");
-		my $reached = enter($session, $phase, $account);
-		$result = $session->result;
-		last if $reached;
-		leave($phase, $session);
+		return ($session, %before) if enter($session, $phase, $account);
+		die "$phase->{name} was not reached\n" unless $has_timeout;
+		$session->result;
+		leave({ %$phase, over => undef }, $session);
 		$session->end;
 		$timeout *= 3;
 	}
-	is($result->{sqlstate}, '57014', "$name: SQLSTATE");
-	is($result->{error}, 'canceling statement due to statement timeout', "$name: message");
-	is(stored(), $before, "$name: the tables are as before");
-	$session->value('RESET statement_timeout');
-	test_goes_on($name, $phase, $session, $held);
+}
+
+sub test_way
+{
+	my ($phase, $account, $way) = @_;
+	my ($end, $is_end, $sqlstate, $error) = @{ $ways{$way} };
+	my $name = "$phase->{name}: $way";
+	my ($session, %before) = begin_phase($phase, $account, $way eq 'statement_timeout');
+
+	$end->($session->pid) if $end;
+	my $result = $session->result;
+	is_deeply([ @$result{qw(sqlstate error)} ], [ $sqlstate, $error ], "$name: the error") if defined $sqlstate;
+	is($result->{lost}, !!$is_end, "$name: whether the session ended");
+	ok(eval { $api->poll_until(sub { $api->counters->{open_connections} <= ($is_end ? 0 : $phase->{connections} // 0) }, 'connections') },
+		"$name: connections at the API's end");
+	$_->wait_until_gone foreach $sqlstate ? () : ($observer, $holder // ());
+	undef $holder unless $sqlstate;
+	leave($phase, $session);
+	start_again($node) unless $sqlstate;
+	$observer = YelpSession->new($node) unless $sqlstate;
+	is($observer->value(YelpTest::content_query()), $before{content}, "$name: the tables are unchanged");
+	return if $is_end;
+
+	cmp_ok($session->sockets, '<=', $before{sockets}, "$name: no socket is left");
+	is($session->threads, $before{threads}, "$name: no thread is left");
+	is($session->run(q{RESET statement_timeout; SELECT count(*) >= 0 FROM yelp_sync('acme')})->{stdout}, "t\n",
+		"$name: the session syncs");
 	$session->end;
-	return;
-}
-
-sub test_terminate
-{
-	my ($phase, $account) = @_;
-	my ($session) = start_session($phase, $account);
-	my $before = stored();
-	my $name = "$phase->{name}: pg_terminate_backend";
-
-	ok(enter($session, $phase, $account), "$name: reached");
-	$observer->value('SELECT pg_terminate_backend(' . $session->pid . ')');
-	my $result = $session->result;
-	is($result->{sqlstate}, '57P01', "$name: SQLSTATE");
-	ok($result->{lost}, "$name: the session ended");
-	$session->wait_until_gone;
-	YelpTest::connections_are($api, 0, "$name: connections at the API's end");
-	is(stored(), $before, "$name: the tables are as before");
-	delete local $phase->{over} if $phase->{name} eq 'name look-up';
-	leave($phase, $session);
-	return;
-}
-
-sub test_postmaster_death
-{
-	my ($phase, $account) = @_;
-	my ($session) = start_session($phase, $account);
-	my $before = stored();
-	my $name = "$phase->{name}: postmaster death";
-
-	ok(enter($session, $phase, $account), "$name: reached");
-	YelpTest::kill_postmaster($node);
-	my $result = $session->result;
-	ok($result->{lost}, "$name: the session ended");
-	$session->wait_until_gone;
-	YelpTest::connections_are($api, 0, "$name: connections at the API's end");
-	delete local $phase->{over} if $phase->{name} eq 'name look-up';
-	$observer->wait_until_gone;
-	$holder->wait_until_gone if $holder;
-	undef $holder;
-	leave($phase, $session);
-	YelpTest::start_again($node);
-	$observer = YelpSession->new($node);
-	is(stored(), $before, "$name: the tables are as before");
 	return;
 }
 
 foreach my $phase (@phases)
 {
 	my $account = make_account($phase);
-
-	test_cancel($phase, $account);
-	test_timeout($phase, $account);
-	test_terminate($phase, $account);
-	test_postmaster_death($phase, $account);
+	test_way($phase, $account, $_) foreach 'pg_cancel_backend', 'statement_timeout', 'pg_terminate_backend', 'postmaster death';
 }
 
 $observer->end;
-$node->stop;
 done_testing();

@@ -1,176 +1,144 @@
-# Sockets count as the server's open files: if few are available, fewer requests
-# are in flight; kept connections are closed when the files are needed.
-
+# Sockets count as open files of the server: if few are available, fewer requests are in flight; kept
+# connections are closed when files are needed.
 use strict;
 use warnings FATAL => 'all';
 
 use IO::Socket::INET;
-use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use YelpApi;
-use YelpProcess;
-use YelpSession;
-use YelpTest;
+use YelpTest ':all';
 
-my ($node, $api) = YelpTest::start(
+my ($node, $api) = start(
 	server => { concurrency => 1000, page_size => 10 },
 	conf => "shared_buffers = 16MB\n");
+my $session = YelpSession->new($node);
+my $own = $session->sockets + 2;	# libcurl has a pair to wake itself
 
 sub sync_works
 {
-	my ($session, $name) = @_;
-	my $result = $session->sync('acme');
-	is($result->{error}, undef, $name) or diag($result->{stderr});
-	YelpTest::table_is_listing($node, $api, 'acme', "$name: what the API lists");
+	my ($name) = @_;
+	is($session->sync('acme')->{error}, undef, $name);
+	table_is_listing('acme', "$name: the table");
 	return;
 }
 
-# ---- as many as asked for ----
+note 'as many as requested';
 
-# 192 pages (a third of max_files_per_process may be sockets).  None is answered
-# before all have come.
-my $session = YelpSession->new($node);
-my $own = $session->sockets + 2;	# libcurl has a pair to wake itself
-sync_works($session, 'a first sync');
-$api->reset('counters');
+# 192 pages: a third of max_files_per_process may be sockets.  None is answered before all have arrived.
+sync_works('a first sync');
 $api->faults({ action => { hold => \1 } });
 $session->begin_sync('acme');
 $api->poll_counter('held', 193);
+pass('as many requests are in flight as there are pages, and a look at the end');
 $api->release;
 $api->faults;
 is($session->sync_result->{error}, undef, 'all pages at once');
-is($api->counters->{max_in_flight}, 193, 'as many requests are in flight as there are pages, and a look at the end');
 
-# ---- what is kept ----
+note 'what is kept';
 
 my $kept = $session->sockets;
 $api->reset('counters');
-is($session->sync('acme')->{error}, undef, "repeat sync $_") foreach 1 .. 20;
-is($api->counters->{connections}, 0, 'twenty more syncs need no other connection');
-is($session->sockets, $kept, 'and hold no more');
+is_deeply([ map { $session->sync('acme')->{error} } 1 .. 20 ], [ (undef) x 20 ], 'twenty repeats');
+is_deeply([ $api->counters->{connections}, $session->sockets ], [ 0, $kept ], '... need no other connection');
 
-# Less than half of what the server lets each process have: others' files find room
-$node->safe_psql('postgres',
-	'CREATE TABLE big (n int) PARTITION BY HASH (n);'
-	  . join '', map { "CREATE TABLE big$_ PARTITION OF big FOR VALUES WITH (MODULUS 500, REMAINDER $_);" } 0 .. 499);
-$node->safe_psql('postgres', 'INSERT INTO big SELECT generate_series(1, 5000)');
-is($session->value('SELECT count(*) FROM big'), 5000, 'as many tables as ever can be read');
-is($session->sync('acme')->{error}, undef, 'and the next sync works');
-
-# What the API has closed meanwhile is noticed
-$api->disconnect('close');
-YelpTest::connections_are($api, 0, 'the API closes all');
-sync_works($session, 'a sync after that');
-$api->disconnect('reset');
-YelpTest::connections_are($api, 0, 'the API resets all');
-sync_works($session, 'a sync after that, too');
-
-# ---- another endpoint ----
+# Less than half of what the server allows each process: files of others find room
+value('CREATE TABLE big (n int) PARTITION BY HASH (n);'
+	  . join('', map { "CREATE TABLE big$_ PARTITION OF big FOR VALUES WITH (MODULUS 500, REMAINDER $_);" } 0 .. 499)
+	  . 'INSERT INTO big SELECT generate_series(1, 5000)');
+is($session->value('SELECT count(*) FROM big'), 5000, 'many tables can be read');
+sync_works('a sync after that');
+foreach my $how ('close', 'reset')
+{
+	$api->disconnect($how);
+	connections_are($api, 0, "the API gives up all connections: $how");
+	sync_works("a sync after $how");
+}
 
 my $other = YelpApi->start;
 $other->config(accounts => { other => { count => 95 } });
-$node->safe_psql('postgres', YelpTest::create_server('other', endpoint => $other->url));
+value(create_server('other', endpoint => $other->url));
 foreach my $round (1 .. 3)
 {
 	is($session->sync('other')->{error}, undef, "round $round: another endpoint");
-	YelpTest::connections_are($api, 0, "round $round: connections to the first one are not kept");
+	connections_are($api, 0, "round $round: connections to the first one are not kept");
 	cmp_ok($session->sockets, '<=', $own + 6, "round $round: no more sockets than its requests");
 	is($session->sync('acme')->{error}, undef, "round $round: the first endpoint again");
-	$other->poll_until(sub { $other->counters->{open_connections} == 0 }, 'connections to end');
-	pass("round $round: connections to the other one are not kept");
+	connections_are($other, 0, "round $round: connections to the other one are not kept");
 }
-YelpTest::table_is_listing($node, $other, 'other', 'the other account');
-
 $session->end;
-YelpTest::connections_are($api, 0, 'nothing outlives the session');
+connections_are($api, 0, 'no connection outlives the session');
 
-# ---- few files ----
+note 'few files';
 
-# The least that the setting takes, and that is enough to start with
-sub start_with_few_files
-{
-	foreach my $files (25, 40, 64, 100)
-	{
-		$node->append_conf('postgresql.conf', "max_files_per_process = $files");
-		return $files if $node->start(fail_ok => 1);
-	}
-	die "the server does not start\n";
-}
-
+# The lowest setting with which the server starts
 $node->stop;
-my $files = start_with_few_files();
+my $files;
+foreach my $number (25, 40, 64, 100)
+{
+	$files = $number;
+	$node->append_conf('postgresql.conf', "max_files_per_process = $files");
+	last if $node->start(fail_ok => 1);
+}
 note("max_files_per_process = $files");
 $session = YelpSession->new($node);
 $api->reset('counters');
 $api->config(latency_ms => 20);
-sync_works($session, "a sync with $files files");
+sync_works("a sync with $files files");
 my $in_flight = $api->counters->{max_in_flight};
-cmp_ok($in_flight, '<', $files, 'fewer requests are in flight');
-cmp_ok($in_flight, '>', 1, 'but more than one');
-cmp_ok($session->sockets, '<=', $own + $files, 'and no more sockets open');
-
+ok($in_flight < $files && $in_flight > 1, 'fewer requests are in flight, but more than one') or diag($in_flight);
+cmp_ok($session->sockets, '<=', $own + $files, 'no more sockets are open');
 $api->mutate(alter => 200, remove => 100, add => 50);
-sync_works($session, 'one with changes');
+sync_works('a sync with changes');
 is($session->value('SELECT count(*) FROM big'), 5000, 'tables can be read');
-sync_works($session, 'and one after that');
 $api->config(latency_ms => 0);
-sync_works($session, 'one without latency');
-
-# Rows that spill to files
+sync_works('a sync without latency');
 $session->value("SET work_mem = '64kB'");
-sync_works($session, 'one that spills');
+sync_works('a sync that spills');
 
-# ---- connections that fail ----
+note 'connections that fail';
 
-# What libcurl closes before it is connected is given back as well: with so few
-# files the next sync would find none.
-sub add_server
-{
-	my ($name, %server) = @_;
-	$api->config(accounts => { $name => { count => 5 } });
-	$node->safe_psql('postgres', YelpTest::create_server($name, attempts => 1, timeout => '1h', %server));
-	return;
-}
-
+# What libcurl closes before it is connected is given back as well: with so few files, the next sync
+# would find none.
 my $free_port = PostgreSQL::Test::Cluster::get_free_port();
-add_server('refused', endpoint => "http://127.0.0.1:$free_port/v1");
-add_server('refused_twice', endpoint => "https://localhost:$free_port/v1");
-add_server('timed_out', endpoint => $api->url('swallow'), connect_timeout => '5ms');
-add_server('cancelled', endpoint => $api->url('swallow'), connect_timeout => '1h');
-add_server('untrusted', endpoint => $api->url('untrusted'), ca_file => $api->ca_file);
-my %state = (refused => '08001', refused_twice => '08001', timed_out => '08001',
-	cancelled => '57014', untrusted => '08001');
+my %failing = (
+	refused => [ '08001', endpoint => "http://127.0.0.1:$free_port/v1" ],
+	refused_twice => [ '08001', endpoint => "https://localhost:$free_port/v1" ],
+	timed_out => [ '08001', endpoint => $api->url('swallow'), connect_timeout => '5ms' ],
+	cancelled => [ '57014', endpoint => $api->url('swallow'), connect_timeout => '1h' ],
+	untrusted => [ '08001', endpoint => $api->url('untrusted'), ca_file => $api->ca_file ]);
 
-sub most_in_flight
+sub max_in_flight
 {
-	my ($name) = @_;
 	$api->config(latency_ms => 20);
 	$api->reset('counters');
-	is($session->sync('acme')->{error}, undef, $name);
+	$session->sync('acme');
 	$api->config(latency_ms => 0);
 	return $api->counters->{max_in_flight};
 }
 
-# One that fails may cost the next sync a connection, as it starts from nothing
+foreach my $account (sort keys %failing)
+{
+	my (undef, %server) = @{ $failing{$account} };
+	$api->config(accounts => { $account => { count => 5 } });
+	value(create_server($account, attempts => 1, timeout => '1h', %server));
+}
+# A sync after one that failed may have one connection less, because it starts without any
 $session->run(q{SELECT FROM yelp_sync('refused')});
-$in_flight = most_in_flight('a sync after one that could not connect');
-foreach my $account (sort keys %state)
+$in_flight = max_in_flight();
+foreach my $account (sort keys %failing)
 {
 	my $timeout = $account eq 'cancelled' ? 5 : 0;
-	my $script = "SET statement_timeout = $timeout;"
-	  . "SELECT FROM yelp_sync('$account');" x 200 . 'RESET statement_timeout';
-	my @states = map { $_->{sqlstate} }
-	  grep { $_->{level} eq 'ERROR' } @{ $session->run($script)->{messages} };
-	is(scalar(grep { $_ eq $state{$account} } @states), 200, "$account: 200 times");
-	is(most_in_flight("$account: then a sync works"),
-		$in_flight, "$account: with as many in flight as before");
+	my @states = map { $_->{sqlstate} } grep { $_->{level} eq 'ERROR' }
+	  @{ $session->run("SET statement_timeout = $timeout;" . "SELECT FROM yelp_sync('$account');" x 200
+			. 'RESET statement_timeout')->{messages} };
+	is(scalar(grep { $_ eq $failing{$account}[0] } @states), 200, "$account: fails 200 times");
+	is(max_in_flight(), $in_flight, "$account: the next sync has as many requests in flight as before");
 }
 
-# A server whose backlog is full, so that the first attempt times out.  It has
-# room when the second one has begun.
+# A server whose backlog is full, so that the first attempt times out.  It has room when the second
+# attempt has begun.
 sub connecting_from
 {
 	my ($port) = @_;
@@ -189,9 +157,7 @@ sub answer
 		my $request = '';
 		while ($request !~ /\r\n\r\n/ && sysread($connection, my $more, 4096)) { $request .= $more }
 		next if $request eq '';
-
-		# The client comes to wait for it
-		select(undef, undef, undef, 0.1);
+		select(undef, undef, undef, 0.1);    # the client begins to wait
 		print $connection "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
 		  . 'Content-Length: ' . length($page) . "\r\n\r\n$page";
 		close($connection);
@@ -201,37 +167,31 @@ sub answer
 
 my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "listen: $!\n";
 my $port = $listener->sockport;
-my @fillers = map {
-	IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Blocking => 0)
-} 1 .. 4;
+my @fillers = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Blocking => 0) } 1 .. 4;
 my %filling = map { $_ => 1 } connecting_from($port);
-add_server('late', endpoint => "http://127.0.0.1:$port/v1", attempts => 6,
-	connect_timeout => '1500ms', retry_delay => '1ms');
-$session->begin_sync('late');
 my %tried;
-$api->poll_until(
+$api->config(accounts => { late => { count => 5 } });
+value(create_server('late', endpoint => "http://127.0.0.1:$port/v1", attempts => 6, timeout => '1h',
+	connect_timeout => '1500ms', retry_delay => '1ms'));
+$session->begin_sync('late');
+poll_until(
 	sub { $tried{$_} = 1 foreach grep { !$filling{$_} } connecting_from($port); keys %tried > 1 },
 	'a second attempt');
 close($_) foreach @fillers;
 my $server = YelpProcess->start(sub { answer($listener) });
-is($session->sync_result->{error}, undef, 'a connection that stands at the second attempt');
+is($session->sync_result->{error}, undef, 'the second attempt connects');
 $server->stop;
 close($listener);
 
-# Sixteen sessions with as few each
-my @sessions = map { YelpSession->new($node) } 1 .. 16;
-my %pages = map { ("few$_" => 200 + 2 * $_) } 1 .. 16;
-$api->config(accounts => { map { $_ => { count => $pages{$_} } } keys %pages });
-my @accounts = sort keys %pages;
-$node->safe_psql('postgres', join '',
-	map { YelpTest::create_server($_, endpoint => $api->url, concurrency => 1000, page_size => 2) } @accounts);
-$sessions[$_]->begin_sync($accounts[$_]) foreach 0 .. $#sessions;
-is($sessions[$_]->sync_result->{error}, undef, "$accounts[$_]: works with few files")
-  foreach 0 .. $#sessions;
-YelpTest::table_is_listing($node, $api, $_, "$_: what the API lists") foreach @accounts;
-$_->end foreach @sessions;
-$session->end;
-YelpTest::connections_are($api, 0, 'nothing outlives the sessions');
+note 'sixteen sessions with few files each';
 
-$node->stop;
+my %sessions = map { ("few$_" => YelpSession->new($node)) } 1 .. 16;
+$api->config(accounts => { map { ("few$_" => { count => 200 + 2 * $_ }) } 1 .. 16 });
+value(join '', map { create_server($_, endpoint => $api->url, concurrency => 1000, page_size => 2) } keys %sessions);
+$sessions{$_}->begin_sync($_) foreach sort keys %sessions;
+is_deeply([ map { $sessions{$_}->sync_result->{error} } sort keys %sessions ], [ (undef) x 16 ], 'all work');
+table_is_listing($_) foreach sort keys %sessions;
+$_->end foreach values %sessions, $session;
+connections_are($api, 0, 'no connection outlives the sessions');
+
 done_testing();

@@ -1,52 +1,48 @@
-# CALL yelp_sync_all(): each account in transactions of its own, without blocking
-# others while it waits for the API.
+# CALL yelp_sync_all(): each account in transactions of its own, without blocking others while it
+# waits for the API; yelp_sync_status.
 use strict;
 use warnings FATAL => 'all';
 
+use JSON::PP ();
 use Test::More;
 
-use YelpApi;
-use YelpSession;
-use YelpTest;
+use YelpTest ':all';
 
-my $accounts = 20;
-my $programs = 45;
-my ($node, $api) = YelpTest::start(install => 0, conf => "shared_buffers = 16MB\n");
-my @names = map { sprintf 'account%02d', $_ } 1 .. $accounts;
+my @names = map { sprintf 'account%02d', $_ } 1 .. 20;
+my ($node, $api) = start(install => 0, conf => "shared_buffers = 16MB\n",
+	accounts => { map { $_ => { count => 45, style => 'cheap' } } @names });
 
-$node->safe_psql('postgres', 'CREATE EXTENSION yelp_sync');
-foreach my $name (@names)
-{
-	$api->config(accounts => { $name => { count => $programs, style => 'cheap' } });
-	$node->safe_psql('postgres',
-		YelpTest::create_server($name, endpoint => $api->url, retry_delay => '1ms', max_deleted => '100%'));
-}
-
+value('CREATE EXTENSION yelp_sync');
+value(server($_)) foreach @names;
 my $session = YelpSession->new($node);
 my $other = YelpSession->new($node);
+my $three = q{CALL yelp_sync_all('account01', 'account02', 'account03')};
 
-# The results of the accounts in the last call, each a hash of its row
-sub runs
-{
-	my $rows = $other->value(q{SELECT coalesce(json_agg(r ORDER BY finished_at), '[]')
-		FROM yelp_sync_runs r WHERE finished_at > } . (defined $_[0] ? "'$_[0]'" : q{'-infinity'}));
-	return @{ JSON::PP->new->utf8->decode($rows) };
-}
-
-sub last_run
-{
-	return $other->value(q{SELECT coalesce(max(finished_at), '-infinity') FROM yelp_sync_runs});
-}
-
-sub stored
+sub server
 {
 	my ($name) = @_;
-	return $other->value("SELECT count(*) FROM yelp_programs WHERE username = '$name'");
+	return create_server($name, endpoint => $api->url, retry_delay => '1ms', max_deleted => '100%');
 }
 
-sub locks
+# Runs a statement; returns its result, and these columns of the runs that it left, in order
+sub call
 {
-	return $other->value(q{SELECT count(*) FROM pg_locks WHERE locktype = 'userlock'});
+	my ($sql, $columns) = @_;
+	my $last = $other->value(q{SELECT coalesce(max(finished_at), '-infinity') FROM yelp_sync_runs});
+	my $result = $session->run($sql);
+	return ($result, runs_since($last, $columns // 'username, status'));
+}
+
+sub runs_since
+{
+	my ($last, $columns) = @_;
+	return $other->value("SELECT $columns FROM yelp_sync_runs WHERE finished_at > '$last' ORDER BY finished_at");
+}
+
+sub no_lock_is_left
+{
+	my ($name) = @_;
+	return is($other->value(q{SELECT count(*) FROM pg_locks WHERE locktype = 'userlock'}), 0, "$name: no lock is left");
 }
 
 sub password
@@ -56,180 +52,113 @@ sub password
 	return;
 }
 
-# ---- all of them ----
+note 'all of them';
 
 password('account07', 'wrong');
-my $result = $session->run('CALL yelp_sync_all()');
-is($result->{sqlstate}, 'HV000', 'one account of twenty fails: an error at the end');
-is($result->{error}, 'could not sync 1 of 20 accounts', 'that counts');
-like($result->{detail}, qr/\AAccount "account07": could not fetch .* API rejected the credentials [^\n]*\z/,
-	'and names it');
+$other->value('SELECT yelp_sync_create_tables()');
+my ($result, $runs) = call('CALL yelp_sync_all()', 'username, server, status, added, sqlstate');
+like(failure($result), qr/^HV000: could not sync 1 of 20 accounts\nDETAIL:  Account "account07": could not fetch .* API rejected the credentials .*\nHINT:/,
+	'one account of twenty fails: an error at the end');
 my @warnings = grep { $_->{level} eq 'WARNING' } @{ $result->{messages} };
 is(@warnings, 1, 'one WARNING');
-like($warnings[0]{message}, qr/^could not sync account "account07": could not fetch the page/, 'about it');
+like($warnings[0]{message}, qr/^could not sync account "account07": could not fetch the page/, '... about it');
+is($runs, join("\n", map { $_ eq 'account07' ? "$_|$_|failed||28000" : "$_|$_|synced|45|" } @names), 'a row for each, by name');
+like($other->value(q{SELECT error FROM yelp_sync_runs WHERE status = 'failed'}), qr/API rejected the credentials/, '... with its error');
 is($other->value('SELECT count(DISTINCT username) FROM yelp_programs'), 19, 'all others are committed');
-my @runs = runs();
-is_deeply([ map { $_->{username} } @runs ], \@names, 'one row for each, by name');
-is_deeply([ map { $_->{status} } @runs ], [ map { $_ eq 'account07' ? 'failed' : 'synced' } @names ],
-	'with its status');
-my ($failed) = grep { $_->{status} eq 'failed' } @runs;
-is($failed->{sqlstate}, '28000', 'the failure has its SQLSTATE');
-like($failed->{error}, qr/API rejected the credentials/, 'its message');
-is($failed->{server}, 'account07', 'its server');
-is($failed->{added}, undef, 'and no figures');
 cmp_ok($api->counters->{connections}, '<=', 10, 'connections are used again from account to account');
-is(locks(), 0, 'no lock is left');
+no_lock_is_left('all of them');
 
 $session->run("SET yelp_sync.progress = 'json'");
-$result = $session->run('CALL yelp_sync_all()');
-my @events = map { JSON::PP->new->decode($_->{message}) }
-  grep { $_->{message} =~ /^\{/ } @{ $result->{messages} };
+($result) = call('CALL yelp_sync_all()');
+my @events = map { JSON::PP->new->decode($_->{message}) } grep { $_->{message} =~ /^\{/ } @{ $result->{messages} };
 is((grep { !defined $_->{account} } @events), 0, 'json: each event names its account');
 my ($error) = grep { $_->{type} eq 'error' } @events;
-is($error->{account}, 'account07', '... an error event');
-is($error->{sqlstate}, '28000', '... with the SQLSTATE');
-like($error->{message}, qr/rejected the credentials/, '... the message');
-like($error->{detail}, qr/ACCESS_DENIED/, '... the detail');
-like($error->{hint}, qr/password/, '... and the hint');
-is((grep { $_->{type} eq 'complete' } @events), 19, '... the others complete');
+like(join(' ', @$error{qw(account sqlstate message detail hint)}), qr/^account07 28000 .*rejected the credentials.*ACCESS_DENIED.*password/s,
+	'json: an error event');
+is((grep { $_->{type} eq 'complete' } @events), 19, 'json: the others complete');
 $session->run('RESET yelp_sync.progress');
 password('account07', 's3cret');
-is($session->run('CALL yelp_sync_all()')->{error}, undef, 'none fails: no error');
 
-# ---- some of them ----
+note 'some of them, and ways to call it';
 
-my $before = last_run();
-is($session->run("CALL yelp_sync_all(ARRAY['account03', 'account01', 'account03'])")->{error}, undef,
-	'accounts by name');
-is_deeply([ map { $_->{username} } runs($before) ], [ 'account01', 'account03' ],
-	'in the order of their names, each once');
-$before = last_run();
-$result = $session->run("CALL yelp_sync_all(ARRAY['account02', 'nobody'])");
-is($result->{error}, 'could not sync 1 of 2 accounts', 'an account that there is not');
-@runs = runs($before);
-is_deeply([ map { [ @$_{qw(username status sqlstate server)} ] } @runs ],
-	[ [ 'account02', 'synced', undef, 'account02' ], [ 'nobody', 'failed', '42704', undef ] ],
-	'is on record as well');
-is($session->run("CALL yelp_sync_all(ARRAY['account01', NULL])")->{sqlstate}, '22004', 'NULL');
-is($session->run("CALL yelp_sync_all('{}'::text[])")->{error}, undef, 'none');
-$before = last_run();
-is($session->run("CALL yelp_sync_all('account04', 'account02')")->{error}, undef, 'names without an array');
-is($session->run("CALL yelp_sync_all('account05')")->{error}, undef, 'a single name');
-is(join(' ', map { $_->{username} } runs($before)), 'account02 account04 account05', 'those accounts');
-is($session->run("CALL yelp_sync_all('account01', NULL)")->{sqlstate}, '22004', 'NULL among them');
-
-# ---- where it cannot be ----
-
+my $in_transaction = qr/^25001: (?:.*\n)*HINT:  In a transaction, use SELECT yelp_sync\(\)/;
+my $missing = qr/^HV000: could not sync 1 of 2 accounts/;
 foreach my $case (
-	[ 'a transaction block', "BEGIN; CALL yelp_sync_all()", '25001', qr/^In a transaction, use SELECT yelp_sync\(\)/ ],
-	[ 'a function', q{CREATE FUNCTION call_it() RETURNS void LANGUAGE plpgsql AS 'BEGIN CALL yelp_sync_all(); END';
-		SELECT call_it()}, '25001', qr/^In a transaction, use SELECT yelp_sync\(\)/ ],
-	[ 'an EXCEPTION block', q{DO $$ BEGIN CALL yelp_sync_all(); EXCEPTION WHEN OTHERS THEN RAISE; END $$}, '25001',
-		qr/^Call it outside of the EXCEPTION block/ ],
-	[ 'a SECURITY DEFINER procedure', q{CREATE PROCEDURE defined() LANGUAGE plpgsql SECURITY DEFINER AS
-		'BEGIN CALL yelp_sync_all(); END'; CALL defined()}, '25001', qr/^Call it as the role that has the accounts/ ],
-	[ 'a read-only session', 'SET default_transaction_read_only = on; CALL yelp_sync_all()', '25006' ])
+	[ q{CALL yelp_sync_all()}, undef, join("\n", map { "$_|synced" } @names) ],
+	[ q{CALL yelp_sync_all(ARRAY['account03', 'account01', 'account03'])}, undef, "account01|synced\naccount03|synced" ],
+	[ q{CALL yelp_sync_all('account04', 'account02')}, undef, "account02|synced\naccount04|synced" ],
+	[ q{CALL yelp_sync_all('account05')}, undef, 'account05|synced' ],
+	[ q{CALL yelp_sync_all('{}'::text[])}, undef, '' ],
+	[ q{DO $$BEGIN CALL yelp_sync_all('account01'); END$$}, undef, 'account01|synced' ],
+	[ q{CALL yelp_sync_all(ARRAY['account02', 'nobody'])}, $missing, "account02|synced\nnobody|failed" ],
+	[ q{CALL yelp_sync_all(ARRAY['account01', NULL])}, qr/^22004/, '' ],
+	[ q{CALL yelp_sync_all('account01', NULL)}, qr/^22004/, '' ],
+	[ q{BEGIN; CALL yelp_sync_all()}, $in_transaction, '' ],
+	[ q{CREATE FUNCTION call_it() RETURNS void LANGUAGE plpgsql AS 'BEGIN CALL yelp_sync_all(); END'; SELECT call_it()},
+		$in_transaction, '' ],
+	[ q{DO $$ BEGIN CALL yelp_sync_all(); EXCEPTION WHEN OTHERS THEN RAISE; END $$},
+		qr/^25001: (?:.*\n)*HINT:  Call it outside of the EXCEPTION block/, '' ],
+	[ q{CREATE PROCEDURE defined() LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN CALL yelp_sync_all(); END'; CALL defined()},
+		qr/^25001: (?:.*\n)*HINT:  Call it as the role that has the accounts/, '' ],
+	[ q{SET default_transaction_read_only = on; CALL yelp_sync_all()}, qr/^25006/, '' ])
 {
-	my ($name, $sql, $sqlstate, $hint) = @$case;
+	my ($sql, $error, $expected) = @$case;
 	$api->reset('counters');
-	my $refused = $session->run($sql);
-	is($refused->{sqlstate}, $sqlstate, "in $name");
-	like($refused->{hint}, $hint, "... what to do in $name") if $hint;
-	is($api->counters->{requests}, 0, '... before any request');
+	my ($result, $runs) = call($sql);
+	like(failure($result), $error // qr/^no error$/, $sql);
+	is($runs, $expected, '... the runs');
+	is($api->counters->{requests}, 0, '... before any request') if $expected eq '';
 	$session->run('ROLLBACK; RESET default_transaction_read_only');
 }
-is($session->run(q{DO $$BEGIN CALL yelp_sync_all(ARRAY['account01']); END$$})->{error}, undef,
-	'in a DO block that may commit');
 
-# ---- while it waits ----
+note 'while it waits';
 
-sub hold
+# A subtest: calls the procedure, with an action while the request that matches is held
+sub meanwhile
 {
-	my (@match) = @_;
-	$api->faults({ match => {@match}, action => { hold => \1 } });
-	return;
-}
-
-sub begin_held
-{
-	$api->reset('counters');
-	$session->begin("CALL yelp_sync_all(ARRAY['account01', 'account02', 'account03'])");
-	$api->poll_counter('held', 1);
-	return;
-}
-
-sub release
-{
-	$api->faults;
-	$api->release;
-	return $session->result;
-}
-
-sub check_waiting
-{
-	my ($name) = @_;
-	my $pid = $session->pid;
-
-	is($other->value("SELECT backend_xmin IS NULL AND backend_xid IS NULL FROM pg_stat_activity WHERE pid = $pid"),
-		't', "$name: no snapshot, no transaction id");
-	is($other->value("SELECT count(*) FROM pg_locks WHERE pid = $pid AND locktype = 'relation'"),
-		0, "$name: no lock on a relation");
-	return;
-}
-
-foreach my $case (
-	[ 'the first reading', account => 'account02' ],
-	[ 'the second reading', account => 'account02', nth => 2 ])
-{
-	my ($name, @match) = @$case;
-	subtest "while $name waits" => sub {
-		my $changed = $api->mutate(account => 'account02', remove => 2, add => 1);
-		hold(@match);
-		begin_held();
-		check_waiting($name);
-		is($other->run('SET statement_timeout = 60000;
-			CREATE INDEX CONCURRENTLY waiting ON yelp_programs (budget)')->{error}, undef,
-			'CREATE INDEX CONCURRENTLY does not wait');
-		is($other->run('ALTER TABLE yelp_programs ADD COLUMN note text')->{error}, undef,
-			'nor does ALTER TABLE');
-		is(release()->{error}, undef, 'then it goes on');
-		YelpTest::table_is_listing($node, $api, 'account02', 'and the table is right');
-		$other->value('DROP INDEX waiting; ALTER TABLE yelp_programs DROP COLUMN note');
-	};
-}
-
-foreach my $case (
-	[ 'a row is deleted', q{DELETE FROM yelp_programs WHERE ctid IN
-		(SELECT ctid FROM yelp_programs WHERE username = 'account02' LIMIT 1)}, 'partial' ],
-	[ 'the table is emptied', 'TRUNCATE yelp_programs', 'partial' ],
-	[ 'the table is dropped', 'DROP TABLE yelp_programs', 'partial' ],
-	[ 'the table becomes a view', q{ALTER TABLE yelp_programs RENAME TO moved;
-		CREATE VIEW yelp_programs AS TABLE moved}, 'failed' ],
-	[ 'the history is dropped', 'DROP TABLE yelp_sync_runs', 'synced' ],
-	[ 'the server is dropped', 'DROP SERVER account02 CASCADE', 'synced' ])
-{
-	my ($name, $sql, $status) = @$case;
-	subtest "$name while it waits" => sub {
-		$before = last_run();
-		hold(account => 'account02');
-		begin_held();
-		is($other->run($sql)->{error}, undef, 'that does not wait');
-		$result = release();
-		is($other->value(q{SELECT status FROM yelp_sync_runs WHERE username = 'account02'
-				ORDER BY finished_at DESC LIMIT 1}), $status, 'what the history says')
-		  unless $name =~ /view/;
-		is(locks(), 0, 'no lock is left');
-		$other->run('DROP VIEW yelp_programs; ALTER TABLE moved RENAME TO yelp_programs')
-		  if $name =~ /view/;
-		$other->run(YelpTest::create_server('account02',
-				endpoint => $api->url, retry_delay => '1ms', max_deleted => '100%'))
-		  if $name =~ /server/;
+	my ($name, $match, $action, $check) = @_;
+	subtest $name => sub {
+		my $result = while_held($session, $three, $action, %$match);
+		$check->($result);
+		no_lock_is_left($name);
 		is($session->run('CALL yelp_sync_all()')->{error}, undef, 'the next call in the same session works');
-		YelpTest::table_is_listing($node, $api, $_, "the table is right: $_") foreach @names[ 0 .. 2 ];
+		table_is_listing($_) foreach @names[ 0 .. 2 ];
 	};
+	return;
 }
 
-# ---- what fails ----
+foreach my $reading (1, 2)
+{
+	$api->mutate(account => 'account02', remove => 2, add => 1);
+	meanwhile("reading $reading", { account => 'account02', nth => $reading }, sub {
+			my $pid = $session->pid;
+			is( $other->value("SELECT backend_xmin, backend_xid, (SELECT count(*) FROM pg_locks
+					WHERE pid = $pid AND locktype = 'relation') FROM pg_stat_activity WHERE pid = $pid"),
+				'||0', 'no snapshot, no transaction ID, no lock on a relation');
+			is($other->run($_)->{error}, undef, "does not wait: $_") foreach 'SET statement_timeout = 60000',
+				'CREATE INDEX CONCURRENTLY waiting ON yelp_programs (budget)', 'ALTER TABLE yelp_programs ADD COLUMN note text';
+		}, sub {
+			is($_[0]->{error}, undef, 'then it goes on');
+			$other->value('DROP INDEX waiting; ALTER TABLE yelp_programs DROP COLUMN note');
+		});
+}
+foreach my $case (
+	[ q{DELETE FROM yelp_programs WHERE ctid IN (SELECT ctid FROM yelp_programs WHERE username = 'account02' LIMIT 1)}, 'partial' ],
+	[ 'TRUNCATE yelp_programs', 'partial' ],
+	[ 'DROP TABLE yelp_programs', 'partial' ],
+	[ 'ALTER TABLE yelp_programs RENAME TO moved; CREATE VIEW yelp_programs AS TABLE moved', 'failed',
+		'DROP VIEW yelp_programs; ALTER TABLE moved RENAME TO yelp_programs' ],
+	[ 'DROP TABLE yelp_sync_runs', 'synced' ],
+	[ 'DROP SERVER account02 CASCADE', 'synced', server('account02') ])
+{
+	my ($sql, $status, $undo) = @$case;
+	meanwhile($sql, { account => 'account02' }, sub { is($other->run($sql)->{error}, undef, 'does not wait') }, sub {
+		$other->value($undo) if $undo;
+		is(history('status', 'account02'), $status, 'the status') if $status ne 'failed';
+	});
+}
+
+note 'what fails';
 
 $other->value(q{
 	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -237,179 +166,134 @@ $other->value(q{
 		PERFORM count(*) FROM pg_class;
 		RAISE 'not this one' USING ERRCODE = TG_ARGV[0];
 	END$$});
+my $refuse = q{FOR EACH ROW WHEN (NEW.username = 'account02') EXECUTE FUNCTION refuse};
 foreach my $case (
-	[ 'a trigger of the user\'s', 'P0099', q{CREATE TRIGGER refuse BEFORE INSERT ON yelp_programs
-		FOR EACH ROW WHEN (NEW.username = 'account02') EXECUTE FUNCTION refuse('P0099')} ],
-	[ 'a serialization failure', '40001', q{CREATE TRIGGER refuse BEFORE INSERT ON yelp_programs
-		FOR EACH ROW WHEN (NEW.username = 'account02') EXECUTE FUNCTION refuse('40001')} ],
-	[ 'a check at the commit', 'P0099', q{CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON yelp_programs
-		DEFERRABLE INITIALLY DEFERRED
-		FOR EACH ROW WHEN (NEW.username = 'account02') EXECUTE FUNCTION refuse('P0099')} ],
-	[ 'an index of the user\'s', '23505', q{CREATE UNIQUE INDEX refuse ON yelp_programs ((updated_at > '2000-01-01'))
-		WHERE username = 'account02'} ])
+	[ 'a trigger', 'P0099', "CREATE TRIGGER refuse BEFORE INSERT ON yelp_programs $refuse('P0099')" ],
+	[ 'a serialization failure', '40001', "CREATE TRIGGER refuse BEFORE INSERT ON yelp_programs $refuse('40001')" ],
+	[ 'a check at the commit', 'P0099', "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON yelp_programs
+		DEFERRABLE INITIALLY DEFERRED $refuse('P0099')" ],
+	[ 'a unique index', '23505', q{DELETE FROM yelp_programs WHERE username = 'account02';
+		CREATE UNIQUE INDEX refuse ON yelp_programs ((updated_at > '2000-01-01')) WHERE username = 'account02'} ])
 {
 	my ($name, $sqlstate, $sql) = @$case;
-	subtest $name => sub {
-		$api->mutate(account => $_, add => 1) foreach @names[ 0 .. 2 ];
-		$other->value("DELETE FROM yelp_programs WHERE username = 'account02'") if $name =~ /index/;
-		$other->value($sql);
-		$before = last_run();
-		$result = $session->run("CALL yelp_sync_all(ARRAY['account01', 'account02', 'account03'])");
-		is($result->{error}, 'could not sync 1 of 3 accounts', 'an error at the end');
-		@runs = runs($before);
-		is_deeply([ map { [ @$_{qw(username status sqlstate added)} ] } @runs ],
-			[ [ 'account01', 'synced', undef, 1 ], [ 'account02', 'failed', $sqlstate, undef ],
-				[ 'account03', 'synced', undef, 1 ] ], 'one account only, on record');
-		is(locks(), 0, 'no lock is left');
-		$other->value($name =~ /index/ ? 'DROP INDEX refuse' : 'DROP TRIGGER refuse ON yelp_programs');
-		is($session->run('CALL yelp_sync_all()')->{error}, undef, 'without it the next call works');
-		YelpTest::table_is_listing($node, $api, 'account02', 'the table is right');
-	};
+	$api->mutate(account => $_, add => 1) foreach @names[ 0 .. 2 ];
+	$other->value($sql);
+	my ($result, $runs) = call($three, 'username, status, sqlstate, added');
+	is($result->{error}, 'could not sync 1 of 3 accounts', "$name: an error at the end");
+	is($runs, "account01|synced||1\naccount02|failed|$sqlstate|\naccount03|synced||1", "$name: one account only, on record");
+	no_lock_is_left($name);
+	$other->value($name =~ /index/ ? 'DROP INDEX refuse' : 'DROP TRIGGER refuse ON yelp_programs');
+	is($session->run('CALL yelp_sync_all()')->{error}, undef, "$name: without it the next call works");
+	table_is_listing('account02', "$name: the table");
 }
+is( while_held($session, q{SELECT count(*) FROM yelp_sync('account02')}, sub {
+		like($other->run(q{CALL yelp_sync_all('account01', 'account02')})->{detail}, qr/account "account02" is already being synced/,
+			'an account that is being synced does not affect others')
+	}, account => 'account02')->{error}, undef, '... and continues');
 
-subtest 'an account that is being synced' => sub {
-	hold(account => 'account02');
-	$session->begin("SELECT count(*) FROM yelp_sync('account02')");
-	$api->poll_counter('held', 1);
-	$result = $other->run("CALL yelp_sync_all(ARRAY['account01', 'account02'])");
-	like($result->{detail}, qr/account "account02" is already being synced/, 'keeps no other back');
-	is(release()->{error}, undef, 'nor is it disturbed');
-};
-
-# ---- what ends all ----
+note 'what ends all';
 
 foreach my $how ('pg_cancel_backend', 'statement_timeout', 'pg_terminate_backend')
 {
-	subtest $how => sub {
-		$api->mutate(account => $_, add => 1) foreach @names[ 0 .. 2 ];
-		$before = last_run();
-		$session->run("SET statement_timeout = '3s'") if $how eq 'statement_timeout';
-		my $sockets = $session->sockets;
-		hold(account => 'account02');
-		begin_held();
-		$other->value("SELECT $how(" . $session->pid . ')') if $how =~ /^pg_/;
-		$result = $session->result;
-		$api->faults;
-		$api->release;
-		is_deeply([ map { [ @$_{qw(username status)} ] } runs($before) ], [ [ 'account01', 'synced' ] ],
-			'what was done before is committed, and nothing else is begun');
-		if ($how eq 'pg_terminate_backend')
-		{
-			$session->wait_until_gone;
-			$session = YelpSession->new($node);
-		}
-		else
-		{
-			is($result->{sqlstate}, '57014', 'the SQLSTATE');
-			is($session->sockets, 1, 'no socket is left but the client\'s') or diag($sockets);
-			$session->run('RESET statement_timeout');
-		}
-		is(locks(), 0, 'no lock is left');
-		is($session->run('CALL yelp_sync_all()')->{error}, undef, 'the next call works');
-	};
+	$api->mutate(account => $_, add => 1) foreach @names[ 0 .. 2 ];
+	my $last = $other->value('SELECT max(finished_at) FROM yelp_sync_runs');
+	my $sql = ($how eq 'statement_timeout' ? "SET statement_timeout = '3s';" : '') . $three;
+	my $result = while_held($session, $sql, sub {
+			$other->value("SELECT $how(" . $session->pid . ')') if $how =~ /^pg_/;
+			poll_until(sub { !$session->is_running }, 'the end');
+		}, account => 'account02');
+	is(runs_since($last, 'username, status'), 'account01|synced', "$how: what was done before is committed, and nothing else begins");
+	is($result->{sqlstate}, $how eq 'pg_terminate_backend' ? '57P01' : '57014', "$how: the SQLSTATE");
+	$result->{lost} ? $session = YelpSession->new($node)
+	  : is($session->sockets, 1, "$how: no socket is left but the client's");
+	no_lock_is_left($how);
+	is($session->run('RESET statement_timeout; CALL yelp_sync_all()')->{error}, undef, "$how: the next call works");
 }
 
-# ---- other roles ----
+note 'other roles';
 
-subtest 'a role syncs what it may' => sub {
-	$other->value(q{CREATE ROLE partner LOGIN; GRANT USAGE ON FOREIGN SERVER account05 TO partner;
-		GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO partner;
-		GRANT SELECT, INSERT ON yelp_sync_runs TO partner;
-		CREATE USER MAPPING FOR partner SERVER account05 OPTIONS (username 'account05', password 's3cret')});
-	$before = last_run();
-	is($session->run('SET ROLE partner; CALL yelp_sync_all()')->{error}, undef, 'no error');
-	is_deeply([ map { [ @$_{qw(username synced_by)} ] } runs($before) ], [ [ 'account05', 'partner' ] ],
-		'its own account only');
-	# Nothing to sync is no success
-	$session->value('RESET ROLE; CREATE ROLE nobody; CREATE SERVER closed FOREIGN DATA WRAPPER yelp_sync;
-		CREATE USER MAPPING FOR PUBLIC SERVER closed OPTIONS (username $$closed$$, password $$x$$)');
-	my $none = $session->run('SET ROLE nobody; CALL yelp_sync_all()');
-	is($none->{sqlstate}, '42704', 'a user without accounts');
-	is($none->{error}, 'no accounts for user "nobody"', '... is told so');
-	like($none->{hint}, qr/CREATE USER MAPPING|GRANT/, '... and what to do');
-	$session->value('RESET ROLE; DROP SERVER closed CASCADE; REVOKE USAGE ON FOREIGN SERVER account05 FROM partner');
-	$result = $session->run('SET ROLE partner; CALL yelp_sync_all()');
-	is($result->{error}, 'could not sync 1 of 1 account', 'an account on a server that it may no longer use');
-	like($result->{detail}, qr/permission denied for foreign server account05/, '... is one that failed');
-	$session->value('RESET ROLE; GRANT USAGE ON FOREIGN SERVER account05 TO partner; CREATE ROLE stranger;
-		GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO stranger; ALTER SERVER account05 OWNER TO stranger');
-	$result = $session->run('SET ROLE partner; CALL yelp_sync_all()');
-	like($result->{detail}, qr/server "account05", which belongs to role "stranger"/, 'nor where its owner is another');
-	$session->value('RESET ROLE; ALTER SERVER account05 OWNER TO CURRENT_USER');
-	$result = $session->run('DO $$ BEGIN SET LOCAL ROLE partner; CALL yelp_sync_all(); END $$');    # should fail
-	is($result->{sqlstate}, '25000', 'not under SET LOCAL ROLE, which a commit ends');
-	like($result->{hint}, qr/SET ROLE/, 'but under SET ROLE');
-	is($session->value('SELECT current_user = session_user'), 't', 'the role is as before');
-	is(locks(), 0, 'no lock is left');
-};
-
-# ---- what cannot be recorded ----
-
-subtest 'a failure that cannot be recorded' => sub {
-	password('account02', 'wrong');
-	$other->value(q{CREATE FUNCTION refuse_record() RETURNS trigger LANGUAGE plpgsql AS $$
-		BEGIN RAISE 'no record' USING ERRCODE = 'P0099'; END$$;
-		CREATE TRIGGER refuse BEFORE INSERT ON yelp_sync_runs FOR EACH ROW
-			WHEN (NEW.status = 'failed') EXECUTE FUNCTION refuse_record()});
-	$result = $session->run("CALL yelp_sync_all(ARRAY['account01', 'account02', 'account03'])");
-	is($result->{error}, 'could not sync 1 of 3 accounts', 'is one failure');
-	is((grep { $_ eq 'could not record the sync of account "account02": no record' } @{ $result->{warnings} }), 1,
-		'and a WARNING says that it is not on record');
-	$other->value(q{DROP TRIGGER refuse ON yelp_sync_runs;
-		CREATE FUNCTION sync_another() RETURNS trigger LANGUAGE plpgsql AS $$
-		BEGIN PERFORM yelp_sync('account04'); RETURN NEW; END$$;
-		CREATE TRIGGER another BEFORE INSERT ON yelp_sync_runs FOR EACH ROW
-			WHEN (NEW.status = 'failed') EXECUTE FUNCTION sync_another()});
-	$before = last_run();
-	$session->run("CALL yelp_sync_all(ARRAY['account02'])");
-	is_deeply([ sort map { "$_->{username} $_->{status}" } runs($before) ], [ 'account02 failed', 'account04 synced' ],
-		'a trigger on the record may sync another account');
-	$other->value('DROP TRIGGER another ON yelp_sync_runs');
-	password('account02', 's3cret');
-};
-
-# ---- yelp_sync_status ----
-
-sub status
+$other->value(q{CREATE ROLE partner LOGIN; GRANT USAGE ON FOREIGN SERVER account05 TO partner;
+	GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO partner;
+	GRANT SELECT, INSERT ON yelp_sync_runs TO partner;
+	CREATE USER MAPPING FOR partner SERVER account05 OPTIONS (username 'account05', password 's3cret');
+	CREATE ROLE stranger; GRANT USAGE ON FOREIGN DATA WRAPPER yelp_sync TO stranger;
+	CREATE ROLE nobody; CREATE SERVER closed FOREIGN DATA WRAPPER yelp_sync;
+	CREATE USER MAPPING FOR PUBLIC SERVER closed OPTIONS (username 'closed', password 'x')});
+foreach my $case (
+	[ 'SET ROLE partner; CALL yelp_sync_all()', qr/^no error$/, 'account05|partner' ],
+	[ 'SET ROLE nobody; CALL yelp_sync_all()', qr/^42704: no accounts for user "nobody"\n(?:.*\n)*HINT:.*(CREATE USER MAPPING|GRANT)/, '' ],
+	[ 'DROP SERVER closed CASCADE; REVOKE USAGE ON FOREIGN SERVER account05 FROM partner; SET ROLE partner; CALL yelp_sync_all()',
+		qr/^HV000: could not sync 1 of 1 account\n.*permission denied for foreign server account05/, 'account05|partner' ],
+	[ 'GRANT USAGE ON FOREIGN SERVER account05 TO partner; ALTER SERVER account05 OWNER TO stranger;
+		SET ROLE partner; CALL yelp_sync_all()', qr/server "account05", which belongs to role "stranger"/, 'account05|partner' ],
+	[ 'ALTER SERVER account05 OWNER TO CURRENT_USER; DO $$ BEGIN SET LOCAL ROLE partner; CALL yelp_sync_all(); END $$',
+		qr/^25000: (?:.*\n)*HINT:.*SET ROLE/, '' ])
 {
-	my ($account, $columns) = @_;
-	return $other->value("SELECT $columns FROM yelp_sync_status WHERE username = '$account'");
+	my ($sql, $error, $expected) = @$case;
+	my ($result, $runs) = call($sql, 'username, synced_by');
+	like(failure($result), $error, $sql);
+	is($runs, $expected, '... the runs');
+	is($session->value('RESET ROLE; SELECT current_user = session_user'), 't', '... the role is as before');
+}
+no_lock_is_left('other roles');
+
+note 'failures that cannot be recorded';
+
+password('account02', 'wrong');
+$other->value(q{CREATE FUNCTION refuse_record() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN RAISE 'no record' USING ERRCODE = 'P0099'; END$$;
+	CREATE TRIGGER refuse BEFORE INSERT ON yelp_sync_runs FOR EACH ROW
+		WHEN (NEW.status = 'failed') EXECUTE FUNCTION refuse_record()});
+($result) = call($three);
+is($result->{error}, 'could not sync 1 of 3 accounts', 'is one failure');
+is((grep { $_ eq 'could not record the sync of account "account02": no record' } @{ $result->{warnings} }), 1, '... with a WARNING');
+$other->value(q{DROP TRIGGER refuse ON yelp_sync_runs;
+	CREATE FUNCTION sync_another() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN PERFORM yelp_sync('account04'); RETURN NEW; END$$;
+	CREATE TRIGGER another BEFORE INSERT ON yelp_sync_runs FOR EACH ROW
+		WHEN (NEW.status = 'failed') EXECUTE FUNCTION sync_another()});
+($result, $runs) = call(q{CALL yelp_sync_all('account02')});
+is(join(' ', sort split /\n/, $runs), 'account02|failed account04|synced', 'a trigger on the record may sync another account');
+$other->value('DROP TRIGGER another ON yelp_sync_runs');
+password('account02', 's3cret');
+
+note 'yelp_sync_status';
+
+# A test: an account's row, with P for its number of programs
+sub status_is
+{
+	my ($account, $expected, $name) = @_;
+	my $programs = $other->value("RESET ROLE; SELECT count(*) FROM yelp_programs WHERE username = '$account'");
+	my $row = $session->value("SELECT mapped, running, programs, last_status, last_sqlstate, last_complete = last_attempt
+		FROM yelp_sync_status WHERE username = '$account'");
+	return is($row, $expected =~ s/P/$programs/r, $name);
 }
 
-subtest 'yelp_sync_status' => sub {
-	my %programs = map { $_ => stored($_) } @names;
-	my $columns = 'mapped, running, programs, last_status, last_sqlstate, last_complete = last_attempt';
-
-	$session->run("CALL yelp_sync_all(ARRAY['account03', 'account05', 'account08', 'nobody'])");
-	is($other->value('SELECT count(*), count(DISTINCT username) FROM yelp_sync_status'), '21|21', 'one row per account');
-	is(status('account03', $columns), "t|f|$programs{account03}|synced||t", 'a sync that succeeded') or diag(status('account03', '*'));
-	is(status('nobody', $columns), 'f|f||failed|42704|', 'an account that is only in the history');
-	password('account03', 'wrong');
-	$session->run("CALL yelp_sync_all('account03')");
-	is(status('account03', $columns), "t|f|$programs{account03}|failed|28000|f", 'a sync that failed');
-	like(status('account03', 'last_error'), qr/^could not fetch .* API rejected the credentials/, '... and why');
-	password('account03', 's3cret');
-
-	hold(account => 'account08');
-	$session->begin("CALL yelp_sync_all('account08')");
-	$api->poll_counter('held', 1);
-	is($other->value('SELECT string_agg(username, $$ $$) FROM yelp_sync_status WHERE running'), 'account08', 'a sync that is running');
-	$other->run("CALL yelp_sync_all('account08')");
-	is(status('account08', $columns), "t|t|$programs{account08}|synced||t", 'another one meanwhile is no attempt');
-	release();
-	is(status('account08', 'running'), 'f', 'then it is over');
-
-	$other->value('DROP SERVER account03 CASCADE');
-	is(status('account03', 'mapped, programs'), "f|$programs{account03}", 'an account whose mapping went away');
-	$other->value('SET ROLE partner');
-	is(status('account05', $columns), "t|f|$programs{account05}|synced||t", 'a role that may read the tables');
-	is($other->value('SELECT count(*) FROM yelp_sync_status WHERE mapped'), 1, '... maps one of them');
-	$other->value('RESET ROLE; REVOKE SELECT ON yelp_programs, yelp_sync_runs FROM partner; SET ROLE partner');
-	is($other->value('SELECT count(*) FROM yelp_sync_status'), 1, 'a role that may not, sees its own');
-	is(status('account05', $columns), 't|f||||', '... and nothing of the tables');
-	$other->value('RESET ROLE; DROP TABLE yelp_programs, yelp_sync_runs');
-	is($other->value('SELECT count(*), count(programs), bool_and(mapped) FROM yelp_sync_status'), '19|0|t', 'without tables');
-};
+call(q{CALL yelp_sync_all('account03', 'account05', 'account08', 'nobody')});
+is($other->value('SELECT count(*), count(DISTINCT username) FROM yelp_sync_status'), '21|21', 'one row per account');
+status_is('account03', 't|f|P|synced||t', 'a sync that succeeded');
+status_is('nobody', 'f|f||failed|42704|', 'an account that is only in the history');
+password('account03', 'wrong');
+call(q{CALL yelp_sync_all('account03')});
+status_is('account03', 't|f|P|failed|28000|f', 'a sync that failed');
+like($session->value(q{SELECT last_error FROM yelp_sync_status WHERE username = 'account03'}),
+	qr/^could not fetch .* API rejected the credentials/, '... and why');
+while_held(YelpSession->new($node), q{CALL yelp_sync_all('account08')}, sub {
+		is($other->value(q{SELECT string_agg(username, ' ') FROM yelp_sync_status WHERE running}), 'account08', 'a sync that is running');
+		call(q{CALL yelp_sync_all('account08')});
+		status_is('account08', 't|t|P|synced||t', 'another one meanwhile is no attempt');
+	}, account => 'account08');
+status_is('account08', 't|f|P|synced||t', 'then it is over');
+$session->value('DROP SERVER account03 CASCADE');
+status_is('account03', 'f|f|P|failed|28000|f', 'an account whose mapping was dropped');
+$session->value('SET ROLE partner');
+status_is('account05', 't|f|P|synced||t', 'a role that may read the tables');
+is($session->value('SELECT count(*) FILTER (WHERE mapped), count(*) > 1 FROM yelp_sync_status'), '1|t', '... maps one account');
+$session->value('RESET ROLE; REVOKE SELECT ON yelp_programs, yelp_sync_runs FROM partner; SET ROLE partner');
+status_is('account05', 't|f||||', 'a role that may not read the tables');
+is($session->value('SELECT count(*) FROM yelp_sync_status'), 1, '... sees its own account only');
+$session->value('RESET ROLE; DROP TABLE yelp_programs, yelp_sync_runs');
+is($session->value('SELECT count(*), count(programs), bool_and(mapped) FROM yelp_sync_status'), '19|0|t', 'without tables');
 
 $_->end foreach $session, $other;
 done_testing();

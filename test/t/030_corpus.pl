@@ -9,13 +9,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use YelpTest;
+use YelpTest ':all';
 
 my %directories = (option => ['option'], columns => [ 'columns', 'program_page' ]);
 my $fuzz = abs_path('test/fuzz');
 my $node = PostgreSQL::Test::Cluster->new('main');
 
-YelpTest::init($node);
+init($node);
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION yelp_sync');
 

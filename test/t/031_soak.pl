@@ -1,26 +1,21 @@
 # Everything at once, at random, for a while: accounts that change, an API that fails, memory and
-# sockets that run out, cancels, time-outs, edits, kills and restarts.  Accounts are synced by the
-# function and by the procedure.  After each sync the rows are compared with the listing, or, if the
-# sync failed, with the rows before it; the recorded changes, with the difference.
+# sockets that run out, cancels, timeouts, edits, kills and restarts, with syncs by the function and by
+# the procedure.  After each sync the rows are compared with the listing, or, if it failed, with the rows
+# before it; the recorded changes, with the difference.
 #
-# YELP_SYNC_TEST_SECONDS is for how long; YELP_SYNC_TEST_SEED chooses another run.
-
+# YELP_SYNC_TEST_SECONDS is for how long; YELP_SYNC_TEST_SEED selects another run.
 use strict;
 use warnings FATAL => 'all';
 
 use Encode ();
 use Errno qw(EMFILE ENOSPC);
 use JSON::PP ();
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes ();
 
-use YelpApi;
 use YelpInject;
 use YelpOracle;
-use YelpSession;
-use YelpTest;
+use YelpTest ':all';
 use YelpWorld qw(pick chance shuffled);
 
 my $seconds = $ENV{YELP_SYNC_TEST_SECONDS} // 10;
@@ -39,7 +34,7 @@ srand($seed);
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 my $inject = YelpInject->new;
 my ($node, $api) = $inject->preload(sub {
-	YelpTest::start(conf => "shared_buffers = 16MB\nrestart_after_crash = on\nfsync = off\n"
+	start(conf => "shared_buffers = 16MB\nrestart_after_crash = on\nfsync = off\n"
 		  . "max_files_per_process = 150\nwork_mem = 64kB\nlog_statement = none\n");
 });
 my $observer = YelpSession->new($node);
@@ -51,19 +46,17 @@ my %habits;						# of the API
 
 sub connect_session
 {
-	return YelpTest::poll_until(
-		sub { eval { YelpSession->new($node, 'yelp_sync.progress' => 'off') } }, 'the server');
+	return poll_until(sub { eval { YelpSession->new($node, 'yelp_sync.progress' => 'off') } }, 'the server');
 }
 
-# Runs it once more if the session was lost with its server
+# Repeats the statement if the session was lost
 sub ask
 {
 	my ($sql, $may_fail) = @_;
 	my $result;
 
 	$observer = connect_session() while ($result = $observer->run($sql))->{lost};
-	die "$sql: $result->{stderr}\n"
-	  if $result->{error} && $result->{sqlstate} ne ($may_fail // '');
+	die "$sql: $result->{stderr}\n" if $result->{error} && $result->{sqlstate} ne ($may_fail // '');
 	return $result->{stdout} =~ s/\n\z//r;
 }
 
@@ -71,37 +64,35 @@ sub restart
 {
 	my ($stop) = @_;
 	$stop->();
-	$inject->preload(sub { YelpTest::start_again($node) });
+	$inject->preload(sub { start_again($node) });
 	return;
 }
 
-# Then the server ends all sessions and starts anew
+# The server ends all sessions then
 sub kill_backend
 {
 	my ($session) = @_;
 	return if $session->{lost};
 	kill 'KILL', $session->pid;
 	$session->wait_until_gone;
-	YelpTest::poll_until(sub { $observer->run('SELECT 1')->{lost} }, 'the end of all sessions');
+	poll_until(sub { $observer->run('SELECT 1')->{lost} }, 'the end of all sessions');
 	return;
 }
 
 # ---- accounts and the API ----
 
-sub set_server
+sub set_options
 {
 	my ($account, %server) = @_;
-	my %tls = (endpoint => $api->https_url, ca_file => $api->ca_file);
 
 	$options{$account} = {
-		chance(25) ? %tls : (endpoint => $api->url),
+		chance(25) ? (endpoint => $api->https_url, ca_file => $api->ca_file) : (endpoint => $api->url),
 		attempts => pick(1, 3), retry_delay => '1ms', retry_max_delay => '5ms',
 		timeout => '1s', connect_timeout => '1s', max_retry_after => '1s', max_page_bytes => '1MB',
 		page_size => pick(2 .. 40), concurrency => pick(1, 5, 100),
 		partial => pick('off', 'off', 'on'), trust_total => pick('on', 'on', 'off'),
 		max_deleted => pick('50%', '100%'), record_changes => pick('off', 'on'), %server };
-	ask("DROP SERVER IF EXISTS $account CASCADE;"
-		  . YelpTest::create_server($account, %{ $options{$account} }));
+	ask("DROP SERVER IF EXISTS $account CASCADE;" . create_server($account, %{ $options{$account} }));
 	return;
 }
 
@@ -112,8 +103,7 @@ sub change
 	my $listed = () = $api->programs_json($account) =~ /"program_id"/g;
 	my $many = $listed > 60;
 
-	return $api->config(accounts => { $account => { count => pick(@sizes), seed => int(rand(1e6)) } })
-	  if chance(10);
+	return $api->config(accounts => { $account => { count => pick(@sizes), seed => int(rand(1e6)) } }) if chance(10);
 	return $api->mutate(account => $account, seed => int(rand(1e6)), add => pick(0, 1, 3, 30),
 		remove => $many ? pick(0, 1, 3, 30) : pick(0, $listed > 1 ? 1 : 0),
 		$many ? (alter => pick(0, 5, 20), respell => pick(0, 2)) : ());
@@ -182,23 +172,23 @@ sub choose_injection
 	return;
 }
 
-# What somebody does while the syncs run; each is given a worker and one of its syncs
+# What somebody does while the syncs run, and how often; each is given a worker and one of its syncs
 my %events = (
-	nothing => [ 6, sub { } ],
-	cancel => [ 3, sub { ask('SELECT pg_cancel_backend(' . $_[0]{session}->pid . ')') } ],
-	disconnect => [ 2, sub { $api->disconnect(pick('close', 'reset')) } ],
-	move => [ 2, sub {
+	nothing => [ 60, sub { } ],
+	cancel => [ 30, sub { ask('SELECT pg_cancel_backend(' . $_[0]{session}->pid . ')') } ],
+	disconnect => [ 20, sub { $api->disconnect(pick('close', 'reset')) } ],
+	move => [ 20, sub {
 		change($_[1]{account});
 		push @{ $_[1]{listings} }, $api->programs_json($_[1]{account}) } ],
 	# It locks rows in another order than the merge: one of the two may be the victim
-	edit => [ 1, sub {
+	edit => [ 10, sub {
 		$_[1]{is_edited} = 1;
 		ask(YelpOracle::edit($_[1]{account}), '40P01') } ],
-	terminate => [ 1, sub { ask('SELECT pg_terminate_backend(' . $_[0]{session}->pid . ')') } ],
-	kill => [ 0.3, sub { kill_backend($_[0]{session}) } ],
-	stop => [ 0.3, sub { restart(sub { $node->stop(pick('fast', 'immediate')) }) } ],
-	'kill the postmaster' => [ 0.2, sub { restart(sub { YelpTest::kill_postmaster($node) }) } ]);
-my @events = map { my $event = $_; ($event) x (10 * $events{$event}[0]) } sort keys %events;
+	terminate => [ 10, sub { ask('SELECT pg_terminate_backend(' . $_[0]{session}->pid . ')') } ],
+	kill => [ 3, sub { kill_backend($_[0]{session}) } ],
+	stop => [ 3, sub { restart(sub { $node->stop(pick('fast', 'immediate')) }) } ],
+	'kill the postmaster' => [ 2, sub { restart(sub { kill_postmaster($node) }) } ]);
+my @events = map { ($_) x $events{$_}[0] } sort keys %events;
 
 # ---- what must be true after a sync ----
 
@@ -219,13 +209,13 @@ sub end_of
 	return 'unknown' if $result->{lost};
 	return 'done' unless $result->{error};
 	return 'failed' unless $worker->{is_procedure};
-	# It goes on after an account that failed, and names it at the end
+	# It continues after an account that failed, and names it at the end
 	return 'unknown' unless $result->{error} =~ /^could not sync \d+ of \d+ account/;
 	return $result->{detail} =~ /^Account "\Q$sync->{account}\E": /m ? 'failed' : 'done';
 }
 
-# Did the API list programs as gone, so that nobody could tell?  A page without its programs is seen by
-# the total; if that is too small, or not trusted, by the next reading.
+# Whether the API listed programs as gone without a way to notice.  A page without its programs is noticed
+# by the total; if that is too small, or not trusted, by the next reading.
 sub is_deceived
 {
 	my ($sync, @faults) = @_;
@@ -248,31 +238,34 @@ sub check_sync
 	my @runs = YelpOracle::runs(ask(YelpOracle::runs_query($account)));
 	my @done = grep { $_->{status} ne 'failed' } @runs;
 	my @failures = grep { $_->{status} eq 'failed' } @runs;
+	my $wrong;
 
 	$count{ $end eq 'done' ? $done[-1]{status} // 'none' : $end }++;
 	$count{ $_->{sqlstate} }++ foreach @failures;
 	complain($sync, "$end, and recorded " . @done . ' times')
 	  if @done > 1 || $end ne 'unknown' && @done != ($end eq 'done');
-	complain($sync, 'failures that are recorded', map { $_->{told} } @failures)
+	complain($sync, 'recorded failures', map { $json->encode($_) } @failures)
 	  if @failures > $worker->{is_procedure} || grep { $_->{sqlstate} !~ $fitting } @failures;
 
-	my $wrong;
 	if (@done)
 	{
+		my $is_synced = $done[0]{status} eq 'synced';
+		my $is_deceived = is_deceived($sync, @faults);
 		ask(YelpOracle::load(@{ $sync->{listings} }));
 		$wrong = ask(YelpOracle::wrong($account,
-			is_synced => $done[0]{status} eq 'synced',
-			is_partial => $done[0]{status} ne 'synced',
-			is_edited => $sync->{is_edited},
-			is_recorded => $options{$account}{record_changes} eq 'on',
-			is_deceived => is_deceived($sync, @faults)));
+			synced => $is_synced,
+			partial => !$is_synced,
+			complete => $is_synced && @{ $sync->{listings} } == 1 && !$is_deceived,
+			edited => $sync->{is_edited},
+			recorded => $options{$account}{record_changes} eq 'on',
+			deceived => $is_deceived));
 	}
 	else
 	{
 		$wrong = ask(YelpOracle::touched($account, $sync->{is_edited}));
 	}
 	complain($sync, @done ? $done[0]{status} : 'failed, but rows changed', $wrong,
-		'said: ' . $result->{stderr}, map { $json->encode($_) } $options{$account}, \%habits, @faults)
+		$result->{stderr}, map { $json->encode($_) } $options{$account}, \%habits, @faults)
 	  if $wrong ne '';
 	return;
 }
@@ -289,7 +282,7 @@ sub begin
 	$worker->{syncs} = [];
 	foreach my $account (@its_accounts)
 	{
-		set_server($account) if chance(20);
+		set_options($account) if chance(20);
 		change($account) if chance(70);
 		ask(YelpOracle::remember($account));
 		push @{ $worker->{syncs} },
@@ -345,13 +338,12 @@ sub run_round
 	return;
 }
 
-ask('DROP SERVER yelp CASCADE');
-ask(YelpOracle::install());
+ask('DROP SERVER yelp CASCADE;' . YelpOracle::install());
 $api->config(max_limit => 100, accounts => { map { $_ => { count => pick(@sizes) } } @accounts });
-set_server($_) foreach @accounts;
+set_options($_) foreach @accounts;
 $inject->arm($observer, 'nothing', first => 1);
 
-# Until the time is over, and longer if the machine is too slow for all to happen
+# Until the time is over, or longer if the machine is too slow for everything to happen
 my @needed = qw(synced partial failed faults);
 my @workers = map { {} } 1 .. $max_workers;
 my $end = Time::HiRes::time() + $seconds;
@@ -368,18 +360,14 @@ $api->config(max_limit => 100);
 my $last = connect_session();
 foreach my $account (@accounts)
 {
-	set_server($account, attempts => 3, timeout => '30s', connect_timeout => '30s', partial => 'off',
-		max_deleted => '100%');
-	is($last->run("SELECT FROM yelp_sync('$account')")->{error}, undef, "$account: in the end a sync works");
-	YelpTest::table_is_listing($node, $api, $account, "$account: and the table is the listing");
+	set_options($account, attempts => 3, timeout => '30s', connect_timeout => '30s', partial => 'off', max_deleted => '100%');
+	is($last->run("SELECT FROM yelp_sync('$account')")->{error}, undef, "$account: a sync works in the end");
+	table_is_listing($account, "$account: the table is the listing");
 }
-is($count{differences} // 0, 0, 'after each sync, rows and history were as they must be');
-cmp_ok($count{$_} // 0, '>', 0, "there were syncs or $_: $_") foreach @needed;
+is($count{differences} // 0, 0, 'after each sync, rows and history were as they should be');
 is($last->threads, 1, 'no thread is left');
 $_->{session} && $_->{session}->end foreach @workers;
-$last->end;
-$observer->end;
-YelpTest::connections_are($api, 0, 'no connection outlives the sessions');
+$_->end foreach $last, $observer;
+connections_are($api, 0, 'no connection outlives the sessions');
 note(join ', ', map { "$_ $count{$_}" } sort keys %count);
-$node->stop;
 done_testing();

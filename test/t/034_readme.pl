@@ -3,22 +3,15 @@ use strict;
 use warnings FATAL => 'all';
 
 use FindBin ();
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use YelpApi;
-use YelpTest;
+use YelpTest ':all';
 
-my ($node, $api) = YelpTest::start(install => 0);
+my ($node, $api) = start(install => 0, accounts => { map { $_ => { count => 60 } } qw(acme globex initech) });
 my $top = "$FindBin::RealBin/../..";
-my $endpoint = YelpTest::options(endpoint => $api->url);
+my $endpoint = options(endpoint => $api->url);
 my @blocks;
-
-sub value
-{
-	return YelpTest::value($node, @_);
-}
 
 # The SQL blocks of a page
 sub blocks_of
@@ -27,7 +20,7 @@ sub blocks_of
 	return slurp_file("$top/$page") =~ /^```sql\n(.*?)^```$/msg;
 }
 
-# Runs a block as it stands, only against the stand-in
+# Runs a block as it is, but against the stand-in
 sub run_block
 {
 	my ($block) = @_;
@@ -35,10 +28,10 @@ sub run_block
 	$block =~ s/(CREATE SERVER \w+ FOREIGN DATA WRAPPER yelp_sync);/$1 $endpoint;/g;
 	if ($block =~ /\bcron\b/)
 	{
-		note("by 007_cron.pl: $first");
+		note("in 007_cron.pl: $first");
 		return;
 	}
-	my $result = YelpTest::run($node, $block);
+	my $result = run($block);
 	is($result->{error}, undef, $first) or diag($result->{stderr});
 	return $result;
 }
@@ -59,17 +52,15 @@ sub syncs
 {
 	my ($role, $sql, $name) = @_;
 	$api->mutate(remove => 1, add => 2);
-	my $result = YelpTest::run($node, $sql, role => $role);
+	my $result = run($sql, role => $role);
 	is($result->{error}, undef, $name) or diag($result->{stderr});
-	YelpTest::table_is_listing($node, $api, 'acme', "$name: the table");
+	table_is_listing('acme', "$name: the table");
 	return;
 }
 
-$api->config(accounts => { map { $_ => { password => 's3cret', count => 60 } } qw(acme globex initech) });
-
 @blocks = blocks_of('README.md');
 run_until(q{FROM yelp_sync('acme')});
-YelpTest::table_is_listing($node, $api, 'acme', 'the quick start: the programs are there');
+table_is_listing('acme', 'the quick start: the programs are stored');
 run_until('TO ads');
 syncs('ads', q{SELECT * FROM yelp_sync('acme')}, 'another role syncs');
 run_until('yelp_sync_add_account');
@@ -79,17 +70,16 @@ run_until('TO web');
 syncs('web', 'SELECT * FROM sync_acme()', 'the web backend\'s role syncs');
 foreach my $sql (q{SELECT yelp_sync('acme')}, 'DELETE FROM yelp_programs', 'SELECT umoptions FROM pg_user_mapping')
 {
-	isnt(YelpTest::run($node, $sql, role => 'web')->{error}, undef, "and may not: $sql");
+	isnt(run($sql, role => 'web')->{error}, undef, "and may not: $sql");
 }
 run_until('n3w');
-$api->config(accounts => { acme => { password => 'n3w', count => 60 },
-	map { $_ => { password => 's3cret', count => 60 } } qw(globex initech) });
+$api->config(accounts => { acme => { password => 'n3w', count => 60 } });
 run_until('yelp_sync_status');
 run_until('record_changes');
 my $uninstall = pop @blocks;
 run_block($_) foreach @blocks;
 
-# The other pages; those whose rows are worth a look are looked at
+# The other pages
 @blocks = blocks_of('doc/tables.md');
 run_until('listed_programs');
 run_until('interval \'1 year\'');
@@ -118,8 +108,8 @@ run_until('deleted_programs');
 run_until('yelp_sync_status');
 run_until('TO marketing');
 value('CREATE ROLE anna IN ROLE marketing');
-is(YelpTest::run($node, q{SELECT * FROM yelp_sync('initech')}, role => 'anna')->{error}, undef, 'a member of the team syncs');
-YelpTest::table_is_listing($node, $api, 'initech', 'the team\'s table');
+is(run(q{SELECT * FROM yelp_sync('initech')}, role => 'anna')->{error}, undef, 'a member of the team syncs');
+table_is_listing('initech', 'the team\'s table');
 
 run_block($uninstall);
 is(value(q{SELECT count(*) FROM pg_class WHERE relname LIKE 'yelp%'}), 0, 'and nothing is left');

@@ -1,100 +1,145 @@
-# Certificate verification, credentials, and servers that do not exist.
+# Certificates, credentials and proxies: what a session keeps is not used with others.  014_time.pl
+# has the errors of connections.
 use strict;
 use warnings FATAL => 'all';
 
-use PostgreSQL::Test::Cluster;
+use Encode ();
+use MIME::Base64;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use YelpTest;
+use YelpRelay;
+use YelpTest ':all';
 
-my ($node, $api) = YelpTest::start(https => 1, server => { max_retry_after => '1ms' });
-my $sync;
+my ($node, $api) = start(https => 1, accounts => { acme => { count => 95 } }, server => { max_retry_after => '1ms', retry_delay => '1ms' });
+my $ca_file = $api->ca_file;
 
-# All that an error says
-sub said
+# Runs syncs in one session, before each of which a statement is run; returns how they ended: the
+# number of rows, or the SQLSTATE
+sub sync_after
 {
-	my ($result) = @_;
-	return join "\n", map { $_ // '' } @$result{qw(error detail hint context)};
+	my (@statements) = @_;
+	my $session = YelpSession->new($node);
+	my @ends;
+
+	value('TRUNCATE yelp_programs, yelp_sync_runs');
+	foreach my $statement (@statements)
+	{
+		$session->value($statement);
+		my $result = $session->sync('acme');
+		push @ends, $result->{sqlstate} // scalar(@{ $result->{rows} });
+	}
+	return \@ends;
+}
+
+sub set_mapping
+{
+	my (%options) = @_;
+	return 'ALTER USER MAPPING FOR CURRENT_USER SERVER yelp ' . options(%options) =~ s/(\w+ ')/SET $1/gr;
 }
 
 note 'certificates';
 
-YelpTest::forget($node, $api);
-my $ca_file = $api->ca_file;
-
-YelpTest::set_server($node, ca_file => undef);
-$sync = YelpTest::sync($node, 'acme');    # should fail
-is($sync->{sqlstate}, '08001', "a CA that the system does not know");
-like($sync->{error}, qr/^could not fetch the page at offset 0 of account "acme": .*certificate.* stage TLS\)$/, 'is said to be so');
-like($sync->{hint}, qr/ca_file/, 'with a hint');
-YelpTest::set_server($node, ca_file => $ca_file, endpoint => $api->url('untrusted'));
-$sync = YelpTest::sync($node, 'acme');    # should fail
-is($sync->{sqlstate}, '08001', 'a certificate of another CA');
-like($sync->{hint}, qr/ca_file/, 'with a hint');
-YelpTest::set_server($node, endpoint => $api->url('wrong_host'));
-$sync = YelpTest::sync($node, 'acme');    # should fail
-is($sync->{sqlstate}, '08001', 'a certificate for another host');
-like(said($sync), qr/127\.0\.0\.1/, 'names the host');
-unlike($sync->{hint} // '', qr/private authority/, 'and does not advise another CA');
-my $counters = $api->counters;
-is($counters->{requests}, 0, 'to none of them a request was sent');
-cmp_ok($counters->{failed_handshakes}, '<=', 3, 'and none was tried again');
-
 my $wrong_ca = $node->basedir . '/wrong.pem';
 append_to_file($wrong_ca, "no certificate\n");
-foreach my $case ([ $wrong_ca, 'without a certificate' ], [ '/nowhere/ca.pem', 'that is not there' ])
+foreach my $file ($wrong_ca, '/nowhere/ca.pem')
 {
-	my ($file, $what) = @$case;
-	YelpTest::set_server($node, ca_file => $file, endpoint => $api->https_url);
-	$sync = YelpTest::sync($node, 'acme');    # should fail
-	is($sync->{sqlstate}, '08001', "a ca_file $what");
-	like(said($sync), qr/\Q$file\E/, "a ca_file $what is named");
-	unlike($sync->{error}, qr/trusted/, "a ca_file $what is not the API's fault");
+	set_server(ca_file => $file);
+	my $failure = failure(sync('acme'));    # should fail
+	like($failure, qr/^08001: (?!.*trusted).*\n(?:.*\n)*.*\Q$file\E|^08001: (?!.*trusted).*\Q$file\E/, "ca_file $file is named");
 }
-YelpTest::set_server($node, ca_file => $ca_file);
-is(YelpTest::sync($node, 'acme')->{sqlstate} // '', '', 'the right ca_file again');
-
-# A connection that was verified by one CA is not good enough for another
-my $changed = YelpTest::run($node, qq{
-	SELECT count(*) FROM yelp_sync('acme');
-	ALTER SERVER yelp OPTIONS (SET ca_file '$wrong_ca');
-	SELECT count(*) FROM yelp_sync('acme')});    # should fail
-is($changed->{sqlstate}, '08001', 'another ca_file holds for connections that are open');
-YelpTest::set_server($node, ca_file => $ca_file);
+set_server(ca_file => $ca_file);
+is_deeply(sync_after('SELECT', "ALTER SERVER yelp OPTIONS (SET ca_file '$wrong_ca')"), [ 95, '08001' ],
+	'another ca_file is used for open connections');
+set_server(ca_file => $ca_file);
+set_server(endpoint => $api->https_url =~ s/^https/http/r =~ s/localhost/127.0.0.1/r);
+like(failure(sync('acme')), qr/^08/, 'HTTP to a port that speaks HTTPS');    # should fail
+set_server(endpoint => $api->https_url);
 
 note 'credentials';
 
-YelpTest::forget($node, $api);
-YelpTest::must_run($node, q{ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET password 'wrong')});
-my $mended = YelpSession->new($node)->run(q{
-	SELECT count(*) FROM yelp_sync('acme');
-	ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET password 's3cret');
-	SELECT count(*) FROM yelp_sync('acme');
-	ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET password 'wrong');
-	SELECT count(*) FROM yelp_sync('acme');    -- should fail
-});
-is($mended->{stdout}, "1913\n", 'a new password holds for the next sync of the session, on connections that are open');
-is(scalar(grep { $_->{sqlstate} eq '28000' } @{ $mended->{messages} }), 2, 'as does a wrong one');
-YelpTest::must_run($node, q{ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (SET password 's3cret')});
+is_deeply(
+	sync_after(set_mapping(password => 'wrong'), set_mapping(password => 's3cret'), set_mapping(password => 'wrong'),
+		set_mapping(password => 's3cret')),
+	[ '28000', 95, '28000', 0 ],
+	'a changed password is used for the next sync of a session, on open connections');
 
-note 'no server';
+note 'proxies';
 
-YelpTest::set_server($node, endpoint => 'http://127.0.0.1:1/programs/v1', retry_delay => '1ms');
-$sync = YelpTest::sync($node, 'acme');    # should fail
-is($sync->{sqlstate}, '08001', 'nobody listens');
-like($sync->{error}, qr/ \(attempt 3 of 3, stage connect\)$/, 'after all attempts');
-like($sync->{detail}, qr/127\.0\.0\.1/, 'the address is named');
-YelpTest::set_server($node, endpoint => 'https://api.invalid/programs/v1', attempts => 1, connect_timeout => '3s');
-$sync = YelpTest::sync($node, 'acme');    # should fail
-is($sync->{sqlstate}, '08001', 'no such host');
-like($sync->{error}, qr/ stage resolve\)$/, 'the stage is told');
-like($sync->{detail}, qr/api\.invalid|resol/i, 'and what was looked for');
-YelpTest::set_server($node, endpoint => $api->https_url =~ s/^https/http/r =~ s/localhost/127.0.0.1/r);
-$sync = YelpTest::sync($node, 'acme');    # should fail
-like($sync->{sqlstate}, qr/^08/, 'HTTP to a port that speaks HTTPS');
-YelpTest::set_server($node, endpoint => $api->url =~ s/^http/https/r);
-$sync = YelpTest::sync($node, 'acme');    # should fail
-is($sync->{sqlstate}, '08001', 'HTTPS to a port that speaks HTTP');
+# A proxy that logs what it is asked; returns it and the log's name.  With credentials, it asks for them.
+sub start_proxy
+{
+	my ($credentials) = @_;
+	my $log = PostgreSQL::Test::Utils::tempdir('proxy') . '/log';
+	return (YelpRelay->start(sub { tunnel(shift, $log, $credentials) }), $log);
+}
+
+# The socket that a client asks a proxy for
+sub tunnel
+{
+	my ($client, $log, $credentials) = @_;
+	my $request = '';
+
+	$client->sysread($request, 1, length $request) or return until $request =~ /\r\n\r\n\z/;
+	append_to_file($log, $request);
+	my ($host, $port) = $request =~ /^CONNECT (\S+):(\d+) / or return;
+	if (defined $credentials && $request !~ /^Proxy-Authorization: Basic \Q$credentials\E\r$/m)
+	{
+		$client->syswrite("HTTP/1.1 407 Who?\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n");
+		return;
+	}
+	my $server = YelpRelay::connect_to($host, $port) or return;
+	$client->syswrite("HTTP/1.1 200 Connected\r\n\r\n");
+	return $server;
+}
+
+{
+	local @ENV{qw(http_proxy https_proxy HTTPS_PROXY all_proxy ALL_PROXY)} = ('http://127.0.0.1:1') x 5;
+	$node->restart;
+}
+like(value(q{CREATE TEMPORARY TABLE e (line text); COPY e FROM PROGRAM 'env' (DELIMITER E'\x01');
+	SELECT line FROM e WHERE line LIKE '%proxy%'}), qr/^https_proxy=http:\/\/127.0.0.1:1$/m, 'the environment has proxies');
+is(sync('acme')->{error}, undef, 'HTTPS: they are ignored');
+set_server(endpoint => $api->url);
+is(sync('acme')->{error}, undef, 'HTTP: they are ignored');
+set_server(endpoint => $api->https_url, proxy => 'http://127.0.0.1:1');
+like(failure(sync('acme')), qr/^08001: .*stage connect\)/, 'the option proxy is used');    # should fail
+
+my ($proxy, $log) = start_proxy();
+set_server(proxy => 'http://127.0.0.1:' . $proxy->port);
+$api->reset('counters');
+is_deeply(sync_after('SELECT'), [95], 'a sync through a proxy');
+my $requests = slurp_file($log);
+my $https = $api->port('https');
+is(scalar(() = $requests =~ /^CONNECT localhost:$https HTTP\/1\.1\r$/mg), $api->counters->{connections}, '... each connection');
+unlike($requests, qr/Authorization/i, '... which sees no credentials');
+$proxy->stop;
+
+my $secret = "pr\x{f6}xy";
+($proxy, $log) = start_proxy(encode_base64(Encode::encode('UTF-8', "carol:$secret"), ''));
+set_server(proxy => 'http://127.0.0.1:' . $proxy->port);
+$api->reset('counters');
+is( failure(sync('acme')) =~ s/DETAIL:.*\n//r,    # should fail
+	'28000: could not fetch the page at offset 0 of account "acme": proxy rejected the credentials'
+	  . " (attempt 1 of 3, stage connect)\nHINT:  Check proxy_user and proxy_password of the user mapping.",
+	'a proxy that wants credentials');
+is($api->counters->{requests}, 0, '... nothing reaches the API');
+is_deeply(
+	sync_after(set_mapping(proxy_user => 'carol', proxy_password => $secret) =~ s/SET/ADD/gr, set_mapping(proxy_password => 'other')),
+	[ 95, '28000' ], 'with credentials a sync works, and with others, open connections are not used');
+value('ALTER USER MAPPING FOR CURRENT_USER SERVER yelp OPTIONS (DROP proxy_user, DROP proxy_password)');
+$proxy->stop;
+
+# A proxy's own certificate; the stand-in is none, but speaks TLS
+foreach my $case (
+	[ untrusted => 'proxy certificate is not trusted', qr/ca_file/ ],
+	[ wrong_host => 'proxy certificate is for another host', qr/option proxy/ ])
+{
+	my ($name, $message, $hint) = @$case;
+	set_server(proxy => 'https://localhost:' . $api->port($name));
+	like(failure(sync('acme')), qr/^08001: .*: \Q$message\E \(attempt 1 of 3, stage TLS\)\n(?:.*\n)*HINT:  .*$hint/, $message);    # should fail
+}
+set_server(proxy => $api->https_url =~ s{/programs.*}{}r, attempts => 1);
+like(failure(sync('acme')), qr/CONNECT tunnel failed/, 'a proxy whose certificate is trusted');    # should fail
 
 done_testing();

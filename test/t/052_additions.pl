@@ -2,31 +2,33 @@
 use strict;
 use warnings FATAL => 'all';
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
-use YelpTest;
+use YelpTest ':all';
 
-my ($node, $api) = YelpTest::start();
-my ($what, $sync, $before);
+my ($node, $api) = start(accounts => { acme => { count => 300 } });
+my $seed = 20;
+my $what;
 
-sub value
+# A checksum of the table that includes the location and the version of each row, and the history
+sub content
 {
-	return YelpTest::value($node, @_);
+	return value('SELECT (SELECT count(*) FROM yelp_sync_runs), sum(hashtextextended(concat(ctid, xmin, p), 0))
+		FROM yelp_programs AS p');
 }
 
-# A number for all that the table holds, the place and the time of each row included, but for the
-# marks that a transaction leaves which was rolled back
-sub rows
+# A sync after changes, which reports them
+sub works
 {
-	return value('SELECT count(*), sum(hashtextextended(concat(ctid, xmin, p), 0))
-		FROM yelp_programs AS p');
+	my ($name, %how) = @_;
+	$what = $api->mutate(seed => ++$seed, remove => 4, add => 6, alter => 23, %how);
+	reports(sync('acme'), $what, "$name: the changes");
+	return;
 }
 
 note 'columns, indexes, views, triggers';
 
-YelpTest::sync($node, 'acme');
+sync('acme');
 value(q{
 	ALTER TABLE yelp_programs ADD COLUMN note text;
 	CREATE INDEX programs_by_business ON yelp_programs (yelp_business_id) WHERE budget > 0;
@@ -56,90 +58,66 @@ value(q{
 	CREATE TABLE leads (username text, program_id text, lead int,
 		FOREIGN KEY (username, program_id) REFERENCES yelp_programs ON DELETE CASCADE);
 	INSERT INTO leads SELECT username, program_id, 1 FROM yelp_programs});
-is(scalar(@{ YelpTest::sync($node, 'acme')->{rows} }), 0, 'a column of one\'s own is no change');
-is(value("SELECT count(*) FROM seen WHERE what NOT LIKE '% rows'"), '0', 'and no trigger fires for what did not change');
+is(outcome(sync('acme')), '', 'an additional column is no change');
+is(value("SELECT count(*) FROM seen WHERE what NOT LIKE '% rows'"), 0, '... and fires no trigger');
 value('TRUNCATE seen');
-$what = $api->mutate(seed => 20, remove => 4, add => 6, alter => 23, respell => 5);
-YelpTest::reports(YelpTest::sync($node, 'acme'), $what, 'the changes');
+works('additions', respell => 5);
 my $altered = grep { $_ } values %{ $what->{altered} };
-is( value('SELECT what, count(DISTINCT program_id) FROM seen WHERE changed IS NOT false AND what NOT LIKE \'% rows\' GROUP BY 1 ORDER BY 1'),
+is( value(q{SELECT what, count(DISTINCT program_id) FROM seen WHERE changed IS NOT false AND what NOT LIKE '% rows'
+		GROUP BY 1 ORDER BY 1}),
 	"DELETE AFTER|4\nDELETE BEFORE|4\nINSERT AFTER|6\nINSERT BEFORE|6\nUPDATE AFTER|$altered\nUPDATE BEFORE|$altered",
 	'triggers fire for each of them');
-is(value(q{SELECT program_id FROM seen WHERE what = 'INSERT rows'}), '6', 'transition tables hold the new rows');
-is( value('SELECT count(*) FILTER (WHERE note IS NULL), bool_and(note IS NULL OR note = \'about \' || program_id)
-		FROM yelp_programs'),
-	'6|t',
-	'columns of one\'s own keep their values');
-is(value('SELECT count(*) FROM leads'), value('SELECT count(*) - 6 FROM yelp_programs'),
-	'ON DELETE CASCADE');
-is( value(q{SET enable_seqscan = off; SET enable_bitmapscan = off;
-		SELECT count(*) FROM yelp_programs a WHERE budget > 0 AND yelp_business_id > ''}),
-	value(q{SET enable_indexscan = off; SET enable_bitmapscan = off;
-		SELECT count(*) FROM yelp_programs a WHERE budget > 0 AND yelp_business_id > ''}),
-	'indexes of one\'s own are right');
-is(value('SELECT count(*) FROM active'),
-	value(q{SELECT count(*) FROM yelp_programs WHERE data->>'program_status' = 'ACTIVE'}), 'views see it');
+my $count = q{SELECT count(*) FROM yelp_programs WHERE budget > 0 AND yelp_business_id > ''};
+foreach my $case (
+	[ 'transition tables have the new rows', q{SELECT max(program_id) FILTER (WHERE what = 'INSERT rows') = '6' FROM seen} ],
+	[ 'columns keep their values', q{SELECT count(*) FILTER (WHERE note IS NULL) = 6
+		AND bool_and(note IS NULL OR note = 'about ' || program_id) FROM yelp_programs} ],
+	[ 'ON DELETE CASCADE', 'SELECT (SELECT count(*) FROM leads) = count(*) - 6 FROM yelp_programs' ],
+	[ 'views', q{SELECT (SELECT count(*) FROM active) = count(*) FROM yelp_programs WHERE data->>'program_status' = 'ACTIVE'} ],
+	[ 'indexes', "SET enable_bitmapscan = off; CREATE TEMPORARY TABLE counts AS $count; SET enable_seqscan = off;
+		SELECT count = ($count) FROM counts" ])
+{
+	my ($name, $query) = @$case;
+	is(value($query), 't', $name);
+}
+value(q{ALTER TABLE yelp_programs ADD COLUMN kind text DEFAULT 'mine',
+	ADD COLUMN cents bigint GENERATED ALWAYS AS (budget * 100) STORED,
+	ADD COLUMN number bigserial, ADD COLUMN uuid uuid DEFAULT gen_random_uuid()});
+works('columns with a default, computed, numbered, random');
+is( value(q{SELECT bool_and(kind = 'mine'), bool_and(cents IS NOT DISTINCT FROM budget * 100),
+		count(DISTINCT number) = count(*), count(DISTINCT uuid) = count(*) FROM yelp_programs}),
+	't|t|t|t', '... have their values');
+value('ALTER TABLE yelp_programs DROP COLUMN note, ADD COLUMN later int');
+works('columns dropped and added');
 
-my $rewrite = YelpTest::run($node, q{
-	ALTER TABLE yelp_programs ADD COLUMN kind text DEFAULT 'mine',
-		ADD COLUMN cents bigint GENERATED ALWAYS AS (budget * 100) STORED,
-		ADD COLUMN number bigserial, ADD COLUMN uuid uuid DEFAULT gen_random_uuid()});
-is($rewrite->{sqlstate} // '', '', 'columns with a default, computed, numbered, random') or diag($rewrite->{stderr});
-$what = $api->mutate(seed => 25, remove => 2, add => 2, alter => 23);
-YelpTest::reports(YelpTest::sync($node, 'acme'), $what, 'the changes with these');
-is( YelpTest::run($node, q{SELECT bool_and(kind = 'mine'), bool_and(cents IS NOT DISTINCT FROM budget * 100),
-		count(DISTINCT number) = count(*), count(DISTINCT uuid) = count(*) FROM yelp_programs})->{stdout},
-	"t|t|t|t\n",
-	'they have their values');
-
-# A program that a table without CASCADE refers to
-value(q{ALTER TABLE leads DROP CONSTRAINT leads_username_program_id_fkey,
-	ADD FOREIGN KEY (username, program_id) REFERENCES yelp_programs});
-$before = rows();
-my $runs = value('SELECT count(*) FROM yelp_sync_runs');
-$what = $api->mutate(seed => 21, remove => 2, add => 2, alter => 5);
-$sync = YelpTest::sync($node, 'acme');    # should fail
-is($sync->{sqlstate}, '23503', 'a foreign key in the way of a deletion');
-is(rows(), $before, 'leaves all as it was');
-is(value('SELECT count(*) FROM yelp_sync_runs'), $runs, 'the history, too');
-like($sync->{detail}, qr/is still referenced from table "leads"/, 'and says which');
-like($sync->{context}, qr/^SQL statement "merge into public\.yelp_programs"$/m, 'the statement itself is not in the message');
-value('DROP TABLE leads');
-YelpTest::reports(YelpTest::sync($node, 'acme'), $what, 'then the changes come');
-
-# A trigger that refuses or alters
-value(q{
-	CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
-	CREATE TRIGGER a_skip BEFORE DELETE ON yelp_programs FOR EACH ROW EXECUTE FUNCTION skip()});
-$what = $api->mutate(seed => 22, remove => 2);
-$sync = YelpTest::sync($node, 'acme');
-is_deeply($sync->{rows}, [], 'a deletion that a trigger prevents is not reported');
-value('DROP TRIGGER a_skip ON yelp_programs');
-YelpTest::reports(YelpTest::sync($node, 'acme'), $what, 'until it is done');
+note 'additions that make a sync fail leave everything as it was';
 
 value(q{
 	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-	BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = 'P0042'; END $$;
-	CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON yelp_programs DEFERRABLE INITIALLY DEFERRED
-		FOR EACH ROW EXECUTE FUNCTION refuse()});
-$before = rows();
-$what = $api->mutate(seed => 23, add => 1);
-is(YelpTest::sync($node, 'acme')->{sqlstate}, 'P0042', 'a deferred trigger that refuses');    # should fail
-is(rows(), $before, 'leaves all as it was');
-value('DROP TRIGGER refuse ON yelp_programs');
-value('ALTER TABLE yelp_programs ADD CHECK (budget < 2000000) NOT VALID');
-$api->mutate(edit => [ [ 0, { 'program_metrics' => { budget => 200_000_000 } } ] ]);
-$sync = YelpTest::sync($node, 'acme');    # should fail
-is($sync->{sqlstate}, '23514', 'a constraint of one\'s own');
-is(rows(), $before, 'leaves all as it was');
-value('ALTER TABLE yelp_programs DROP CONSTRAINT yelp_programs_budget_check');
-YelpTest::sync($node, 'acme');
-value('ALTER TABLE yelp_programs DROP COLUMN note, ADD COLUMN later int');
-$what = $api->mutate(seed => 24, add => 2, alter => 23, remove => 2);
-YelpTest::reports(YelpTest::sync($node, 'acme'), $what, 'columns dropped and added');
-YelpTest::table_is_listing($node, $api, 'acme', 'the table in the end');
+	BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = 'P0042'; END $$});
+foreach my $case (
+	[ 'a foreign key', q{ALTER TABLE leads DROP CONSTRAINT leads_username_program_id_fkey,
+			ADD FOREIGN KEY (username, program_id) REFERENCES yelp_programs}, 'DROP TABLE leads',
+		qr/^23503: .*\nDETAIL:  .* is still referenced from table "leads"\.\nCONTEXT:  SQL statement "merge into public\.yelp_programs"/s ],
+	[ 'a deferred trigger', 'CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON yelp_programs
+			DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()',
+		'DROP TRIGGER refuse ON yelp_programs', qr/^P0042: not this one/ ],
+	[ 'a constraint', 'ALTER TABLE yelp_programs ADD CONSTRAINT fault CHECK (updated_at = created_at) NOT VALID',
+		'ALTER TABLE yelp_programs DROP CONSTRAINT fault', qr/^23514: / ])
+{
+	my ($name, $sql, $undo, $error) = @$case;
+	my $before = content();
 
-note 'the order of the writes';
+	value($sql);
+	$what = $api->mutate(seed => ++$seed, remove => 2, add => 2, alter => 5);
+	like(failure(sync('acme')), $error, $name);    # should fail
+	is(content(), $before, "$name: the tables are unchanged");
+	value($undo);
+	reports(sync('acme'), $what, "$name: the changes, without it");
+}
+table_is_listing('acme', 'the table in the end');
+
+note 'a unique index: programs that take the place of another';
 
 sub place
 {
@@ -148,28 +126,21 @@ sub place
 	  . qq("businesses":[{"yelp_business_id":"$business"}]});
 }
 
-# A unique index: one program takes another's place, in one sync
 $api->config(accounts => { places => { count => 0 } });
-value(YelpTest::create_server('places', endpoint => $api->url, max_deleted => '100%'));
-$api->set_programs('places', place('a', 'ACTIVE', 'one'), place('b', 'ACTIVE', 'two'));
-YelpTest::sync($node, 'places');
-value(q{CREATE UNIQUE INDEX one_active ON yelp_programs (yelp_business_id, program_type)
-	WHERE program_status = 'ACTIVE' AND username = 'places'});
+value(create_server('places', endpoint => $api->url, max_deleted => '100%')
+	  . q{CREATE UNIQUE INDEX one_active ON yelp_programs (yelp_business_id, program_type)
+		WHERE program_status = 'ACTIVE' AND username = 'places'});
 foreach my $case (
-	[ 'a new one for one that ended', place('a', 'INACTIVE', 'one'), place('b', 'ACTIVE', 'two'),
-		place('c', 'ACTIVE', 'one') ],
-	[ 'a new one for one that is gone', place('a', 'INACTIVE', 'one'), place('c', 'ACTIVE', 'one'),
-		place('d', 'ACTIVE', 'two') ],
-	[ 'one that is resumed for one that ends', place('a', 'ACTIVE', 'one'), place('c', 'INACTIVE', 'one'),
-		place('d', 'ACTIVE', 'two') ],
-	[ 'one that moves to where another is gone', place('a', 'ACTIVE', 'two'), place('c', 'INACTIVE', 'one') ])
+	[ 'a first sync', place('a', 'ACTIVE', 'one'), place('b', 'ACTIVE', 'two') ],
+	[ 'a new one, and one that ended', place('a', 'INACTIVE', 'one'), place('b', 'ACTIVE', 'two'), place('c', 'ACTIVE', 'one') ],
+	[ 'a new one, and one that is deleted', place('a', 'INACTIVE', 'one'), place('c', 'ACTIVE', 'one'), place('d', 'ACTIVE', 'two') ],
+	[ 'one that is resumed, and one that ends', place('a', 'ACTIVE', 'one'), place('c', 'INACTIVE', 'one'), place('d', 'ACTIVE', 'two') ],
+	[ 'one that moves, and one that is deleted', place('a', 'ACTIVE', 'two'), place('c', 'INACTIVE', 'one') ])
 {
 	my ($name, @programs) = @$case;
 	$api->set_programs('places', @programs);
-	my $result = YelpTest::sync($node, 'places');
-	is($result->{error}, undef, "$name: no error");
-	YelpTest::table_is_listing($node, $api, 'places', "$name: the table");
+	is(sync('places')->{error}, undef, $name);
+	table_is_listing('places', "$name: the table");
 }
-value('DROP INDEX one_active');
 
 done_testing();

@@ -19,16 +19,14 @@ use YelpProcess;
 my $program = File::Basename::dirname(__FILE__) . '/../api/flood.py';
 
 # YelpFlood->start($api, $what)
-# Starts it with the certificate of the stand-in.  What it can send is described in test/api/flood.py.
+# Starts it with the certificate of the stand-in.  test/api/flood.py describes what it can send.
 #
 # $flood->options
 # The options of a server that syncs from it.
 #
-# $flood->count($word)
-# How many floods have begun (floods), or ended because the client has closed the connection (closed).
-#
-# $flood->poll($word)
-# Waits for one more of them than were waited for with this word so far.
+# $flood->count($word), $flood->poll($word)
+# How many floods have begun (floods), or have ended because the client closed the connection
+# (closed); waits for the next one.
 #
 # $flood->idle
 # Tells it that its connections are idle.

@@ -1,16 +1,15 @@
-# YelpInject - calls that fail in a backend, for TAP tests
+# YelpInject - calls that fail in a backend, and names with odd addresses, for TAP tests
 #
 #   my $inject = YelpInject->new;
-#   my ($node, $api) = $inject->preload(sub { YelpTest::start() });
+#   my ($node, $api) = $inject->preload(sub { start() });
 #   my $session = YelpSession->new($node);
 #   $inject->arm($session, "libcurl's memory", first => 17);
 #   my $result = $session->sync('acme');
 #   $inject->disarm;
 #   is($inject->failed, 1, 'the seventeenth allocation has failed');
 #
-# What may fail is in inject.c, which is preloaded into the server: the names of libcurl's
-# functions and of the system's, where the extension calls them, and extension's memory,
-# libcurl's memory, server's memory, write (of rows that spill to disk).
+# The calls that can fail are in inject.c: functions of libcurl and of the system, by their names,
+# and extension's memory, libcurl's memory, server's memory, write (of rows that spill to disk).
 
 package YelpInject;
 
@@ -32,8 +31,10 @@ my $answer_at = length(pack('l4Z32', 0, 0, 0, 0, ''));
 # YelpInject->new
 # Builds the library.
 #
-# $inject->preload(sub { ... })
-# Calls the sub, with the library preloaded into all programs that it starts, and returns its result.
+# $inject->preload(sub { ... }, %names)
+# Calls the sub, with the library preloaded into the programs that it starts, and returns its
+# result.  elsewhere.example has the address of the stand-in; other_address: another one before it.
+# stall: a file; looking up stalled.test does not return while it exists.
 sub new
 {
 	my ($class) = @_;
@@ -54,9 +55,9 @@ sub new
 
 sub preload
 {
-	my ($self, $start) = @_;
-	local $ENV{LD_PRELOAD} = $self->{library};
-	local $ENV{YELP_SYNC_TEST_INJECT} = $self->{path};
+	my ($self, $start, %names) = @_;
+	local %ENV = (%ENV, LD_PRELOAD => $self->{library}, YELP_SYNC_TEST_INJECT => $self->{path},
+		map { 'YELP_SYNC_TEST_' . uc($_) => $names{$_} } keys %names);
 	return $start->();
 }
 
@@ -77,18 +78,15 @@ sub _answer
 }
 
 # $inject->arm($session, $call, %options)
-# From now on calls of this name fail in the session's process: the one of number first and
-# those that follow, count of them (1).  code: with this errno or code of libcurl's.
+# Makes calls of this name fail in the session's process: count (1) of them, beginning with
+# number first.  code: with this errno or code of libcurl.
 #
 # $inject->disarm
-# They no longer do.
+# Ends that.
 #
-# $inject->calls, $inject->failed
-# How many calls there have been since it was armed, and how many of them have failed.
-#
-# $inject->blocks
-# How many blocks of memory from malloc() the extension and libcurl hold in that process, where
-# there has been one more or one less since it was armed.
+# $inject->calls, $inject->failed, $inject->blocks
+# How many calls there have been, and how many have failed, since it was armed; how many blocks of
+# memory from malloc() the extension and libcurl hold, if that has changed since.
 sub arm
 {
 	my ($self, $session, $call, %options) = @_;

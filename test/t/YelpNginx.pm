@@ -20,12 +20,11 @@ use YelpProcess;
 use YelpTest;
 
 # YelpNginx->is_lacking
-# Why there can be none, or undef: see YelpTest::lacks.
+# Why it cannot be used, or undef: see YelpTest::lacks.
 #
 # YelpNginx->start($api, http => $directives, location => $directives)
-# Starts nginx before $api->url and returns when it listens, without TLS and with it, where it
-# speaks HTTP/2 as well.  It ends with the test.  server: directives in place of those that lead to
-# the API, which may then be undef.
+# Starts nginx in front of $api->url, without TLS, and with TLS and HTTP/2; it ends with the test.
+# server: directives in place of those that lead to the API, which may be undef then.
 sub is_lacking
 {
 	return YelpTest::lacks('nginx', scalar grep { -x "$_/nginx" } split /:/, $ENV{PATH});
@@ -99,14 +98,11 @@ END
 }
 
 # $nginx->url, $nginx->https_url, $nginx->tls_port
-# The endpoint over HTTP, and over HTTPS at localhost, with the stand-in's certificate; and its port.
+# The endpoint over HTTP, and over HTTPS at localhost, with the stand-in's certificate; its port.
 #
-# $nginx->answers
-# What it answered, in order: each a hash with status, offset, protocol (HTTP/1.1,
-# HTTP/2.0) and connection, a number.
-#
-# $nginx->wait_for_answers($count)
-# The same, once there are at least this many: nginx may log them after they have arrived.
+# $nginx->answers, $nginx->wait_for_answers($count)
+# Its responses, in order: hashes with status, offset, protocol (HTTP/1.1, HTTP/2.0) and connection,
+# a number; when there are at least this many, since nginx may log them after they have arrived.
 sub url { my ($self) = @_; return "http://127.0.0.1:$self->{port}/programs/v1"; }
 
 sub https_url { my ($self) = @_; return "https://localhost:$self->{tls_port}/programs/v1"; }

@@ -20,8 +20,8 @@ my $poll_interval_s = 0.01;
 my %running;
 
 # YelpProcess->start($code, stdout => $file, stderr => $file)
-# Calls $code, which may exec a program, in a child process.  Its output goes to these files, by default
-# nowhere: the test's own output must end when the test does.  stdout can be an open file.
+# Calls $code, which may exec a program, in a child process.  Its output goes to these files, or
+# nowhere, because the output of the test must end with the test.  stdout can be an open file.
 sub start
 {
 	my ($class, $code, %output) = @_;
@@ -42,10 +42,8 @@ sub start
 	POSIX::_exit(127);
 }
 
-# $process->pid
-#
 # $process->check($log)
-# Dies where it has ended, with what is in the file $log.
+# Dies if it has ended, with the content of the file $log.
 #
 # $process->stop($signal)
 # Sends the signal (TERM), and returns when it has ended.
@@ -75,8 +73,8 @@ END
 }
 
 # YelpProcess::poll_until(sub { ... }, $what)
-# Calls the sub until it returns something true, which is returned; dies when that takes longer than
-# PostgreSQL's tests wait.
+# Calls the sub until it returns something true, which is returned; dies after PostgreSQL's usual
+# timeout.
 sub poll_until
 {
 	my ($condition, $what) = @_;

@@ -1,4 +1,4 @@
-# YelpRelay - passes connections on to a server, each in a process of its own, for TAP tests
+# YelpRelay - forwards connections to a server, each in a process of its own, for TAP tests
 #
 #   my $relay = YelpRelay->start(sub {
 #       my ($client) = @_;
@@ -21,20 +21,14 @@ use PostgreSQL::Test::Utils;
 use YelpProcess;
 
 # YelpRelay->start($connect, %where)
-# Listens on a port of 127.0.0.1, or where the arguments of IO::Socket::INET say.  For each connection $connect is called with its socket, and
-# returns the socket that it leads to, or nothing to close it.
+# Listens on a port of 127.0.0.1, or where the arguments of IO::Socket::INET say.  $connect is called
+# with the socket of each connection, and returns the socket that it leads to, or nothing to close it.
 #
 # YelpRelay::connect_to($host, $port)
 # A socket, or undef.
 #
-# $relay->port
-# Where it listens.
-#
 # $relay->connections
-# The ids of the processes of the connections that there are.
-#
-# $relay->stop
-# Ends it, and its connections.
+# The process IDs of its connections.
 sub start
 {
 	my ($class, $connect, %where) = @_;

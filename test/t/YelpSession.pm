@@ -1,19 +1,15 @@
 # YelpSession - a session, and the resources of its process, for TAP tests
 #
-#   my $session = YelpSession->new($node);
-#   my $failed = $session->sync('acme');
-#   my $next = $session->sync('acme');        # in the same backend
-#
-#   my $sockets = $session->sockets;
+#   my $session = YelpSession->new($node, 'yelp_sync.progress' => 'off');
 #   $session->begin_sync('acme');
 #   $api->poll_counter('held', 1);
-#   $node->safe_psql('postgres', 'SELECT pg_cancel_backend(' . $session->pid . ')');
+#   value('SELECT pg_cancel_backend(' . $session->pid . ')');
 #   is($session->sync_result->{sqlstate}, '57014');
-#   is($session->sockets, $sockets);
+#   is($session->sockets, 1);
 #   $session->end;
 #
-# YelpTest::run and YelpTest::sync do the same in a session for one call, which stops at its
-# first error.  Files, sockets, threads and memory are read from /proc.
+# YelpTest::run and YelpTest::sync use a session for one call.  Files, sockets, threads and
+# memory are read from /proc.
 
 package YelpSession;
 
@@ -53,7 +49,7 @@ sub connect
 		client_encoding => 'UTF8',
 		application_name => $ENV{PGAPPNAME} // '');
 	my $socket = IO::Socket::UNIX->new(Peer => $path) or die "$path: $!\n";
-	my $self = bless { socket => $socket, null => $options{null} // '', input => '' }, $class;
+	my $self = bless { node => $node, socket => $socket, null => $options{null} // '', input => '' }, $class;
 
 	$socket->blocking(0);
 	$self->_expect(1);
@@ -187,13 +183,9 @@ sub _statements
 	return grep { $_ ne '' } @statements;
 }
 
-# $session->run($sql)
-# Runs SQL, goes on after errors, and returns what YelpTest::run does, and lost: true when the
-# connection is.  That is an error, too, as is all that is begun in such a session; the process is gone
-# then, and what it did is to be seen.
-#
-# $session->sync($account)
-# The same for yelp_sync($account); also rows, as in YelpTest::sync.
+# $session->run($sql), $session->sync($account)
+# Like YelpTest::run and YelpTest::sync, but continues after errors.  lost is true in the result
+# if the connection was lost, which is an error as well; the process is gone then.
 #
 # $session->begin($sql), $session->result, $session->begin_sync($account), $session->sync_result
 # The two halves of each: begin, and wait for the end.
@@ -257,12 +249,7 @@ sub run_to_error
 	return $result // $self->result;
 }
 
-sub begin_sync
-{
-	my ($self, $account) = @_;
-	$self->begin(YelpTest::sync_query($account));
-	return;
-}
+sub begin_sync { my ($self, $account) = @_; return $self->begin(YelpTest::sync_query($account)); }
 
 sub sync_result { my ($self) = @_; return YelpTest::with_rows($self->result); }
 
@@ -274,16 +261,13 @@ sub sync
 }
 
 # $session->is_running
-# Whether what was begun has not come to its end yet.
+# Whether what was begun has not ended yet.
 #
 # $session->wait_for($pattern)
 # Waits until the messages of what was begun match.
 #
-# $session->value($sql)
-# The one value that a query returns; dies on an error.
-#
-# $session->options(%options)
-# Sets options of the server yelp, as YelpTest::set_server does.
+# $session->value($sql), $session->options(%options)
+# Like YelpTest::value and YelpTest::set_server.
 sub is_running
 {
 	my ($self) = @_;
@@ -313,8 +297,13 @@ sub value
 sub options
 {
 	my ($self, %options) = @_;
-	my $sql = YelpTest::alter_server([ split /\n/, $self->value(YelpTest::given_options()) ], %options);
-	$self->value($sql) if $sql;
+	my %is_set = map { $_ => 1 } split /\n/,
+	  $self->value(q{SELECT option_name FROM pg_foreign_server, pg_options_to_table(srvoptions) WHERE srvname = 'yelp'});
+	my @actions = map {
+		defined $options{$_} ? ($is_set{$_} ? 'SET' : 'ADD') . " $_ " . YelpTest::literal($options{$_}) : "DROP $_"
+	} grep { $is_set{$_} || defined $options{$_} } sort keys %options;
+
+	$self->value('ALTER SERVER yelp OPTIONS (' . join(', ', @actions) . ')') if @actions;
 	return;
 }
 
@@ -346,18 +335,12 @@ sub wait_until_gone
 	return;
 }
 
-# $session->pid
-# The process id.
-#
 # $session->handles, $session->sockets, $session->threads
-# How many file descriptors that are no files of the cluster's, how many sockets (which are among
-# them), and how many threads the process has.
+# The numbers of file descriptors, except those of the cluster's files; of sockets among them; of
+# threads.
 #
-# $session->memory($name)
-# A figure of /proc/PID/status in kB: VmRSS, VmHWM, RssAnon.
-#
-# $session->reset_peak
-# Lets VmHWM start anew.
+# $session->memory($name), $session->reset_peak
+# A figure of /proc/PID/status in kB: VmRSS, VmHWM, RssAnon.  Resets VmHWM.
 sub pid { my ($self) = @_; return $self->{pid}; }
 
 # A file's content, or undef where there is none

@@ -1,10 +1,10 @@
 /*
  * inject.c
- *	  A library to preload, which lets calls fail: see YelpInject.pm.
+ *	  A library to preload, which makes calls fail: see YelpInject.pm.
  *
- * Calls of libcurl and malloc() count only where the extension makes them, and
- * those of malloc() also where libcurl does, which is given functions of ours.
- * For one process at a time: that one whose id is in the orders.
+ * Calls of libcurl and malloc() count only if the extension makes them; libcurl
+ * is given allocation functions of its own.  This works for one process at a
+ * time: the one whose ID is in the orders.
  */
 #define _GNU_SOURCE
 #include <curl/curl.h>
@@ -32,19 +32,19 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A file in common with the test; its layout is known to YelpInject.pm */
+/* A file that is shared with the test; YelpInject.pm knows its layout */
 typedef struct Orders
 {
-	int32_t		pid;			/* whose calls fail */
-	int32_t		first;			/* the first call that does, from 1 */
-	int32_t		count;			/* how many do from there on */
+	int32_t		pid;			/* the process whose calls fail */
+	int32_t		first;			/* the first call that fails, from 1 */
+	int32_t		count;			/* how many calls fail */
 	int32_t		code;			/* errno, or what libcurl returns */
 	char		call[32];
 
-	/* What the process tells */
-	int32_t		calls;			/* how many there were */
+	/* Written by the process */
+	int32_t		calls;			/* how many calls there were */
 	int32_t		failed;
-	int32_t		blocks;			/* that the extension and libcurl hold of malloc() */
+	int32_t		blocks;			/* blocks of malloc() that the extension and libcurl hold */
 } Orders;
 
 typedef struct Range
@@ -83,7 +83,7 @@ read_orders(void)
 
 /* ---- who calls ---- */
 
-/* Where the object is that holds an address */
+/* The object that contains an address */
 typedef struct Search
 {
 	uintptr_t	address;
@@ -222,27 +222,20 @@ release(void *block)
 #define EXTENSION_FAILS (BY_EXTENSION && fails("extension's memory"))
 #define SERVER_FAILS (is_in(CALLER, &server) && fails("server's memory"))
 
-void *
-malloc(size_t size)
-{
-	void	   *block;
-
-	if (EXTENSION_FAILS || SERVER_FAILS)
-		return no_memory();
-	block = __libc_malloc(size);
-	return BY_EXTENSION ? hold(block) : block;
+#define ALLOCATE(function, parameters, arguments, failing) \
+void * \
+function parameters \
+{ \
+	void	   *block; \
+\
+	if (failing) \
+		return no_memory(); \
+	block = __libc_ ## function arguments; \
+	return BY_EXTENSION ? hold(block) : block; \
 }
 
-void *
-calloc(size_t count, size_t size)
-{
-	void	   *block;
-
-	if (EXTENSION_FAILS)
-		return no_memory();
-	block = __libc_calloc(count, size);
-	return BY_EXTENSION ? hold(block) : block;
-}
+ALLOCATE(malloc, (size_t size), (size), EXTENSION_FAILS || SERVER_FAILS)
+ALLOCATE(calloc, (size_t count, size_t size), (count, size), EXTENSION_FAILS)
 
 void *
 realloc(void *block, size_t size)
@@ -280,21 +273,18 @@ free(void *block)
 /* What libcurl allocates */
 
 static void *
-curl_malloc(size_t size)
-{
-	void	   *block = fails("libcurl's memory") ? no_memory() : __libc_malloc(size);
-
-	count_blocks(block != NULL);
-	return block;
-}
-
-static void *
 curl_calloc(size_t count, size_t size)
 {
 	void	   *block = fails("libcurl's memory") ? no_memory() : __libc_calloc(count, size);
 
 	count_blocks(block != NULL);
 	return block;
+}
+
+static void *
+curl_malloc(size_t size)
+{
+	return curl_calloc(1, size);
 }
 
 static void *
@@ -345,75 +335,38 @@ INIT(CURL, curl_easy_init)
 INIT(CURLM, curl_multi_init)
 INIT(CURLSH, curl_share_init)
 
-/* The only argument of these is as large as a pointer. */
-#define PASS_ON(function, handle, option) \
-	do { \
-		va_list		arguments; \
-		void	   *argument; \
+/* Their only variable argument is as large as a pointer. */
+#define SETTER(result, function, handle_type, option_type) \
+result \
+function(handle_type *handle, option_type option,...) \
+{ \
+	va_list		arguments; \
+	void	   *argument; \
 \
-		va_start(arguments, option); \
-		argument = va_arg(arguments, void *); \
-		va_end(arguments); \
-		if (BY_EXTENSION && fails(#function)) \
-			return orders->code; \
-		return ORIGINAL(function) (handle, option, argument); \
-	} while (0)
-
-CURLcode
-curl_easy_setopt(CURL *easy, CURLoption option,...)
-{
-	PASS_ON(curl_easy_setopt, easy, option);
+	va_start(arguments, option); \
+	argument = va_arg(arguments, void *); \
+	va_end(arguments); \
+	if (BY_EXTENSION && fails(#function)) \
+		return orders->code; \
+	return ORIGINAL(function) (handle, option, argument); \
 }
 
-CURLcode
-curl_easy_getinfo(CURL *easy, CURLINFO option,...)
-{
-	PASS_ON(curl_easy_getinfo, easy, option);
+SETTER(CURLcode, curl_easy_setopt, CURL, CURLoption)
+SETTER(CURLcode, curl_easy_getinfo, CURL, CURLINFO)
+SETTER(CURLSHcode, curl_share_setopt, CURLSH, CURLSHoption)
+SETTER(CURLMcode, curl_multi_setopt, CURLM, CURLMoption)
+
+#define MULTI(function, parameters, arguments) \
+CURLMcode \
+function parameters \
+{ \
+	return BY_EXTENSION && fails(#function) ? (CURLMcode) orders->code : ORIGINAL(function) arguments; \
 }
 
-CURLSHcode
-curl_share_setopt(CURLSH *share, CURLSHoption option,...)
-{
-	PASS_ON(curl_share_setopt, share, option);
-}
-
-CURLMcode
-curl_multi_setopt(CURLM *multi, CURLMoption option,...)
-{
-	PASS_ON(curl_multi_setopt, multi, option);
-}
-
-CURLMcode
-curl_multi_add_handle(CURLM *multi, CURL *easy)
-{
-	if (BY_EXTENSION && fails("curl_multi_add_handle"))
-		return orders->code;
-	return ORIGINAL(curl_multi_add_handle) (multi, easy);
-}
-
-CURLMcode
-curl_multi_remove_handle(CURLM *multi, CURL *easy)
-{
-	if (BY_EXTENSION && fails("curl_multi_remove_handle"))
-		return orders->code;
-	return ORIGINAL(curl_multi_remove_handle) (multi, easy);
-}
-
-CURLMcode
-curl_multi_socket_action(CURLM *multi, curl_socket_t fd, int what, int *running)
-{
-	if (BY_EXTENSION && fails("curl_multi_socket_action"))
-		return orders->code;
-	return ORIGINAL(curl_multi_socket_action) (multi, fd, what, running);
-}
-
-CURLMcode
-curl_multi_timeout(CURLM *multi, long *milliseconds)
-{
-	if (BY_EXTENSION && fails("curl_multi_timeout"))
-		return orders->code;
-	return ORIGINAL(curl_multi_timeout) (multi, milliseconds);
-}
+MULTI(curl_multi_add_handle, (CURLM *multi, CURL *easy), (multi, easy))
+MULTI(curl_multi_remove_handle, (CURLM *multi, CURL *easy), (multi, easy))
+MULTI(curl_multi_socket_action, (CURLM *multi, curl_socket_t fd, int what, int *running), (multi, fd, what, running))
+MULTI(curl_multi_timeout, (CURLM *multi, long *milliseconds), (multi, milliseconds))
 
 /*
  * Nothing fails while libcurl stores a TLS session: 7.88 frees what it has of it
@@ -450,48 +403,47 @@ system_fails(const char *call)
 	return true;
 }
 
-int
-socket(int domain, int type, int protocol)
-{
-	if (BY_EXTENSION && system_fails("socket"))
-		return -1;
-	return ORIGINAL(socket) (domain, type, protocol);
+#define SYSTEM(function, parameters, arguments, counts) \
+int \
+function parameters \
+{ \
+	return counts && system_fails(#function) ? -1 : ORIGINAL(function) arguments; \
 }
 
-int
-connect(int fd, const struct sockaddr *address, socklen_t length)
-{
-	return system_fails("connect") ? -1 : ORIGINAL(connect) (fd, address, length);
-}
+SYSTEM(socket, (int domain, int type, int protocol), (domain, type, protocol), BY_EXTENSION)
+SYSTEM(connect, (int fd, const struct sockaddr *address, socklen_t length), (fd, address, length), true)
+SYSTEM(epoll_create1, (int flags), (flags), true)
+SYSTEM(epoll_ctl, (int set, int what, int fd, struct epoll_event *event), (set, what, fd, event), true)
+SYSTEM(timer_create, (clockid_t clock, struct sigevent *event, timer_t *timer), (clock, event, timer), true)
 
+/*
+ * elsewhere.example has the stand-in's address, after another one if there is
+ * one; looking up stalled.test does not return while a file exists.
+ */
 int
-epoll_create1(int flags)
+getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result)
 {
-	return system_fails("epoll_create1") ? -1 : ORIGINAL(epoll_create1) (flags);
-}
+	const char *other = getenv("YELP_SYNC_TEST_OTHER_ADDRESS");
+	const char *stall = getenv("YELP_SYNC_TEST_STALL");
+	struct addrinfo *last;
+	int			code;
 
-int
-epoll_ctl(int set, int what, int fd, struct epoll_event *event)
-{
-	return system_fails("epoll_ctl") ? -1 : ORIGINAL(epoll_ctl) (set, what, fd, event);
-}
-
-int
-timer_create(clockid_t clock, struct sigevent *event, timer_t *timer)
-{
-	return system_fails("timer_create") ? -1 : ORIGINAL(timer_create) (clock, event, timer);
-}
-
-/* A name that leads to the stand-in, so that libcurl looks it up in a thread */
-int
-getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-			struct addrinfo **result)
-{
 	if (fails("getaddrinfo"))
 		return orders->code;
-	if (node && strcmp(node, "elsewhere.example") == 0)
-		node = "127.0.0.1";
-	return ORIGINAL(getaddrinfo) (node, service, hints, result);
+	if (node && stall && strcmp(node, "stalled.test") == 0)
+	{
+		while (access(stall, F_OK) == 0)
+			usleep(5000);
+		return EAI_AGAIN;
+	}
+	if (node == NULL || strcmp(node, "elsewhere.example") != 0)
+		return ORIGINAL(getaddrinfo) (node, service, hints, result);
+	code = ORIGINAL(getaddrinfo) (other ? other : "127.0.0.1", service, hints, result);
+	if (code != 0 || other == NULL)
+		return code;
+	for (last = *result; last->ai_next; last = last->ai_next)
+		;
+	return ORIGINAL(getaddrinfo) ("127.0.0.1", service, hints, &last->ai_next);
 }
 
 int
@@ -522,14 +474,12 @@ is_temporary(int fd)
 /* The server's writes, by whichever name it calls them */
 #define WRITE_FAILS(fd) (is_ours() && is_temporary(fd) && system_fails("write"))
 
-ssize_t
-pwrite(int fd, const void *bytes, size_t count, off_t offset)
-{
-	return WRITE_FAILS(fd) ? -1 : ORIGINAL(pwrite) (fd, bytes, count, offset);
+#define WRITE(function, offset_type) \
+ssize_t \
+function(int fd, const void *bytes, size_t count, offset_type offset) \
+{ \
+	return WRITE_FAILS(fd) ? -1 : ORIGINAL(function) (fd, bytes, count, offset); \
 }
 
-ssize_t
-pwrite64(int fd, const void *bytes, size_t count, off64_t offset)
-{
-	return WRITE_FAILS(fd) ? -1 : ORIGINAL(pwrite64) (fd, bytes, count, offset);
-}
+WRITE(pwrite, off_t)
+WRITE(pwrite64, off64_t)
