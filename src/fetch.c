@@ -129,7 +129,6 @@ fetch_programs(const Account *account, Programs *programs, Progress *progress,
 		read_listing(fetched, paginator, programs->listed.count, account->trust_total);
 	}
 
-	fetched->counts = paginator_counts(paginator);
 	fetched->elapsed = clock_us() - started;
 	progress->row.completed = fetched->reading.pages;
 	progress->row.total = fetched->reading.pages + fetched->reading.failed_pages;

@@ -39,7 +39,6 @@ typedef struct Fetched
 	/* Statistics */
 	int64		pages;
 	int64		failed_pages;
-	PaginatorCounts counts;
 	int64		elapsed;		/* microseconds */
 } Fetched;
 

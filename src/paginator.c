@@ -92,7 +92,6 @@ struct Paginator
 	int64		arrived;		/* pages in all readings */
 	HttpClient *http;
 	Programs   *programs;
-	PaginatorCounts counts;
 	MemoryContext context;		/* lives as long as the paginator */
 	MemoryContext page_context;
 };
@@ -149,7 +148,7 @@ send_attempt(Paginator *paginator, Slot *slot, int64 now)
 	slot->state = SLOT_IN_FLIGHT;
 	slot->tries.sent_at = now;
 	paginator->in_flight++;
-	paginator->counts.requests++;
+	paginator->reading.requests++;
 }
 
 static void
@@ -219,7 +218,7 @@ send_probe(Paginator *paginator, int64 now)
 	use_slot(paginator, idle);
 	send_attempt(paginator, idle, now);
 	throttle_probed(&paginator->throttle, false);
-	paginator->counts.retries++;
+	paginator->reading.retries++;
 }
 
 static void
@@ -250,7 +249,7 @@ give_up_hanging(Paginator *paginator, int64 now)
 		else
 		{
 			wait_in_slot(slot, now);
-			paginator->counts.retries++;
+			paginator->reading.retries++;
 		}
 	}
 	throttle_gave_up(&paginator->throttle, count);
@@ -488,9 +487,9 @@ take_failure(Paginator *paginator, Slot *slot, FetchError *error,
 	{
 		wait_in_slot(slot, not_before);
 		if (error->kind == FETCH_ERROR_NO_SOCKET)
-			paginator->counts.requests--;
+			paginator->reading.requests--;
 		else
-			paginator->counts.retries++;
+			paginator->reading.retries++;
 		return;
 	}
 	fetch_error_locate(error, paginator->account, page_url(paginator, &slot->request),
@@ -566,7 +565,7 @@ report_progress(Paginator *paginator)
 	row->completed = listing->pages;
 	row->total = paginator->total_reported ? listing_pages_expected(paginator->listing) : 0;
 	row->programs = listing->rows;
-	row->retries = paginator->counts.retries;
+	row->retries = paginator->reading.retries;
 	row->in_flight = paginator->in_flight;
 	progress_fetched(paginator->progress);
 }
@@ -628,7 +627,11 @@ paginator_fetch(Paginator *paginator, int64 expected)
 	Reading    *reading = &paginator->reading;
 	const ListingState *state;
 
-	memset(reading, 0, sizeof(Reading));
+	*reading = (Reading)
+	{
+		.requests = reading->requests,.retries = reading->retries,
+			.received_bytes = reading->received_bytes,
+	};
 	paginator->listing = listing_create(paginator->account->page_size, expected,
 										paginator->account->trust_total);
 	state = listing_state(paginator->listing);
@@ -637,7 +640,7 @@ paginator_fetch(Paginator *paginator, int64 expected)
 		read_pages(paginator);
 	while (judge_failures(paginator));
 	abandon_pages(paginator);
-	paginator->counts.received_bytes += http_close(paginator->http);
+	paginator->reading.received_bytes += http_close(paginator->http);
 	warn_skipped(paginator);
 
 	reading->total = Max(state->total, 0);
@@ -667,10 +670,4 @@ paginator_create(const Account *account, Programs *programs, Progress *progress)
 													"yelp_sync page",
 													ALLOCSET_DEFAULT_SIZES);
 	return paginator;
-}
-
-PaginatorCounts
-paginator_counts(const Paginator *paginator)
-{
-	return paginator->counts;
 }

@@ -11,13 +11,6 @@
 
 typedef struct Paginator Paginator;
 
-typedef struct PaginatorCounts
-{
-	int64		requests;		/* sent */
-	int64		retries;		/* attempts that were repeated */
-	int64		received_bytes; /* of the pages, before any decompression */
-} PaginatorCounts;
-
 /* The result of one reading */
 typedef struct Reading
 {
@@ -28,6 +21,11 @@ typedef struct Reading
 	int64		skipped;		/* programs that cannot be stored */
 	const char *skip_reason;	/* of the first of them, as a sentence; or
 								 * NULL */
+
+	/* In all readings so far */
+	int64		requests;		/* sent */
+	int64		retries;		/* attempts that were repeated */
+	int64		received_bytes; /* of the pages, before any decompression */
 
 	/* Whether it is complete */
 	bool		end_seen;
@@ -61,8 +59,5 @@ extern Paginator *paginator_create(const Account *account, Programs *programs,
  * releasing all resources.
  */
 extern Reading paginator_fetch(Paginator *paginator, int64 expected);
-
-/* Statistics so far. */
-extern PaginatorCounts paginator_counts(const Paginator *paginator);
 
 #endif							/* YELP_SYNC_PAGINATOR_H */

@@ -80,6 +80,7 @@ static const struct
 	AclMode		rights;			/* needed by a sync */
 	const char *grant;			/* the same, in SQL */
 }			rules[] =
+
 {
 	{"yelp_programs", ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE, "SELECT, INSERT, UPDATE, DELETE"},
 	{"yelp_sync_runs", ACL_SELECT | ACL_INSERT, "SELECT, INSERT"},
@@ -268,7 +269,7 @@ static void
 create_missing(Tables *tables, int partitions)
 {
 	Oid			schema = tables->schema_oid;
-	Tables		creator = {.schema_oid = schema, .run_as = GetUserId()};
+	Tables		creator = {.schema_oid = schema,.run_as = GetUserId()};
 
 	tables->created = missing_tables(schema, TABLE_COUNT(true));
 	if (tables->created == NULL)
@@ -400,10 +401,10 @@ check_code_owner(const Code *code, const ObjectAddress *object, const ObjectAddr
 {
 	bool		function = object->classId == ProcedureRelationId;
 	Oid			role = function ?
-		owner_of(PROCOID, object->objectId, Anum_pg_proc_proowner) :
-		owner_of(TYPEOID, object->objectId, Anum_pg_type_typowner);
+	owner_of(PROCOID, object->objectId, Anum_pg_proc_proowner) :
+	owner_of(TYPEOID, object->objectId, Anum_pg_type_typowner);
 	char	   *name = function ? format_procedure_qualified(object->objectId) :
-		format_type_be_qualified(object->objectId);
+	format_type_be_qualified(object->objectId);
 
 	if (!is_trusted(code->tables, role))
 		ereport(ERROR,
@@ -436,7 +437,7 @@ static void
 check_code(Code *code, ObjectAddress object, const ObjectAddress *user)
 {
 	bool		has_parts = object.classId == RelationRelationId ||
-		object.classId == TypeRelationId;
+	object.classId == TypeRelationId;
 	Relation	depend;
 
 	check_stack_depth();

@@ -271,14 +271,6 @@ paginator_create(const Account *account, Programs *programs, Progress *progress)
 	return &world.paginator;
 }
 
-PaginatorCounts
-paginator_counts(const Paginator *paginator)
-{
-	PaginatorCounts counts = {.requests = world.requests};
-
-	return counts;
-}
-
 static void
 add_failure(const SimRequest *request, bool refused)
 {
