@@ -814,7 +814,8 @@ tries_elsewhere(HttpRequest *request)
 	bool		again = clock_us() < request->deadline;
 
 	if ((response->failure == HTTP_ANSWERED && response->status < 500) ||
-		response->failure == HTTP_BAD_CA_FILE || response->failure == HTTP_NO_SOCKET)
+		response->failure == HTTP_BAD_CA_FILE || response->failure == HTTP_NO_SOCKET ||
+		response->failure == HTTP_LOST)
 		return false;
 	if (response->stage < HTTP_TLS)
 	{
@@ -847,6 +848,9 @@ take_end(HttpRequest *request, CURLcode code)
 
 	curl_easy_getinfo(request->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
 	client->received_bytes += received;
+	/* A kept connection was lost, and libcurl could not make another one */
+	if (code == CURLE_COULDNT_CONNECT)
+		request->stage = Min(request->stage, HTTP_CONNECT);
 	if (response->failure != HTTP_ANSWERED && request->avoided && request->stage < HTTP_TLS)
 	{
 		client->navoided = 0;
