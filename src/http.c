@@ -95,6 +95,7 @@ typedef struct HttpRequest
 	HttpStage	stage;			/* at most HTTP_SEND */
 	size_t		header_bytes;
 	bool		paused;			/* waits for room */
+	char		address[INET6_ADDRSTRLEN];	/* tried last */
 	bool		avoided;		/* an address was not tried */
 	HttpError	failure;		/* or HTTP_ANSWERED */
 	char		error[CURL_ERROR_SIZE]; /* libcurl's message */
@@ -181,6 +182,7 @@ open_socket(void *arg, pg_attribute_unused() curlsocktype purpose,
 		request->avoided = true;
 		return CURL_SOCKET_BAD;
 	}
+	strlcpy(request->address, ip, sizeof(request->address));
 	fd = http_wait_open_socket(address);
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE))
 		request->failure = HTTP_NO_SOCKET;
@@ -390,6 +392,7 @@ reset_request(HttpRequest *request)
 	request->length = request->header_bytes = 0;
 	request->stage = HTTP_RESOLVE;
 	request->paused = request->avoided = false;
+	request->address[0] = '\0';
 	request->failure = HTTP_ANSWERED;
 	request->error[0] = '\0';
 }
@@ -810,7 +813,9 @@ tries_elsewhere(HttpRequest *request)
 {
 	HttpClient *client = request->client;
 	const HttpResponse *response = &request->response;
-	const char *ip = text_info(request->easy, CURLINFO_PRIMARY_IP);
+	const char *primary = text_info(request->easy, CURLINFO_PRIMARY_IP);
+	/* From libcurl 8 on, it is only known once TLS is established */
+	const char *ip = primary && primary[0] ? primary : request->address;
 	bool		again = clock_us() < request->deadline;
 
 	if ((response->failure == HTTP_ANSWERED && response->status < 500) ||
@@ -824,7 +829,7 @@ tries_elsewhere(HttpRequest *request)
 			client->navoided = 0;
 		return request->avoided && again;
 	}
-	if (ip == NULL || ip[0] == '\0')
+	if (ip[0] == '\0')
 		return false;
 	if (!is_avoided(client, ip))
 	{
