@@ -79,7 +79,8 @@ unlike(value('TABLE yelp_accounts; SELECT * FROM yelp_sync_runs'), $token, 'no s
 
 note 'statements that are refused';
 
-my $first = q{ALTER SERVER second OPTIONS (SET attempts '3')};
+my $first = q{ALTER SERVER second OPTIONS (SET attempts '3');
+	DO $$ BEGIN PERFORM yelp_sync_add_account(NULL, ''); EXCEPTION WHEN OTHERS THEN NULL; END $$};
 my $mapping = 'CREATE USER MAPPING FOR CURRENT_USER SERVER second OPTIONS';
 value(q{CREATE SERVER second FOREIGN DATA WRAPPER yelp_sync OPTIONS (attempts '3')});
 foreach my $case (
