@@ -814,7 +814,7 @@ tries_elsewhere(HttpRequest *request)
 	HttpClient *client = request->client;
 	const HttpResponse *response = &request->response;
 	const char *primary = text_info(request->easy, CURLINFO_PRIMARY_IP);
-	/* From libcurl 8 on, it is only known once TLS is established */
+	/* Newer versions of libcurl do not tell it before TLS is established */
 	const char *ip = primary && primary[0] ? primary : request->address;
 	bool		again = clock_us() < request->deadline;
 
