@@ -805,8 +805,9 @@ read_body(HttpRequest *request)
 }
 
 /*
- * Avoids the address of a request that failed.  Is there another one to try
- * within this attempt?
+ * Avoids the address of a request that failed, which newer versions of libcurl
+ * do not tell before TLS is established.  Is there another one to try within
+ * this attempt?
  */
 static bool
 tries_elsewhere(HttpRequest *request)
@@ -814,7 +815,6 @@ tries_elsewhere(HttpRequest *request)
 	HttpClient *client = request->client;
 	const HttpResponse *response = &request->response;
 	const char *primary = text_info(request->easy, CURLINFO_PRIMARY_IP);
-	/* Newer versions of libcurl do not tell it before TLS is established */
 	const char *ip = primary && primary[0] ? primary : request->address;
 	bool		again = clock_us() < request->deadline;
 
