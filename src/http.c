@@ -841,8 +841,9 @@ tries_elsewhere(HttpRequest *request)
 }
 
 /*
- * Takes note of how a request ended; true if it is to be sent again.  If all
- * other addresses are avoided, the failure at this one is the one to report.
+ * Takes note of how a request ended; true if it is to be sent again.  If it
+ * failed in TLS at one address, and all others are avoided, the former failure
+ * is the one to report.
  */
 static bool
 take_end(HttpRequest *request, CURLcode code)
@@ -856,7 +857,7 @@ take_end(HttpRequest *request, CURLcode code)
 	/* A kept connection was lost, and libcurl could not make another one */
 	if (code == CURLE_COULDNT_CONNECT)
 		request->stage = Min(request->stage, HTTP_CONNECT);
-	if (response->failure != HTTP_ANSWERED && request->avoided && request->stage < HTTP_TLS)
+	if (response->stage == HTTP_TLS && request->avoided && request->stage < HTTP_TLS)
 	{
 		client->navoided = 0;
 		return false;

@@ -115,6 +115,7 @@ is(outcome($result), '', 'no error');
 my %at;
 push @{ $at{ $_->{offset} } }, $_ for $api->log;
 is(keys %at, 41, 'pages, and a look at the end');
+is($session->value(YelpTest::last_run('requests, retries')), '164|123', '... four times each, and nothing else');
 my @gaps = map {
 	my $attempt = $_;
 	[ map { $_->[$attempt]{t_start} - $_->[ $attempt - 1 ]{t_end} } values %at ]
