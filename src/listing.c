@@ -234,7 +234,8 @@ next_part(const Listing *listing, bool look)
 	{
 		ListingPart *part = &listing->parts[i];
 
-		if (!part->requested && part->look == look && (look || part->from < end) &&
+		if (!part->requested && part->look == look &&
+			(look || (part->from < end && !is_pointless(listing))) &&
 			(next == NULL || part->from < next->from))
 			next = part;
 	}
@@ -245,14 +246,13 @@ next_part(const Listing *listing, bool look)
 static bool
 wants_page(const Listing *listing)
 {
-	return listing->next < listing->planned;
+	return listing->next < listing->planned && !is_pointless(listing);
 }
 
 static bool
 wants_anything(const Listing *listing)
 {
-	return next_part(listing, true) != NULL ||
-		(!is_pointless(listing) && (wants_page(listing) || next_part(listing, false)));
+	return wants_page(listing) || next_part(listing, false) || next_part(listing, true);
 }
 
 /*

@@ -209,7 +209,7 @@ foreach my $status (401, 403)
 }
 $api->config(accounts => { acme => { password => 'new' } });
 like(failure(sync_with({})), qr/^28000: .*: API rejected the credentials \(attempt 1 of 3, /, 'a wrong password: an error at once');
-is($api->counters->{requests}, 6, '... after one request for each page and a look at the end');
+cmp_ok($api->counters->{requests}, '<=', 6, '... after at most one request for each page and a look at the end');
 $api->config(accounts => { acme => { password => 's3cret' } });
 
 note '429';

@@ -608,6 +608,33 @@ test_requests(void)
 	}
 }
 
+/* An account that has become empty, which listed a million programs last time */
+static void
+test_fruitless(void)
+{
+	Listing    *listing = listing_create(20, 1000000, true);
+	ListingRequest requests[10];
+	int			count = 0;
+	int			sent = 0;
+
+	for (;;)
+	{
+		ListingRequest answered;
+
+		while (count < (int) lengthof(requests) && sent < MAX_REQUESTS &&
+			   listing_next(listing, &requests[count]))
+			sent++, count++;
+		if (count == 0)
+			break;
+		answered = requests[0];
+		memmove(requests, requests + 1, --count * sizeof(ListingRequest));
+		listing_add_page(listing, &answered, &(ListingPage) {.total = 0});
+	}
+	tap_is_int(sent, 100 + 10 + 2, "100 requests in vain, those in flight by then, and the looks");
+	tap_ok(listing_end_is_seen(listing), "... show that there are no programs");
+	listing_free(listing);
+}
+
 /* APIs that deceived earlier rules: a first sync, and one after a removal. */
 static void
 test_cases(void)
@@ -815,6 +842,7 @@ main(void)
 {
 	alarm(WATCHDOG_S);
 	test_requests();
+	test_fruitless();
 	test_cases();
 	test_random_apis(100000);
 	return tap_done();
