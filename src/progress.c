@@ -368,6 +368,7 @@ progress_again(Progress *progress, const char *why)
 {
 	notify("info", "", psprintf("reading the listing once more: %s", why));
 	progress->row.reading++;
+	progress->completed = 0;
 }
 
 void

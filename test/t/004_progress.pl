@@ -100,7 +100,9 @@ note 'json';
 
 $api->mutate(seed => 2, remove => 4, add => 3, alter => 10);
 spread_pages(10);
+$api->config(latency_ms => 150);
 $sync = sync('acme', 'yelp_sync.progress' => 'json');
+$api->config(latency_ms => 0);
 $api->faults();
 like($sync->{notices}[-1],
 	qr/^\{"type":"complete","account":"acme","status":"synced","added":3,"updated":10,"unchanged":1901,"deleted":4,"total_synced":1914,"timing":\{"total":$seconds,"api":$seconds,"merge":$seconds\},"message":"complete: [^"]*"\}$/,
@@ -126,6 +128,7 @@ cmp_ok(scalar(@progress), '>=', 3, 'json: progress');
 is_deeply([ grep {
 			my $reading = $_->{reading} > 1 ? "reading $_->{reading}: " : '';
 			join(' ', sort keys %$_) ne 'account completed message percentage programs reading retries total type'
+			  || $_->{completed} == 0
 			  || $_->{percentage} != int(100 * $_->{completed} / $_->{total})
 			  || $_->{message} ne "${reading}fetched $_->{completed}/$_->{total} pages ($_->{percentage}%), $_->{programs} programs"
 		} @progress ], [], 'json: members of progress');
