@@ -50,7 +50,8 @@ const char *const sync_status_names[] =
 
 /*
  * They run with the caller's search_path, because the caller's triggers do; so
- * everything is schema-qualified, including operators.
+ * everything is schema-qualified, including operators.  Arguments have the
+ * types of our functions: others may create functions of the same names.
  *
  * $1 is the username, $2 the time, $3 to $5 are IDs, fingerprints and
  * documents.  $6 says which of the programs that are only formatted anew get
@@ -108,7 +109,8 @@ static const char update_altered[] =
 "    OR pg_catalog.abs(d.fingerprint OPERATOR(pg_catalog.%) " CppAsString2(RESPELLED_SHARE) ") " EQ " $6 AS written,"
 "   CASE WHEN @record@ THEN @schema@.yelp_sync_picked(s.columns, s.data, s.gone_at,"
 "    pg_catalog.array_append(s.changed, 'data')) END AS old,"
-"   CASE WHEN @record@ THEN @schema@.yelp_sync_picked(d.columns, d.data, NULL, s.changed) END AS new"
+"   CASE WHEN @record@ THEN @schema@.yelp_sync_picked(d.columns, d.data, NULL::pg_catalog.timestamptz,"
+"    s.changed) END AS new"
 " FROM " RECEIVED " CROSS JOIN LATERAL ("
 "   SELECT c.*, pg_catalog.array_cat("
 "    @schema@.yelp_sync_changed(c.columns, d.columns, c.data, d.data),"
@@ -145,13 +147,12 @@ static char *
 statement_for(const char *template, const Tables *tables, bool record)
 {
 	const char *const words[][2] = {
-		{"@schema@", tables->schema},
-		{"@programs@", psprintf("%s%s.yelp_programs", tables->partitioned ? "" : "ONLY ",
-								tables->schema)},
-		{"@columns@", tables->columns},
 		{"@t@", tables->distributed ? " AND t.username " EQ " $1" : ""},
-		{"@record@", record ? "true" : "false"},
 		{"@p@", tables->distributed ? " AND p.username " EQ " $1" : ""},
+		{"@record@", record ? "true" : "false"},
+		{"@columns@", tables->columns},
+		{"@programs@", tables->partitioned ? "@schema@.yelp_programs" : "ONLY @schema@.yelp_programs"},
+		{"@schema@", tables->schema},	/* last: it may contain any word */
 	};
 	Datum		sql = CStringGetTextDatum(template);
 
@@ -198,7 +199,7 @@ take_written(TupleTableSlot *slot, void *arg)
 	if (merge->returned && (merge->show_missing || step->statement != keep_missing))
 	{
 		Datum		row[] = {action, values[0], values[1]};
-		bool		unknown[] = {false, false, nulls[1]};
+		bool		unknown[] = {false, nulls[0], nulls[1]};
 
 		tuplestore_putvalues(merge->returned->setResult, merge->returned->setDesc,
 							 row, unknown);
@@ -209,7 +210,7 @@ take_written(TupleTableSlot *slot, void *arg)
 		Datum		names = nulls[1] ? (Datum) 0 :
 		CStringGetTextDatum(OidOutputFunctionCall(F_ARRAY_OUT, values[1]));
 		Datum		row[] = {values[0], action, names, values[2], values[3]};
-		bool		unknown[] = {false, false, nulls[1], nulls[2], nulls[3]};
+		bool		unknown[] = {nulls[0], false, nulls[1], nulls[2], nulls[3]};
 
 		tuplestore_putvalues(merge->changes, merge->change_desc, row, unknown);
 	}

@@ -395,7 +395,7 @@ typedef struct Code
 	ObjectAddresses *seen;
 } Code;
 
-/* Whose is a function or domain that something else uses, such as a trigger? */
+/* Whose is a function or type that something else uses, such as a trigger? */
 static void
 check_code_owner(const Code *code, const ObjectAddress *object, const ObjectAddress *user)
 {
@@ -409,22 +409,26 @@ check_code_owner(const Code *code, const ObjectAddress *object, const ObjectAddr
 	if (!is_trusted(code->tables, role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("%s %s belongs to role \"%s\"", function ? "function" : "domain",
+				 errmsg("%s %s belongs to role \"%s\"", function ? "function" : "type",
 						name, role_name(role)),
 				 errdetail("It is used by %s, and would run with the privileges of role \"%s\".",
 						   getObjectDescription(user, false), role_name(code->tables->run_as)),
 				 errhint("Check it, then run: ALTER %s %s OWNER TO %s; or drop what uses it.",
-						 function ? "FUNCTION" : "DOMAIN", name,
+						 function ? "FUNCTION" : "TYPE", name,
 						 quote_identifier(role_name(code->owner)))));
 }
 
-/* Does an object of this class belong to a table or domain, and run code? */
+/*
+ * Does an object of this class belong to a table or type, and run code?
+ * Partitions do not: those that matter are looked at by themselves.
+ */
 static bool
 is_part(Form_pg_depend row)
 {
 	return (row->deptype == DEPENDENCY_AUTO || row->deptype == DEPENDENCY_INTERNAL) &&
 		(row->classid == ConstraintRelationId || row->classid == AttrDefaultRelationId ||
-		 row->classid == RewriteRelationId || row->classid == RelationRelationId);
+		 row->classid == RewriteRelationId ||
+		 (row->classid == RelationRelationId && !is_table(row->objid)));
 }
 
 /*
@@ -444,8 +448,9 @@ check_code(Code *code, ObjectAddress object, const ObjectAddress *user)
 	if (object_address_present(&object, code->seen))
 		return;
 	add_exact_object_address(&object, code->seen);
+	/* The owner of a type may create casts; that of an array has the element */
 	if (object.classId == ProcedureRelationId ||
-		(object.classId == TypeRelationId && get_typtype(object.objectId) == TYPTYPE_DOMAIN))
+		(object.classId == TypeRelationId && get_typtype(object.objectId) != TYPTYPE_BASE))
 		check_code_owner(code, &object, user);
 	depend = table_open(DependRelationId, AccessShareLock);
 	for (int parts = 0; parts <= has_parts; parts++)
@@ -470,10 +475,10 @@ check_code(Code *code, ObjectAddress object, const ObjectAddress *user)
 				ObjectAddressSet(next, row->classid, row->objid);
 			else
 				ObjectAddressSet(next, row->refclassid, row->refobjid);
-			if (parts ? is_part(row) && !list_member_oid(code->relids, next.objectId) :
+			if (parts ? is_part(row) :
 				next.classId == ProcedureRelationId || next.classId == OperatorRelationId ||
 				next.classId == TypeRelationId)
-				check_code(code, next, user ? user : &next);
+				check_code(code, next, user ? user : parts ? &next : &object);
 		}
 		systable_endscan(scan);
 	}
@@ -593,11 +598,11 @@ require_one_owner(Code *code, Oid programs)
 }
 
 /*
- * Looks at all code that writing to the tables may run.  "relids" are those
- * tables and their partitions.
+ * Looks at all code that writing to the tables, or reading them, may run.
+ * "relids" are those tables and their partitions.
  */
 static void
-check_tables(Tables *tables, Oid programs, List *relids)
+check_tables(Tables *tables, Oid programs, List *relids, bool writing)
 {
 	Code		code = {tables, table_owner(programs), relids, new_object_addresses()};
 	ListCell   *cell;
@@ -612,12 +617,15 @@ check_tables(Tables *tables, Oid programs, List *relids)
 				 errhint("Sync as its owner or a member of that role, or have a superuser check it and run: ALTER TABLE %s OWNER TO ...;",
 						 table_name(programs))));
 	require_one_owner(&code, programs);
-	/* Tables that reference ours are appended, and append others */
+	/* Parents, and tables that reference ours, are appended, and append others */
 	for (int i = 0; i < list_length(code.relids); i++)
 	{
 		Oid			relid = list_nth_oid(code.relids, i);
-		TriggerDesc *triggers = copy_triggers(relid);
+		TriggerDesc *triggers = writing ? copy_triggers(relid) : NULL;
 
+		/* A parent's trigger becomes one on each partition, its key a constraint */
+		if (get_rel_relispartition(relid))
+			code.relids = list_concat_unique_oid(code.relids, get_partition_ancestors(relid));
 		for (int j = 0; j < (triggers ? triggers->numtriggers : 0); j++)
 			check_trigger(&code, relid, &triggers->triggers[j]);
 	}
@@ -626,14 +634,9 @@ check_tables(Tables *tables, Oid programs, List *relids)
 		ObjectAddress address;
 
 		ObjectAddressSet(address, RelationRelationId, lfirst_oid(cell));
-		check_trigger_right(&code, lfirst_oid(cell));
-		check_code(&code, address, NULL);
-	}
-	/* A trigger on a parent becomes one on each partition */
-	if (get_rel_relispartition(programs))
-	{
-		foreach(cell, get_partition_ancestors(programs))
+		if (writing)
 			check_trigger_right(&code, lfirst_oid(cell));
+		check_code(&code, address, NULL);
 	}
 }
 
@@ -769,7 +772,7 @@ tables_prepare(Oid schema, bool changes, LOCKMODE mode)
 	tables.partitioned = get_rel_relkind(relids[0]) == RELKIND_PARTITIONED_TABLE;
 	tables.distributed = is_distributed(relids[0]);
 	tables.columns = check_columns(schema, relids[0]);
-	check_tables(&tables, relids[0], locked);
+	check_tables(&tables, relids[0], locked, true);
 	require_rights(schema, changes, tables.run_as);
 	return tables;
 }
@@ -778,17 +781,16 @@ const char *
 tables_readable(Tables *tables, const char *name)
 {
 	Oid			relid = get_relname_relid(name, tables->schema_oid);
-	Oid			owner;
+	List	   *locked = NIL;
 
 	if (!is_table(relid) ||
-		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
+		lock_table(tables->schema_oid, name, AccessShareLock, &locked) != relid)
 		return NULL;
-	LockRelationOid(relid, AccessShareLock);
-	if (get_relname_relid(name, tables->schema_oid) != relid)
-		return NULL;
-	owner = table_owner(relid);
 	if (!OidIsValid(tables->run_as))
-		choose_user(tables, owner);
-	return tables->run_as == owner || is_trusted(tables, owner) ?
-		table_name(relid) : NULL;
+		choose_user(tables, table_owner(relid));
+	if (!is_trusted(tables, table_owner(relid)))
+		return NULL;
+	check_tables(tables, relid, locked, false);
+	return table_name(relid);
 }

@@ -56,8 +56,9 @@ extern Tables tables_prepare(Oid schema, bool changes, LOCKMODE mode);
 
 /*
  * The qualified name of a table, locked, if the current user may read it and
- * reading it runs nobody's code with rights that are not its own; else NULL.
- * The tables need a schema only; the first one decides as whom to run.
+ * its owner is trusted; else NULL.  The tables need a schema only; the first
+ * one decides as whom to run.  Raises 42501 if reading it could run another
+ * role's code.
  */
 extern const char *tables_readable(Tables *tables, const char *name);
 

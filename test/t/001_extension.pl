@@ -212,7 +212,7 @@ foreach my $search_path (q{''}, 'pg_temp', 'nowhere', 'hostile', 'hostile, pg_ca
 }
 
 # A quoted name, and temporary tables in the way
-my $quoted = '"Yelp; Ads (é)"';
+my $quoted = '"Yelp; @t@ @columns@ Ads (é)"';
 value('CREATE DATABASE odd');
 install($node, $api, database => 'odd', schema => $quoted, tables => 0);
 my $count = $api->config->{accounts}{acme}{count};

@@ -225,6 +225,9 @@ as('evil', theft('evil') . q{
 	CREATE FUNCTION same(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT note($$operator$$)';
 	CREATE OPERATOR === (FUNCTION = same, LEFTARG = text, RIGHTARG = text);
 	CREATE DOMAIN evil_text AS text;
+	CREATE TYPE evil_kind AS ENUM ('synced', 'partial');
+	CREATE FUNCTION kind_of(text) RETURNS evil_kind LANGUAGE sql AS 'SELECT note($$cast$$); SELECT $$synced$$::evil_kind';
+	CREATE CAST (text AS evil_kind) WITH FUNCTION kind_of AS ASSIGNMENT;
 	CREATE FUNCTION harmless(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END'});
 value(q{CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'});
 my $trigger = 'CREATE TRIGGER spy BEFORE INSERT ON yelp_programs FOR EACH ROW';
@@ -238,7 +241,9 @@ foreach my $case (
 		'ALTER TABLE yelp_programs DROP CONSTRAINT spy', $note ],
 	[ 'a default', q{ALTER TABLE yelp_sync_runs ADD spy boolean; ALTER TABLE yelp_sync_runs ALTER spy SET DEFAULT note('x')},
 		'ALTER TABLE yelp_sync_runs DROP spy', $note ],
-	[ 'a domain', 'ALTER TABLE yelp_programs ADD spy evil_text', 'ALTER TABLE yelp_programs DROP spy', 'domain public.evil_text' ],
+	[ 'a domain', 'ALTER TABLE yelp_programs ADD spy evil_text', 'ALTER TABLE yelp_programs DROP spy', 'type public.evil_text' ],
+	[ 'a type with a cast', q{ALTER TABLE yelp_sync_runs ALTER status TYPE evil_kind USING 'synced'},
+		'ALTER TABLE yelp_sync_runs ALTER status TYPE text', 'type public.evil_kind' ],
 	[ 'an index', q{CREATE INDEX spy ON yelp_program_changes (harmless(action))},
 		'DROP INDEX spy', 'function public.harmless(pg_catalog.text)' ],
 	[ 'a rule', q{CREATE RULE spy AS ON INSERT TO yelp_program_changes DO ALSO SELECT note('x')},
@@ -247,7 +252,7 @@ foreach my $case (
 	my ($name, $sql, $undo, $what) = @$case;
 
 	value($sql);
-	is_refused($_, $name, qr/\Q$what\E belongs to role "evil"$/, qr/^Check it, then run: ALTER (FUNCTION|DOMAIN) .* OWNER TO postgres; or drop what uses it\.$/)
+	is_refused($_, $name, qr/\Q$what\E belongs to role "evil"$/, qr/^Check it, then run: ALTER (FUNCTION|TYPE) .* OWNER TO postgres; or drop what uses it\.$/)
 	  foreach 'postgres', 'clerk';
 	value($undo);
 }
@@ -282,6 +287,10 @@ else
 	works('postgres', 'a table that cascades');
 }
 value('DROP TABLE leads; DROP VIEW spy');
+as('evil', q{CREATE FUNCTION yelp_sync_picked(yelp_sync_values, jsonb, text, text[]) RETURNS jsonb LANGUAGE sql
+	AS 'SELECT note($$picked$$); SELECT NULL::jsonb'});
+works('postgres', 'a function with the name of ours');
+as('evil', 'DROP FUNCTION yelp_sync_picked(yelp_sync_values, jsonb, text, text[])');
 nobody_gained('the code of others');
 is(ran(), '', 'none of it has run');
 
@@ -312,15 +321,46 @@ foreach my $case (
 	[ 'TRIGGER on a parent', 'CREATE TABLE parent (LIKE yelp_programs) PARTITION BY LIST (username);
 			ALTER TABLE parent ATTACH PARTITION yelp_programs DEFAULT; GRANT TRIGGER ON parent TO evil',
 		'ALTER TABLE parent DETACH PARTITION yelp_programs; DROP TABLE parent',
-		qr/role "evil" may create triggers on table public\.parent$/, qr/REVOKE/ ])
+		qr/role "evil" may create triggers on table public\.parent$/, qr/REVOKE/ ],
+	[ 'TRIGGER on a parent of the history', 'CREATE TABLE parent (LIKE yelp_sync_runs) PARTITION BY LIST (username);
+			ALTER TABLE parent ATTACH PARTITION yelp_sync_runs DEFAULT; GRANT TRIGGER ON parent TO evil',
+		'ALTER TABLE parent DETACH PARTITION yelp_sync_runs; DROP TABLE parent',
+		qr/role "evil" may create triggers on table public\.parent$/, qr/REVOKE/ ],
+	[ 'the key of a parent', q{CREATE TABLE parent (LIKE yelp_programs) PARTITION BY LIST (pure_note(username));
+			ALTER TABLE yelp_programs DROP CONSTRAINT yelp_programs_pkey;
+			ALTER TABLE parent ATTACH PARTITION yelp_programs FOR VALUES IN (true); DELETE FROM ran},
+		'ALTER TABLE parent DETACH PARTITION yelp_programs; DROP TABLE parent;
+			ALTER TABLE yelp_programs ADD PRIMARY KEY (username, program_id)',
+		qr/function public\.pure_note\(pg_catalog\.text\) belongs to role "evil"$/, qr/ALTER FUNCTION/ ])
 {
 	my ($name, $sql, $undo, @refused) = @$case;
 	value($sql);
 	is_refused('postgres', $name, @refused);
+	is(ran(), '', "$name: it has not run");
 	value($undo);
 }
+value(q{CREATE TABLE parent (LIKE yelp_programs INCLUDING INDEXES) PARTITION BY LIST (username);
+	ALTER TABLE parent ATTACH PARTITION yelp_programs DEFAULT;
+	CREATE TABLE evils PARTITION OF parent FOR VALUES IN ('evil');
+	ALTER TABLE evils ADD CHECK (note('sibling')); ALTER TABLE evils OWNER TO evil});
+is(sync('acme', user => 'postgres')->{error}, undef, 'a first sync');
+works('postgres', 'code in another partition of a parent');
+value('ALTER TABLE parent DETACH PARTITION yelp_programs; DROP TABLE parent');
 
-note 'yelp_sync_status reads no views of others';
+note 'yelp_sync_status runs no code of others, and reads no views of theirs';
+
+value('ALTER TABLE yelp_programs RENAME TO plain; SELECT yelp_sync_create_tables(partitions => 2); ALTER TABLE yelp_programs_1 OWNER TO evil');
+as('evil', q{CREATE INDEX spy ON yelp_programs_1 (pure_note('plan'))});
+ran();
+my $status = run('SELECT * FROM yelp_sync_status');
+like(failure($status), qr/^42501: not all tables .*\n.*\nHINT:  .*ALTER TABLE public\.yelp_programs_1 OWNER TO postgres;/, 'a partition of another role');
+value('ALTER TABLE yelp_programs_1 OWNER TO postgres');
+$status = run('SELECT * FROM yelp_sync_status');
+like(failure($status), qr/^42501: function public\.pure_note\(.*\n.*\nHINT:  .*ALTER FUNCTION/, 'an index');
+value('DROP TABLE yelp_programs; ALTER TABLE plain RENAME TO yelp_programs; GRANT TRIGGER ON yelp_programs TO evil');
+is(ran(), '', '... and none has run');
+is(value('SELECT username FROM yelp_sync_status'), 'acme', 'who may create triggers does not matter');
+value('REVOKE TRIGGER ON yelp_programs FROM evil');
 
 value('ALTER TABLE yelp_sync_runs RENAME TO moved; ALTER TABLE yelp_programs RENAME TO moved_programs');
 as('evil', q{CREATE VIEW yelp_programs AS SELECT 'x' AS username WHERE note('view');
