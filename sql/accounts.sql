@@ -246,7 +246,20 @@ ALTER USER MAPPING FOR PUBLIC SERVER old OPTIONS (ADD username 'shared');
 SELECT username, server FROM yelp_accounts WHERE server = 'old';
 ALTER USER MAPPING FOR CURRENT_USER SERVER old OPTIONS (ADD username 'old', ADD obsolete 'x');
 SELECT username, server FROM yelp_accounts WHERE server = 'old';
+-- A value that is not valid concerns its account only
+ALTER SERVER old OPTIONS (ADD concurrency '5000', ADD endpoint 'x');
+SELECT username, server FROM yelp_accounts WHERE server = 'old';
+SELECT username, mapped FROM yelp_sync_status WHERE username = 'old';
+SELECT * FROM yelp_sync('old');	-- should fail
+SELECT * FROM yelp_sync('nobody');	-- should fail
 ALTER FOREIGN DATA WRAPPER yelp_sync VALIDATOR yelp_sync_validator;
+
+-- Catalogs that are closed to the user
+BEGIN;
+REVOKE SELECT ON pg_roles, pg_user_mappings FROM PUBLIC;
+SET LOCAL ROLE "regress_yelp New";
+SELECT * FROM yelp_sync('nobody');	-- should fail
+ROLLBACK;
 
 -- Servers of other wrappers are ignored
 CREATE FOREIGN DATA WRAPPER other;

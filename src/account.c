@@ -51,10 +51,11 @@
 
 /*
  * The account that a user's mapping on a server describes, or NULL.  The
- * first argument has the options of the wrapper, and the defaults.
+ * first argument has the options of the wrapper, and the defaults.  One to be
+ * listed has texts only, so that an invalid value concerns its account alone.
  */
 static Account *
-load_account(const Account *defaults, const ForeignServer *server, Oid user)
+load_account(const Account *defaults, const ForeignServer *server, Oid user, bool to_list)
 {
 	HeapTuple	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(user),
 										ObjectIdGetDatum(server->serverid));
@@ -68,9 +69,9 @@ load_account(const Account *defaults, const ForeignServer *server, Oid user)
 	*account = *defaults;
 	options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
 							  Anum_pg_user_mapping_umoptions, &isnull);
-	option_set_stored(account, server->options, ForeignServerRelationId);
+	option_set_stored(account, server->options, ForeignServerRelationId, to_list);
 	option_set_stored(account, isnull ? NIL : untransformRelOptions(options),
-					  UserMappingRelationId);
+					  UserMappingRelationId, to_list);
 	ReleaseSysCache(tuple);
 	account->server = server->servername;
 	/* The wrapper's proxy is not for a server on this machine */
@@ -139,7 +140,8 @@ find_accounts(const char *username, bool usable)
 	HeapTuple	tuple;
 
 	option_set_defaults(&defaults);
-	option_set_stored(&defaults, wrapper->options, ForeignDataWrapperRelationId);
+	option_set_stored(&defaults, wrapper->options, ForeignDataWrapperRelationId,
+					  username == NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Oid			user = ((Form_pg_user_mapping) GETSTRUCT(tuple))->umuser;
@@ -158,12 +160,13 @@ find_accounts(const char *username, bool usable)
 			usable != (is_trusted(server->owner) &&
 					   has_usage(ForeignServerRelationId, server->serverid)))
 			continue;
-		account = load_account(&defaults, server, user);
+		account = load_account(&defaults, server, user, true);
 		if (account == NULL || (username && !maps(account, username)))
 			continue;
 		if (OidIsValid(user) ||
-			!maps(load_account(&defaults, server, GetUserId()), account->username))
-			accounts = lappend(accounts, account);
+			!maps(load_account(&defaults, server, GetUserId(), true), account->username))
+			accounts = lappend(accounts, username == NULL ? account :
+							   load_account(&defaults, server, user, false));
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
@@ -274,7 +277,7 @@ closest_account(List *accounts, const char *username)
  * may use and has no mapping on, or else create one, or else have somebody
  * grant the right to do so.
  */
-static char *
+static const char *
 missing_hint(const char *username)
 {
 	Statement	query = {
@@ -308,8 +311,9 @@ missing_hint(const char *username)
 	};
 
 	statement_add(&query, TEXTOID, CStringGetTextDatum(username));
-	statement_query(&query);
-	return statement_value(1);
+	/* These views may be closed to the user */
+	return statement_try(statement_query, &query) ?
+		"Map the account with CREATE USER MAPPING." : statement_value(1);
 }
 
 static void
@@ -318,6 +322,8 @@ reject_missing(const char *username)
 	List	   *accounts = account_list();
 	const char *shown = shown_username(username);
 	const Account *closest = closest_account(accounts, shown);
+	const char *hint = closest ?
+	psprintf("Perhaps you meant the account \"%s\".", closest->username) : missing_hint(shown);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -325,9 +331,7 @@ reject_missing(const char *username)
 			 accounts ?
 			 errdetail("The accounts of this user are: %s.", describe_accounts(accounts)) :
 			 errdetail(NO_ACCOUNTS),
-			 closest ?
-			 errhint("Perhaps you meant the account \"%s\".", closest->username) :
-			 errhint("%s", missing_hint(shown))));
+			 errhint("%s", hint)));
 }
 
 Account    *
@@ -478,12 +482,13 @@ List	   *
 account_require_usernames(void)
 {
 	List	   *usernames = account_usernames();
+	const char *hint = usernames ? NULL : missing_hint("...");
 
 	if (usernames == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("no accounts for user \"%s\"", current_role()),
 				 errdetail(NO_ACCOUNTS),
-				 errhint("%s", missing_hint("..."))));
+				 errhint("%s", hint)));
 	return usernames;
 }

@@ -12,6 +12,7 @@
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -184,7 +185,8 @@ history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
 
 	result->run_id = DirectFunctionCall1(gen_random_uuid, (Datum) 0);
 	result->finished_at = GetCurrentTimestamp();
-	if (merge->changes)
+	/* Those of a sync that failed were rolled back */
+	if (fetched && merge->changes)
 		record_changes(merge);
 
 	initStringInfo(&columns);
@@ -221,24 +223,25 @@ history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
 
 /*
  * The tables are the users' own and may not exist, so this is no plain view.
- * $1: the usernames that are mapped.  A sync that was refused because another
- * one was running (55P03) is no attempt.  The account's lock: see sync.c.
+ * $1: the usernames that are mapped; $2: the database.  A sync that was refused
+ * because another one was running (55P03) is no attempt.  The account's lock:
+ * see sync.c.  The owner may have altered types: a row has those of the view.
  */
 #define STATUS \
-	"WITH programs AS (SELECT username COLLATE \"C\", count(*) AS programs FROM %s GROUP BY 1)," \
-	" runs AS (SELECT username COLLATE \"C\"," \
-	"   max(finished_at) FILTER (WHERE status = 'synced') AS complete" \
+	"WITH programs AS (SELECT username::text COLLATE \"C\", count(*) AS programs FROM %s GROUP BY 1)," \
+	" runs AS (SELECT username::text COLLATE \"C\"," \
+	"   max(finished_at::timestamptz) FILTER (WHERE status::text = 'synced') AS complete" \
 	"  FROM %s GROUP BY 1) " \
-	"SELECT username, username = ANY ($1), EXISTS (SELECT FROM pg_locks" \
-	"  WHERE locktype = 'userlock' AND granted" \
-	"   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())" \
+	"SELECT username, username = ANY ($1), EXISTS (SELECT FROM pg_lock_status()" \
+	"  WHERE locktype = 'userlock' AND granted AND database = $2" \
 	"   AND (classid::int8 << 32 | objid::int8) = hashtextextended(username, 0))," \
 	" programs, last.finished_at, last.status, complete, last.sqlstate, last.error " \
 	"FROM (SELECT unnest($1) COLLATE \"C\" UNION SELECT username FROM programs" \
 	"  UNION SELECT username FROM runs) AS a(username)" \
 	" LEFT JOIN programs USING (username) LEFT JOIN runs USING (username)" \
-	" LEFT JOIN LATERAL (SELECT finished_at, status, sqlstate, error FROM %s r" \
-	"  WHERE r.username = a.username COLLATE \"C\" AND sqlstate IS DISTINCT FROM '55P03'" \
+	" LEFT JOIN LATERAL (SELECT finished_at::timestamptz, status::text, sqlstate::text, error::text" \
+	"  FROM %s r" \
+	"  WHERE r.username::text = a.username COLLATE \"C\" AND sqlstate::text IS DISTINCT FROM '55P03'" \
 	"  ORDER BY finished_at DESC LIMIT 1) AS last ON true ORDER BY username"
 
 #define NO_PROGRAMS "(SELECT NULL::text AS username LIMIT 0) AS none"
@@ -249,13 +252,6 @@ static void
 put_row(TupleTableSlot *slot, void *result)
 {
 	tuplestore_puttupleslot(((ReturnSetInfo *) result)->setResult, slot);
-}
-
-/* A step that runs as the tables' user. */
-static void
-query(void *statement)
-{
-	statement_query(statement);
 }
 
 void
@@ -279,6 +275,7 @@ history_status(ReturnSetInfo *result, Oid schema)
 							 psprintf("%s AS r", runs), runs);
 	statement_add(&statement, TEXTARRAYOID,
 				  PointerGetDatum(strlist_to_textarray(account_usernames())));
-	tables_run_as(&tables, query, &statement);
+	statement_add(&statement, OIDOID, ObjectIdGetDatum(MyDatabaseId));
+	tables_run_as(&tables, statement_query, &statement);
 	SPI_finish();
 }

@@ -418,7 +418,7 @@ option_set_defaults(Account *account)
 }
 
 void
-option_set_stored(Account *account, List *options, Oid catalog)
+option_set_stored(Account *account, List *options, Oid catalog, bool texts_only)
 {
 	ListCell   *cell;
 
@@ -427,18 +427,27 @@ option_set_stored(Account *account, List *options, Oid catalog)
 		DefElem    *def = lfirst_node(DefElem, cell);
 		const OptionRule *rule = find_rule(def->defname, catalog);
 
-		if (rule)
+		if (rule && !texts_only)
 			set_option(account, rule, defGetString(def));
+		else if (rule && rule->type == OPTION_TEXT)
+		{
+			char	  **text = ACCOUNT_FIELD(account, rule, char *);
+
+			*text = defGetString(def);
+			(void) rule->check(text);
+		}
 	}
 }
 
 char	   *
 option_command(const char *server, const char *option, const char *value)
 {
+	/* The server may have been dropped during the sync */
+	const ForeignServer *found = GetForeignServerByName(server, true);
 	const char *action = "ADD";
 	ListCell   *cell;
 
-	foreach(cell, GetForeignServerByName(server, false)->options)
+	foreach(cell, found ? found->options : NIL)
 	{
 		if (strcmp(lfirst_node(DefElem, cell)->defname, option) == 0)
 			action = "SET";

@@ -82,9 +82,12 @@ extern void option_set_defaults(Account *account);
 
 /*
  * Sets the stored options of an object, given its catalog.  Options that are
- * no longer supported are ignored.
+ * no longer supported are ignored.  Raises the errors of option_validate for
+ * values that were stored without a validator, or sets only texts, as they are
+ * if they are invalid.
  */
-extern void option_set_stored(Account *account, List *options, Oid catalog);
+extern void option_set_stored(Account *account, List *options, Oid catalog,
+							  bool texts_only);
 
 /*
  * Validates the options of an object.  Raises HV00D for an unknown option,

@@ -190,15 +190,14 @@ statement_run_latest(Statement *statement)
 	PopActiveSnapshot();
 }
 
-uint64
-statement_query(Statement *statement)
+void
+statement_query(void *statement)
 {
 	int			level = NewGUCNestLevel();
 
 	local_setting("search_path", "pg_catalog, pg_temp");
 	statement_run_latest(statement);
 	AtEOXact_GUC(true, level);
-	return SPI_processed;
 }
 
 char	   *

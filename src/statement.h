@@ -63,10 +63,10 @@ extern void statement_step(void *statement);
 extern void statement_run_latest(Statement *statement);
 
 /*
- * The same for one that finds only objects of pg_catalog by unqualified names.
- * Returns the number of rows.
+ * The same for one that finds only objects of pg_catalog by unqualified names,
+ * also as a step.
  */
-extern uint64 statement_query(Statement *statement);
+extern void statement_query(void *statement);
 
 /* A column, from 1, of the first row in SPI_tuptable as text, or NULL. */
 extern char *statement_value(int column);

@@ -96,10 +96,10 @@ report_concurrent(const LOCKTAG *tag, const char *username)
 	Statement	holder = {
 		.purpose = "looking for the sync that runs",
 		.sql = "SELECT pid, format('Process %s of role \"%s\" is syncing it%s.',"
-		"  pid, usename, ', since ' || xact_start)"
-		" FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)"
+		"  pid, pg_get_userbyid(usesysid), ', since ' || xact_start)"
+		" FROM pg_lock_status() LEFT JOIN pg_stat_get_activity(NULL) USING (pid)"
 		" WHERE locktype = 'userlock' AND granted AND classid::int8 = $1 AND objid::int8 = $2"
-		"  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+		"  AND database = $3",
 	};
 	char	   *pid = NULL;
 	char	   *who = NULL;
@@ -107,7 +107,9 @@ report_concurrent(const LOCKTAG *tag, const char *username)
 
 	statement_add(&holder, INT8OID, Int64GetDatum(tag->locktag_field2));
 	statement_add(&holder, INT8OID, Int64GetDatum(tag->locktag_field3));
-	held = statement_query(&holder) > 0;
+	statement_add(&holder, OIDOID, ObjectIdGetDatum(MyDatabaseId));
+	statement_query(&holder);
+	held = SPI_processed > 0;
 	if (held)
 	{
 		pid = statement_value(1);

@@ -55,6 +55,7 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -745,9 +746,11 @@ is_distributed(Oid relid)
 		.sql = "SELECT FROM pg_dist_partition WHERE logicalrelid = $1::regclass",
 	};
 
+	if (!OidIsValid(get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE)))
+		return false;
 	statement_add(&query, OIDOID, ObjectIdGetDatum(relid));
-	return OidIsValid(get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE)) &&
-		statement_query(&query) > 0;
+	statement_query(&query);
+	return SPI_processed > 0;
 }
 
 Tables

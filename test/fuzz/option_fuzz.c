@@ -144,7 +144,7 @@ number_of(const FuzzOption *option, const char *value)
 	Account		account = {0};
 	char	   *field = (char *) &account + option->field;
 
-	option_set_stored(&account, list_of(option->name, value), option->catalog);
+	option_set_stored(&account, list_of(option->name, value), option->catalog, false);
 	return option->is_real ? *(double *) field : *(int *) field;
 }
 
@@ -215,7 +215,7 @@ check_url(const FuzzOption *option, const char *value)
 	Account		account = {0};
 	CURLU	   *url = curl_url();
 
-	option_set_stored(&account, list_of(option->name, value), option->catalog);
+	option_set_stored(&account, list_of(option->name, value), option->catalog, false);
 	fuzz_check(url && curl_url_set(url, CURLUPART_URL, is_proxy ? account.proxy :
 								   psprintf("%s?" QUERY, account.endpoint),
 								   CURLU_GUESS_SCHEME | CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK,

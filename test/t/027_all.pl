@@ -167,6 +167,7 @@ $other->value(q{
 		RAISE 'not this one' USING ERRCODE = TG_ARGV[0];
 	END$$});
 my $refuse = q{FOR EACH ROW WHEN (NEW.username = 'account02') EXECUTE FUNCTION refuse};
+$other->value(q{ALTER SERVER account02 OPTIONS (ADD record_changes 'on')});
 foreach my $case (
 	[ 'a trigger', 'P0099', "CREATE TRIGGER refuse BEFORE INSERT ON yelp_programs $refuse('P0099')" ],
 	[ 'a serialization failure', '40001', "CREATE TRIGGER refuse BEFORE INSERT ON yelp_programs $refuse('40001')" ],
@@ -181,6 +182,8 @@ foreach my $case (
 	my ($result, $runs) = call($three, 'username, status, sqlstate, added');
 	is($result->{error}, 'could not sync 1 of 3 accounts', "$name: an error at the end");
 	is($runs, "account01|synced||1\naccount02|failed|$sqlstate|\naccount03|synced||1", "$name: one account only, on record");
+	is($other->value(q{SELECT count(*) FROM yelp_program_changes WHERE run_id IN (SELECT run_id FROM yelp_sync_runs WHERE status = 'failed')}),
+		0, "$name: no changes, because they were rolled back");
 	no_lock_is_left($name);
 	$other->value($name =~ /index/ ? 'DROP INDEX refuse' : 'DROP TRIGGER refuse ON yelp_programs');
 	is($session->run('CALL yelp_sync_all()')->{error}, undef, "$name: without it the next call works");
@@ -284,6 +287,18 @@ while_held(YelpSession->new($node), q{CALL yelp_sync_all('account08')}, sub {
 		status_is('account08', 't|t|P|synced||t', 'another one meanwhile is no attempt');
 	}, account => 'account08');
 status_is('account08', 't|f|P|synced||t', 'then it is over');
+$other->value('REVOKE SELECT ON pg_locks, pg_stat_activity FROM PUBLIC');
+while_held(YelpSession->new($node), q{CALL yelp_sync_all('account05')}, sub {
+		like(failure(run(q{SELECT yelp_sync('account05')}, role => 'partner')),
+			qr/^55P03: .*\nDETAIL:  Process \d+ of role "postgres" is syncing it/, 'where statistics views are closed: who syncs');
+		is(value('SELECT running FROM yelp_sync_status WHERE mapped', role => 'partner'), 't', '... and that a sync is running');
+	}, account => 'account05');
+$other->value('GRANT SELECT ON pg_locks, pg_stat_activity TO PUBLIC');
+my $attempts = 'SELECT username, last_attempt, last_status, last_error FROM yelp_sync_status ORDER BY username';
+my $shown = $other->value($attempts);
+$other->value('ALTER TABLE yelp_sync_runs ALTER finished_at TYPE text, ALTER status TYPE varchar, ALTER username TYPE name');
+is($other->value($attempts), $shown, 'columns that were given other types');
+$other->value('ALTER TABLE yelp_sync_runs ALTER finished_at TYPE timestamptz USING finished_at::timestamptz, ALTER username TYPE text COLLATE "C"');
 $session->value('DROP SERVER account03 CASCADE');
 status_is('account03', 'f|f|P|failed|28000|f', 'an account whose mapping was dropped');
 $session->value('SET ROLE partner');

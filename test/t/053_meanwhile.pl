@@ -181,7 +181,17 @@ is(outcome(sync('acme', role => 'ads')), 'added ' . $api->config->{accounts}{acm
 value('ALTER TABLE yelp_programs DROP CONSTRAINT yelp_programs_pkey; ALTER TABLE yelp_programs ALTER program_id DROP NOT NULL;
 	INSERT INTO yelp_programs (username, program_id, data) VALUES (\'acme\', NULL, \'{}\')', role => 'ads');
 like(failure(sync('acme', role => 'ads')), qr/^23502: .*\nHINT:  .*primary key/s, 'rows without an ID');    # should fail
-value('DELETE FROM yelp_programs WHERE program_id IS NULL; ALTER TABLE yelp_programs ADD PRIMARY KEY (username, program_id);'
+value(q{DELETE FROM yelp_programs WHERE program_id IS NULL;
+	CREATE FUNCTION no_id() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.program_id := NULL; RETURN NEW; END';
+	CREATE TRIGGER no_id BEFORE INSERT OR UPDATE ON yelp_programs FOR EACH ROW EXECUTE FUNCTION no_id()}, role => 'ads');
+set_server(record_changes => 'on');
+foreach my $change ('alter', 'add')
+{
+	$api->mutate($change => 1);
+	like(failure(sync('acme', role => 'ads')), qr/^23502: .*\nHINT:  .*primary key/s, "a trigger that takes the ID away: $change");    # should fail
+}
+set_server(record_changes => undef);
+value('DROP FUNCTION no_id CASCADE; ALTER TABLE yelp_programs ADD PRIMARY KEY (username, program_id);'
 	  . join ';', map { "ALTER TABLE $_ OWNER TO CURRENT_USER" } qw(yelp_programs yelp_sync_runs yelp_program_changes));
 like(failure(sync('acme')),    # should fail
 	qr/^42501: not all tables of yelp_sync belong to role "postgres", the owner of yelp_programs\n.*OWNER TO/s,
@@ -204,6 +214,12 @@ foreach my $column (qw(username program_id))
 }
 
 note 'objects that are dropped';
+
+$api->mutate(remove => 90);
+$result = while_held($session, $call, sub { value('DROP SERVER yelp CASCADE') }, nth => 2);
+is($result->{error}, undef, 'the server');
+like($result->{warnings}[0], qr/programs of account "acme" are no longer listed: nothing was deleted$/, '... with a hint about its options');
+$api->config(accounts => { acme => { count => $programs } });
 
 value('CREATE SCHEMA elsewhere; DROP EXTENSION yelp_sync CASCADE');
 install($node, $api, schema => 'elsewhere');
