@@ -51,7 +51,8 @@ class Holds:
         chosen = list(self.waiting)[:count]
         for released in chosen:
             del self.waiting[released]
-            released.set_result(None)
+            if not released.done():  # a client that has gone cancels it
+                released.set_result(None)
         return len(chosen)
 
 
