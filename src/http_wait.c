@@ -44,6 +44,7 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/fd.h"
+#include "storage/pmsignal.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -781,4 +782,9 @@ http_wait_until(int64 deadline)
 	CHECK_FOR_INTERRUPTS();
 	take_events();
 	pump();
+	/* It may be why the sockets were shut, and then nothing has arrived */
+	if (!PostmasterIsAlive())
+		ereport(FATAL,
+				(errcode(ERRCODE_ADMIN_SHUTDOWN),
+				 errmsg("terminating connection due to unexpected postmaster exit")));
 }

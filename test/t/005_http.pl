@@ -64,8 +64,9 @@ foreach my $encodings ([], ['gzip'])
 	forget();
 	sync('acme');
 	table_is_listing('acme', "$name: the table");
-	$bytes{$name} = history('received_bytes');
-	is($bytes{$name}, $api->counters->{bytes}, "$name: received_bytes is what was sent");
+	($bytes{$name}, my $retries) = split /\|/, history('received_bytes, retries');
+	# A page that is requested twice, on a busy machine, need not be received twice
+	cmp_ok($bytes{$name}, $retries > 0 ? '<=' : '==', $api->counters->{bytes}, "$name: received_bytes is what was sent");
 }
 cmp_ok($bytes{gzip}, '<', $bytes{none} / 2, 'gzip saves more than half');
 $api->reset('config');
