@@ -40,7 +40,10 @@
 
 #define FIRST_PARTS 16
 
-/* A reading is given up after so many requests that return nothing new */
+/*
+ * A reading is given up if so many more requests return nothing new than
+ * anything new, not counting those for what a page left out.
+ */
 #define MAX_FRUITLESS 100
 
 /* Maximum number of pages requested at once past what was expected */
@@ -91,7 +94,7 @@ struct Listing
 	bool		asked_for_second;	/* the program after the first one */
 
 	int64		fruitful;		/* requests that returned new programs */
-	int64		fruitless;		/* and those that did not */
+	int64		fruitless;		/* whole pages that did not */
 	int64		first_empty;	/* offset of the first empty page, or -1 */
 };
 
@@ -216,7 +219,7 @@ is_outstanding(const Listing *listing, bool of_end)
 static bool
 is_pointless(const Listing *listing)
 {
-	return listing->fruitless > MAX_FRUITLESS;
+	return listing->fruitless > MAX_FRUITLESS + listing->fruitful;
 }
 
 /*
@@ -349,7 +352,7 @@ end_request(Listing *listing, const ListingRequest *request)
 static void
 note_nothing_new(Listing *listing, const ListingRequest *request)
 {
-	listing->fruitless++;
+	listing->fruitless += request->limit >= listing->page_size;
 	listing->end.passed |= request->offset >= listing->state.last;
 }
 
