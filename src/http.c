@@ -148,6 +148,8 @@ note_stage(HttpRequest *request, HttpStage stage)
 	request->stage = Max(request->stage, stage);
 	if (client->resolving == request)
 	{
+		/* Else what was found would be forgotten at the end of this request */
+		(void) curl_easy_setopt(request->easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
 		client->resolving = NULL;
 		client->resolved = true;
 	}

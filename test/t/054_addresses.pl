@@ -13,12 +13,22 @@ use YelpRelay;
 use YelpTest ':all';
 
 my $other = '127.0.0.2';
-my ($node, $api) = YelpInject->new->preload(
+my $inject = YelpInject->new;
+my ($node, $api) = $inject->preload(
 	sub { start(https => 1, server => { retry_delay => '1ms' }, accounts => { acme => { count => 45 } }) },
 	other_address => $other);
 my $port = $api->port('wrong_host');    # whose certificate is for this name
 my %listen = (LocalAddr => $other, LocalPort => $port, ReuseAddr => 1);
 set_server(endpoint => "https://elsewhere.example:$port/programs/v1");
+
+my $session = YelpSession->new($node);
+$session->options(page_size => 2);
+$inject->arm($session, 'getaddrinfo', first => 1000);
+is(outcome($session->sync('acme')), 'added 45', 'a sync over many connections');
+is($inject->calls, 1, '... looks up the name once');
+$inject->disarm;
+$session->options(page_size => undef);
+$session->end;
 
 # Syncs in new sessions until one uses the other address, because their order is random: all succeed.
 sub check
