@@ -7,9 +7,7 @@
 
 #include "history.h"
 
-#include "catalog/objectaddress.h"
 #include "catalog/pg_type.h"
-#include "executor/executor.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -62,7 +60,7 @@ history_expected(const Merge *merge, bool trust_total)
 	statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->username));
 	statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->result.server));
 	statement_add(&statement, BOOLOID, BoolGetDatum(trust_total));
-	if (try_statement(statement_step, &statement, "read the history", merge->username) &&
+	if (try_statement(statement_run, &statement, "read the history", merge->username) &&
 		SPI_processed > 0)
 	{
 		const char *surplus = statement_value(2);
@@ -216,7 +214,7 @@ history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
 		appendStringInfo(&values, "%s$%d", i > 1 ? ", " : "", i);
 	insert.sql = psprintf("INSERT INTO %s.yelp_sync_runs (%s) VALUES (%s)",
 						  merge->tables.schema, columns.data, values.data);
-	try_statement(statement_step, &insert, "record the sync", merge->username);
+	try_statement(statement_run, &insert, "record the sync", merge->username);
 }
 
 /* ---- the view ---- */

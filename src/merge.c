@@ -265,7 +265,7 @@ run_step(Step *step, Tuplestorestate *rows, TupleDesc desc)
 								   desc == programs->desc ? programs_take_row : NULL,
 								   merge->programs);
 		while (statement.params->numParams < 2 + ROW_COLUMNS)
-			statement_add_null(&statement, TEXTARRAYOID);
+			statement_add(&statement, TEXTARRAYOID, (Datum) 0);
 		statement_add(&statement, INT4OID, Int32GetDatum(remainder));
 		if (count > 0)
 			statement_run(&statement);

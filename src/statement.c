@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/lsyscache.h"
 #include "utils/resowner.h"
@@ -28,9 +29,10 @@
 
 /* ---- parameters ---- */
 
-static void
-add_parameter(Statement *statement, Oid type, Datum value, bool isnull)
+void
+statement_add(Statement *statement, Oid type, Datum value)
 {
+	bool		isnull = value == (Datum) 0 && !get_typbyval(type);
 	ParamExternData parameter = {value, isnull, PARAM_FLAG_CONST, type};
 
 	if (statement->params == NULL)
@@ -40,18 +42,6 @@ add_parameter(Statement *statement, Oid type, Datum value, bool isnull)
 	}
 	Assert(statement->params->numParams < MAX_PARAMETERS);
 	statement->params->params[statement->params->numParams++] = parameter;
-}
-
-void
-statement_add(Statement *statement, Oid type, Datum value)
-{
-	add_parameter(statement, type, value, value == (Datum) 0 && !get_typbyval(type));
-}
-
-void
-statement_add_null(Statement *statement, Oid type)
-{
-	add_parameter(statement, type, (Datum) 0, true);
 }
 
 TupleDesc
@@ -82,6 +72,7 @@ statement_add_rows(Statement *statement, Tuplestorestate *rows, TupleTableSlot *
 	{
 		bool		should_free;
 
+		CHECK_FOR_INTERRUPTS();
 		if (filter && !filter(arg, slot))
 			continue;
 		slot_getallattrs(slot);
@@ -170,15 +161,9 @@ run(Statement *statement, bool read_only)
 }
 
 void
-statement_run(Statement *statement)
+statement_run(void *statement)
 {
 	run(statement, false);
-}
-
-void
-statement_step(void *statement)
-{
-	statement_run(statement);
 }
 
 void

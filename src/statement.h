@@ -29,11 +29,10 @@ typedef struct Statement
 } Statement;
 
 /*
- * Add the parameters $1, $2, ...; a null pointer of a type passed by reference
- * is NULL.
+ * Adds the next of the parameters $1, $2, ...; a null pointer of a type passed
+ * by reference is NULL.
  */
 extern void statement_add(Statement *statement, Oid type, Datum value);
-extern void statement_add_null(Statement *statement, Oid type);
 
 /* A descriptor of rows that are collected for a statement. */
 extern TupleDesc statement_desc(int count, const char *const *names, const Oid *types);
@@ -49,12 +48,10 @@ extern int	statement_add_rows(Statement *statement, Tuplestorestate *rows, Tuple
 /*
  * Runs the statement with the caller's search_path, because triggers of its
  * tables do as well: every name in it must be schema-qualified.  It is planned
- * with the values of its parameters.  Needs an SPI connection, as all do.
+ * with the values of its parameters.  Needs an SPI connection, as all do.  The
+ * argument is a Statement, so that this may be a step that others run.
  */
-extern void statement_run(Statement *statement);
-
-/* The same, as a step that somebody else runs. */
-extern void statement_step(void *statement);
+extern void statement_run(void *statement);
 
 /*
  * The same for a SELECT that sees what has been committed until now, even in

@@ -132,16 +132,21 @@ is_table(Oid relid)
 	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
 }
 
+/* The owner of an object in this catalog. */
 static Oid
-owner_of(int cache, Oid object, AttrNumber column)
+owner_of(Oid catalog, Oid object)
 {
+	int			cache = get_object_catcache_oid(catalog);
 	HeapTuple	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
 	bool		isnull;
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for object %u", object);
-	owner = DatumGetObjectId(SysCacheGetAttr(cache, tuple, column, &isnull));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("an object that a sync uses was dropped by another session")));
+	owner = DatumGetObjectId(SysCacheGetAttr(cache, tuple, get_object_attnum_owner(catalog),
+											 &isnull));
 	ReleaseSysCache(tuple);
 	return owner;
 }
@@ -149,7 +154,7 @@ owner_of(int cache, Oid object, AttrNumber column)
 static Oid
 table_owner(Oid relid)
 {
-	return owner_of(RELOID, relid, Anum_pg_class_relowner);
+	return owner_of(RelationRelationId, relid);
 }
 
 /* Like qualified(), of any table. */
@@ -209,8 +214,7 @@ is_trusted(const Tables *tables, Oid role)
 {
 	return compat_can_set_role(role, tables->run_as) ||
 		(!superuser_arg(tables->run_as) &&
-		 has_privs_of_role(role, owner_of(NAMESPACEOID, tables->schema_oid,
-										  Anum_pg_namespace_nspowner)));
+		 has_privs_of_role(role, owner_of(NamespaceRelationId, tables->schema_oid)));
 }
 
 /* ---- creating tables ---- */
@@ -225,19 +229,16 @@ make_tables(const Tables *creator, int partitions)
 	bool		creating = creating_extension;
 	Statement	make = {
 		.purpose = "creating the tables of yelp_sync",
-		.sql = psprintf("SELECT %s($1, $2)",
-						qualified(creator->schema_oid, "yelp_sync_make_tables")),
+		.sql = psprintf("SELECT %s($1, %s)",
+						qualified(creator->schema_oid, "yelp_sync_make_tables"),
+						partitions > 0 ? psprintf("%d", partitions) : "NULL::pg_catalog.int4"),
 	};
 
 	statement_add(&make, NAMEOID, CStringGetDatum(schema_name(creator->schema_oid)));
-	if (partitions > 0)
-		statement_add(&make, INT4OID, Int32GetDatum(partitions));
-	else
-		statement_add_null(&make, INT4OID);
 	creating_extension = false;
 	PG_TRY();
 	{
-		tables_run_as(creator, statement_step, &make);
+		tables_run_as(creator, statement_run, &make);
 	}
 	PG_FINALLY();
 	{
@@ -400,22 +401,18 @@ typedef struct Code
 static void
 check_code_owner(const Code *code, const ObjectAddress *object, const ObjectAddress *user)
 {
-	bool		function = object->classId == ProcedureRelationId;
-	Oid			role = function ?
-	owner_of(PROCOID, object->objectId, Anum_pg_proc_proowner) :
-	owner_of(TYPEOID, object->objectId, Anum_pg_type_typowner);
-	char	   *name = function ? format_procedure_qualified(object->objectId) :
-	format_type_be_qualified(object->objectId);
+	Oid			role = owner_of(object->classId, object->objectId);
+	const char *name = getObjectIdentity(object, false);
 
 	if (!is_trusted(code->tables, role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("%s %s belongs to role \"%s\"", function ? "function" : "type",
+				 errmsg("%s %s belongs to role \"%s\"", getObjectTypeDescription(object, false),
 						name, role_name(role)),
 				 errdetail("It is used by %s, and would run with the privileges of role \"%s\".",
 						   getObjectDescription(user, false), role_name(code->tables->run_as)),
 				 errhint("Check it, then run: ALTER %s %s OWNER TO %s; or drop what uses it.",
-						 function ? "FUNCTION" : "TYPE", name,
+						 object->classId == ProcedureRelationId ? "FUNCTION" : "TYPE", name,
 						 quote_identifier(role_name(code->owner)))));
 }
 
@@ -521,7 +518,8 @@ check_trigger(Code *code, Oid relid, const Trigger *trigger)
 		RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK &&
 		trigger->tgfoid != F_RI_FKEY_NOACTION_DEL && trigger->tgfoid != F_RI_FKEY_NOACTION_UPD &&
 		trigger->tgfoid != F_RI_FKEY_RESTRICT_DEL && trigger->tgfoid != F_RI_FKEY_RESTRICT_UPD)
-		code->relids = list_append_unique_oid(code->relids, trigger->tgconstrrelid);
+		code->relids = list_concat_unique_oid(code->relids,
+											  find_all_inheritors(trigger->tgconstrrelid, NoLock, NULL));
 	ObjectAddressSet(address, TriggerRelationId, trigger->tgoid);
 	check_code(code, address, &address);
 }
@@ -584,7 +582,7 @@ require_one_owner(Code *code, Oid programs)
 		if (strcmp(trigger->tgname, EDIT_TRIGGER) != 0)
 			continue;
 		code->tables->heals = trigger->tgenabled != TRIGGER_DISABLED;
-		if (owner_of(PROCOID, trigger->tgfoid, Anum_pg_proc_proowner) != code->owner)
+		if (owner_of(ProcedureRelationId, trigger->tgfoid) != code->owner)
 			appendStringInfo(&alters, " ALTER FUNCTION %s OWNER TO %s;",
 							 format_procedure_qualified(trigger->tgfoid), owner);
 	}

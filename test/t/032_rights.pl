@@ -281,6 +281,10 @@ if ($node->pg_version < 18)
 	is_refused('postgres', 'a table that cascades', qr/(function public\.noting\(\) belongs to|$may)/, qr/OWNER TO postgres/);
 	value('DROP TRIGGER spy ON leads');
 	is_refused('postgres', 'a table that cascades', $may, qr/^Check its triggers, then run: ALTER TABLE public\.leads OWNER TO postgres;$/);
+	value("DROP TABLE leads; $leads CASCADE) PARTITION BY LIST (username); CREATE TABLE evils PARTITION OF leads DEFAULT;
+		ALTER TABLE evils OWNER TO evil");
+	is_refused('postgres', 'a partition of a table that cascades', qr/role "evil" may create triggers on table public\.evils$/,
+		qr/^Check its triggers, then run: ALTER TABLE public\.evils OWNER TO postgres;$/);
 }
 else
 {
