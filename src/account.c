@@ -222,9 +222,9 @@ require_usable(const ForeignServer *server, const char *username)
 						 name)));
 }
 
-/* The usernames of some of the accounts, quoted. */
+/* The usernames, or the servers, of some of the accounts, quoted. */
 static char *
-describe_accounts(List *accounts)
+describe_accounts(List *accounts, bool servers)
 {
 	StringInfoData names;
 	ListCell   *cell;
@@ -232,7 +232,7 @@ describe_accounts(List *accounts)
 	initStringInfo(&names);
 	foreach(cell, accounts)
 	{
-		const char *username = ((Account *) lfirst(cell))->username;
+		const Account *account = lfirst(cell);
 
 		if (foreach_current_index(cell) == MAX_LISTED_ACCOUNTS)
 		{
@@ -241,7 +241,7 @@ describe_accounts(List *accounts)
 			break;
 		}
 		appendStringInfo(&names, "%s\"%s\"", names.len ? ", " : "",
-						 shown_username(username));
+						 servers ? account->server : shown_username(account->username));
 	}
 	return names.data;
 }
@@ -329,7 +329,7 @@ reject_missing(const char *username)
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("no account \"%s\" for user \"%s\"", shown, current_role()),
 			 accounts ?
-			 errdetail("The accounts of this user are: %s.", describe_accounts(accounts)) :
+			 errdetail("The accounts of this user are: %s.", describe_accounts(accounts, false)) :
 			 errdetail(NO_ACCOUNTS),
 			 errhint("%s", hint)));
 }
@@ -338,7 +338,6 @@ Account    *
 account_find(const char *username)
 {
 	List	   *matches = find_accounts(username, true);
-	StringInfoData servers;
 	ListCell   *cell;
 
 	if (matches == NIL)
@@ -350,14 +349,10 @@ account_find(const char *username)
 	}
 	if (list_length(matches) == 1)
 		return linitial(matches);
-	initStringInfo(&servers);
-	foreach(cell, matches)
-		appendStringInfo(&servers, "%s\"%s\"", servers.len ? ", " : "",
-						 ((Account *) lfirst(cell))->server);
 	ereport(ERROR,
 			(errcode(ERRCODE_AMBIGUOUS_PARAMETER),
 			 errmsg("account \"%s\" is mapped on several servers", username),
-			 errdetail("The servers are %s.", servers.data),
+			 errdetail("The servers are %s.", describe_accounts(matches, true)),
 			 errhint("Drop all but one of the account's user mappings, or revoke USAGE on the other servers.")));
 }
 

@@ -363,33 +363,30 @@ parse_number(const OptionRule *rule, const char *value)
 	return number;
 }
 
-/* A text; errors do not show it, because it may be a password. */
-static char *
-parse_text(const OptionRule *rule, const char *value)
-{
-	char	   *text = pstrdup(value);
-	const char *problem = rule->check(&text);
-
-	if (problem)
-		REFUSE(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-			   errmsg("option \"%s\" %s", rule->name, problem));
-	return text;
-}
-
-/* Checks a value and stores it in the account. */
+/*
+ * Checks a value and stores it in the account.  Errors do not show a text,
+ * because it may be a password.
+ */
 static void
-set_option(Account *account, const OptionRule *rule, const char *value)
+set_option(Account *account, const OptionRule *rule, const char *value, bool texts_only)
 {
 	int			limit = rule->max_length ? rule->max_length : MAX_VALUE_LENGTH;
+	const char *problem;
 
-	if (strlen(value) > (size_t) limit)
+	if (texts_only && rule->type != OPTION_TEXT)
+		return;
+	if (!texts_only && strlen(value) > (size_t) limit)
 		REFUSE(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 			   errmsg("option \"%s\" must not be longer than %d bytes",
 					  rule->name, limit));
 	switch (rule->type)
 	{
 		case OPTION_TEXT:
-			*ACCOUNT_FIELD(account, rule, char *) = parse_text(rule, value);
+			*ACCOUNT_FIELD(account, rule, char *) = pstrdup(value);
+			problem = rule->check(ACCOUNT_FIELD(account, rule, char *));
+			if (problem && !texts_only)
+				REFUSE(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+					   errmsg("option \"%s\" %s", rule->name, problem));
 			break;
 		case OPTION_CHOICE:
 			*ACCOUNT_FIELD(account, rule, int) = parse_choice(rule, value);
@@ -413,7 +410,7 @@ option_set_defaults(Account *account)
 	for (int i = 0; i < (int) lengthof(rules); i++)
 	{
 		if (rules[i].initial)
-			set_option(account, &rules[i], rules[i].initial);
+			set_option(account, &rules[i], rules[i].initial, false);
 	}
 }
 
@@ -427,15 +424,8 @@ option_set_stored(Account *account, List *options, Oid catalog, bool texts_only)
 		DefElem    *def = lfirst_node(DefElem, cell);
 		const OptionRule *rule = find_rule(def->defname, catalog);
 
-		if (rule && !texts_only)
-			set_option(account, rule, defGetString(def));
-		else if (rule && rule->type == OPTION_TEXT)
-		{
-			char	  **text = ACCOUNT_FIELD(account, rule, char *);
-
-			*text = defGetString(def);
-			(void) rule->check(text);
-		}
+		if (rule)
+			set_option(account, rule, defGetString(def), texts_only);
 	}
 }
 
@@ -526,7 +516,7 @@ option_validate(List *options, Oid catalog)
 				   valid.len ?
 				   errhint("Valid options in this context are: %s.", valid.data) :
 				   errhint("There are no valid options in this context."));
-		set_option(&account, rule, defGetString(def));
+		set_option(&account, rule, defGetString(def), false);
 	}
 	if (catalog == UserMappingRelationId)
 		check_mapping(&account);
