@@ -115,7 +115,6 @@ struct HttpClient
 	char		avoided[MAX_AVOIDED][INET6_ADDRSTRLEN];
 	int			navoided;
 	bool		reached;		/* any connection was ready */
-	bool		unreachable;	/* a connection could not be made */
 	bool		down;			/* the host was down just before */
 	bool		silent;			/* a kept connection timed out */
 
@@ -175,10 +174,9 @@ open_socket(void *arg, pg_attribute_unused() curlsocktype purpose,
 	int			fd;
 
 	note_stage(request, HTTP_CONNECT);
-	if (address->family == AF_INET)
-		inet_ntop(AF_INET, &((struct sockaddr_in *) &address->addr)->sin_addr, ip, sizeof(ip));
-	else if (address->family == AF_INET6)
-		inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &address->addr)->sin6_addr, ip, sizeof(ip));
+	(void) inet_ntop(address->family, address->family == AF_INET6 ?
+					 (void *) &((struct sockaddr_in6 *) &address->addr)->sin6_addr :
+					 (void *) &((struct sockaddr_in *) &address->addr)->sin_addr, ip, sizeof(ip));
 	if (is_avoided(request->client, ip))
 	{
 		request->avoided = true;
@@ -500,8 +498,7 @@ free_requests(HttpClient *client)
 		curl_easy_cleanup(request->easy);
 		free(request->body);
 	}
-	http_pool.down_in = client->unreachable && !client->reached ?
-		GetCurrentStatementStartTimestamp() : 0;
+	http_pool.down_in = client->reached ? 0 : GetCurrentStatementStartTimestamp();
 	open_client = NULL;
 }
 
@@ -757,8 +754,6 @@ describe(HttpRequest *request, CURLcode code)
 	else if (response->stage == HTTP_SEND && long_info(easy, CURLINFO_REQUEST_SIZE, 0) > 0)
 		response->stage = HTTP_RECEIVE;
 	response->failure = classify(request, code, response->stage);
-	if (response->failure == HTTP_DENIED_BY_PROXY)
-		response->stage = HTTP_CONNECT;
 	response->message = describe_failure(request, code);
 	response->redirect = redirect_target(request);
 	response->content_type = text_info(easy, CURLINFO_CONTENT_TYPE);
@@ -782,8 +777,6 @@ read_body(HttpRequest *request)
 	bool		rejected = request->stage == HTTP_SEND && response->status >= 200 &&
 	response->status != 200;
 
-	if (response->failure != HTTP_ANSWERED && !rejected)
-		return;
 	if (response->failure == HTTP_ANSWERED && request->length > 0)
 	{
 		size_t		count;
@@ -886,10 +879,8 @@ http_next(HttpClient *client)
 		   (message = curl_multi_info_read(http_pool.multi, &left)) != NULL)
 	{
 		HttpRequest *request = request_of(message->easy_handle);
-		bool		again = request && take_end(request, message->data.result);
+		bool		again = take_end(request, message->data.result);
 
-		if (request == NULL)
-			elog(ERROR, "libcurl reported an unknown request");
 		end_request(request);
 		if (again)
 		{
@@ -901,10 +892,7 @@ http_next(HttpClient *client)
 		response = &request->response;
 		/* The next request resolves the name anew */
 		if (response->stage <= HTTP_TLS && response->failure != HTTP_ANSWERED)
-		{
-			client->unreachable = true;
 			client->resolved = false;
-		}
 	}
 	MemoryContextSwitchTo(caller);
 	return response;
