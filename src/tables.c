@@ -190,7 +190,8 @@ tables_run_as(const Tables *tables, void (*step) (void *arg), void *arg)
 	int			level;
 
 	GetUserIdAndSecContext(&user, &context);
-	if (tables->run_as == user)
+	/* None is chosen where no table may be read */
+	if (tables->run_as == user || !OidIsValid(tables->run_as))
 	{
 		step(arg);
 		return;

@@ -308,6 +308,8 @@ $session->value('RESET ROLE; REVOKE SELECT ON yelp_programs, yelp_sync_runs FROM
 status_is('account05', 't|f||||', 'a role that may not read the tables');
 is($session->value('SELECT count(*) FROM yelp_sync_status'), 1, '... sees its own account only');
 $session->value('RESET ROLE; DROP TABLE yelp_programs, yelp_sync_runs');
+# Privileges that PUBLIC does not have
+$session->value('REVOKE EXECUTE ON FUNCTION pg_lock_status() FROM PUBLIC');
 is($session->value('SELECT count(*), count(programs), bool_and(mapped) FROM yelp_sync_status'), '19|0|t', 'without tables');
 
 $_->end foreach $session, $other;
