@@ -51,6 +51,7 @@
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_rewrite.h"
+#include "catalog/pg_statistic_ext.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -426,15 +427,15 @@ is_part(Form_pg_depend row)
 {
 	return (row->deptype == DEPENDENCY_AUTO || row->deptype == DEPENDENCY_INTERNAL) &&
 		(row->classid == ConstraintRelationId || row->classid == AttrDefaultRelationId ||
-		 row->classid == RewriteRelationId ||
+		 row->classid == RewriteRelationId || row->classid == StatisticExtRelationId ||
 		 (row->classid == RelationRelationId && !is_table(row->objid)));
 }
 
 /*
  * Checks whose functions an object calls, whatever it calls them through: its
- * constraints, defaults, rules and indexes, operators and domains.  What is
- * built in is not in pg_depend.  "user" is what shall be named in the error;
- * NULL for a table.
+ * constraints, defaults, rules, indexes and statistics (both of which the
+ * planner evaluates), operators and types.  What is built in is not in
+ * pg_depend.  "user" is what shall be named in the error; NULL for a table.
  */
 static void
 check_code(Code *code, ObjectAddress object, const ObjectAddress *user)
@@ -717,8 +718,8 @@ check_columns(Oid schema, Oid programs)
 /* ---- the tables of a sync ---- */
 
 /*
- * Locks the table with its partitions, and adds them to the list.  Other
- * tables that inherit from it are not used.
+ * Locks the table with its partitions, and adds them to the list, and other
+ * tables that inherit from it: those of the history are read with it.
  */
 static Oid
 lock_table(Oid schema, const char *name, LOCKMODE mode, List **relids)
@@ -731,8 +732,7 @@ lock_table(Oid schema, const char *name, LOCKMODE mode, List **relids)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s is not a table", qualified(schema, name)),
 				 errhint("Rename it, and a table will be created in its place.")));
-	*relids = get_rel_relkind(relid) == RELKIND_RELATION ? lappend_oid(*relids, relid) :
-		list_concat(*relids, find_all_inheritors(relid, mode, NULL));
+	*relids = list_concat(*relids, find_all_inheritors(relid, mode, NULL));
 	return relid;
 }
 

@@ -246,6 +246,8 @@ foreach my $case (
 		'ALTER TABLE yelp_sync_runs ALTER status TYPE text', 'type public.evil_kind' ],
 	[ 'an index', q{CREATE INDEX spy ON yelp_program_changes (harmless(action))},
 		'DROP INDEX spy', 'function public.harmless(pg_catalog.text)' ],
+	[ 'statistics', q{CREATE STATISTICS spy ON budget, (pure_note('statistics') = is_autobid) FROM yelp_programs},
+		'DROP STATISTICS spy', 'function public.pure_note(pg_catalog.text)' ],
 	[ 'a rule', q{CREATE RULE spy AS ON INSERT TO yelp_program_changes DO ALSO SELECT note('x')},
 		'DROP RULE spy ON yelp_program_changes', $note ])
 {
@@ -326,6 +328,9 @@ foreach my $case (
 			ALTER TABLE parent ATTACH PARTITION yelp_programs DEFAULT; GRANT TRIGGER ON parent TO evil',
 		'ALTER TABLE parent DETACH PARTITION yelp_programs; DROP TABLE parent',
 		qr/role "evil" may create triggers on table public\.parent$/, qr/REVOKE/ ],
+	[ 'a table of another role that inherits', q{CREATE TABLE child () INHERITS (yelp_sync_runs); ALTER TABLE child OWNER TO evil;
+			SET ROLE evil; CREATE INDEX ON child (pure_note('plan')); DELETE FROM ran; RESET ROLE},
+		'DROP TABLE child', qr/not all tables/, qr/ALTER TABLE public\.child OWNER TO postgres;$/ ],
 	[ 'TRIGGER on a parent of the history', 'CREATE TABLE parent (LIKE yelp_sync_runs) PARTITION BY LIST (username);
 			ALTER TABLE parent ATTACH PARTITION yelp_sync_runs DEFAULT; GRANT TRIGGER ON parent TO evil',
 		'ALTER TABLE parent DETACH PARTITION yelp_sync_runs; DROP TABLE parent',
