@@ -222,8 +222,9 @@ history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
 /*
  * The tables are the users' own and may not exist, so this is no plain view.
  * $1: the usernames that are mapped; $2: the database.  A sync that was refused
- * because another one was running (55P03) is no attempt.  The account's lock:
- * see sync.c.  The owner may have altered types: a row has those of the view.
+ * because another one was running is no attempt; other locks have the same
+ * SQLSTATE.  The account's lock and the message: see sync.c.  The owner may
+ * have altered types: a row has those of the view.
  */
 #define STATUS \
 	"WITH programs AS (SELECT username::text COLLATE \"C\", count(*) AS programs FROM %s GROUP BY 1)," \
@@ -239,7 +240,8 @@ history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
 	" LEFT JOIN programs USING (username) LEFT JOIN runs USING (username)" \
 	" LEFT JOIN LATERAL (SELECT finished_at::timestamptz, status::text, sqlstate::text, error::text" \
 	"  FROM %s r" \
-	"  WHERE r.username::text = a.username COLLATE \"C\" AND sqlstate::text IS DISTINCT FROM '55P03'" \
+	"  WHERE r.username::text = a.username COLLATE \"C\"" \
+	"   AND (error::text LIKE 'account %% is already being synced%%') IS NOT TRUE" \
 	"  ORDER BY finished_at DESC LIMIT 1) AS last ON true ORDER BY username"
 
 #define NO_PROGRAMS "(SELECT NULL::text AS username LIMIT 0) AS none"
