@@ -618,13 +618,13 @@ check_tables(Tables *tables, Oid programs, List *relids, bool writing)
 				 errhint("Sync as its owner or a member of that role, or have a superuser check it and run: ALTER TABLE %s OWNER TO ...;",
 						 table_name(programs))));
 	require_one_owner(&code, programs);
-	/* Parents, and tables that reference ours, are appended, and append others */
+	/* Parents and tables that reference ours are appended, and append others */
 	for (int i = 0; i < list_length(code.relids); i++)
 	{
 		Oid			relid = list_nth_oid(code.relids, i);
 		TriggerDesc *triggers = writing ? copy_triggers(relid) : NULL;
 
-		/* A parent's trigger becomes one on each partition, its key a constraint */
+		/* A parent's trigger becomes a partition's own, its key a constraint */
 		if (get_rel_relispartition(relid))
 			code.relids = list_concat_unique_oid(code.relids, get_partition_ancestors(relid));
 		for (int j = 0; j < (triggers ? triggers->numtriggers : 0); j++)

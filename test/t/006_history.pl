@@ -102,7 +102,8 @@ table_is_listing('acme', '... the table');
 my $columns = 'INSERT INTO yelp_sync_runs (username, server, synced_by, started_at, finished_at, status, listed)';
 foreach my $case (
 	[ 'a repeat', 'SELECT', 1 ],
-	[ 'a prediction that is far too high', 'UPDATE yelp_sync_runs SET listed = 100000', 0, 300 ],
+	# 79 pages, 100 requests in vain and another one for each page, as many in flight, and looks
+	[ 'a prediction that is far too high', 'UPDATE yelp_sync_runs SET listed = 100000', 0, 79 + 100 + 79 + 100 + 10 ],
 	[ 'a prediction that is far too low', 'UPDATE yelp_sync_runs SET listed = 0' ],
 	[ 'a prediction below 0', 'UPDATE yelp_sync_runs SET listed = -5' ],
 	[ 'a failed run', "$columns VALUES ('acme', 'yelp', 'me', now(), now() + '1 hour', 'failed', NULL)", 1 ],

@@ -623,6 +623,7 @@ test_fruitless(void)
 {
 	Listing    *listing = listing_create(20, 1000000, true);
 	ListingRequest requests[10];
+	ListingPage empty = {.total = 0};
 	int			count = 0;
 	int			sent = 0;
 
@@ -637,7 +638,7 @@ test_fruitless(void)
 			break;
 		answered = requests[0];
 		memmove(requests, requests + 1, --count * sizeof(ListingRequest));
-		listing_add_page(listing, &answered, &(ListingPage) {.total = 0});
+		listing_add_page(listing, &answered, &empty);
 	}
 	tap_is_int(sent, 100 + 10 + 2, "100 requests in vain, those in flight by then, and the looks");
 	tap_ok(listing_end_is_seen(listing), "... show that there are no programs");
