@@ -70,7 +70,6 @@
 #define DOWN_CONNECT_TIMEOUT 2000
 
 #define MAX_AVOIDED 8
-
 #define PROXY_AUTHENTICATION_REQUIRED 407
 
 /* OpenSSL certificate verification results */
@@ -879,8 +878,10 @@ http_next(HttpClient *client)
 		   (message = curl_multi_info_read(http_pool.multi, &left)) != NULL)
 	{
 		HttpRequest *request = request_of(message->easy_handle);
-		bool		again = take_end(request, message->data.result);
+		bool		again = request && take_end(request, message->data.result);
 
+		if (request == NULL)
+			elog(ERROR, "libcurl reported an unknown request");
 		end_request(request);
 		if (again)
 		{
