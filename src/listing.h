@@ -54,8 +54,8 @@ typedef enum ListingVerdict
 
 /*
  * Begins a reading of a listing with the expected number of programs, 0 if
- * unknown.  A total that is not trusted is not followed if that number is
- * known.
+ * unknown.  If it is known, a page that only a total promises that is not
+ * trusted need not exist.
  */
 extern Listing *listing_create(int page_size, int64 expected, bool trust_total);
 
