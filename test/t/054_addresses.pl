@@ -21,11 +21,19 @@ my $port = $api->port('wrong_host');    # whose certificate is for this name
 my %listen = (LocalAddr => $other, LocalPort => $port, ReuseAddr => 1);
 set_server(endpoint => "https://elsewhere.example:$port/programs/v1");
 
-my $session = YelpSession->new($node);
-$session->options(page_size => 2);
-$inject->arm($session, 'getaddrinfo', first => 1000);
-is(outcome($session->sync('acme')), 'added 45', 'a sync over many connections');
-is($inject->calls, 1, '... looks up the name once');
+# On a busy machine, pages are requested again, and newer versions of libcurl look up the name again
+my ($session, $retries);
+foreach (1 .. 50)
+{
+	$session = YelpSession->new($node);
+	$session->options(page_size => 2);
+	$inject->arm($session, 'getaddrinfo', first => 1000);
+	is(outcome($session->sync('acme')), 'added 45', 'a sync over many connections');
+	$retries = history('retries');
+	last if $retries == 0;
+	value('TRUNCATE yelp_programs, yelp_sync_runs');
+}
+is("$retries retries, " . $inject->calls, '0 retries, 1', '... looks up the name once');
 $inject->disarm;
 $session->options(page_size => undef);
 $session->end;
