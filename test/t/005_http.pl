@@ -98,8 +98,8 @@ sub test_pauses
 	return;
 }
 
-# Kept connections that have died unnoticed
-sub test_kept
+# Kept connections that have died unnoticed: the retries of the next sync, and of the one after that
+sub retries_after
 {
 	my ($relay, $version, $signal) = @_;
 	my $name = "HTTP/$version, kept connections, SIG$signal";
@@ -114,13 +114,28 @@ sub test_kept
 	is(outcome($session->sync('acme')), 'updated 5', "$name: the next sync works");
 	my ($run, $retries) = $session->value(YelpTest::last_run('status, pages, retries')) =~ /(.*)\|(\d+)/;
 	is($run, 'synced|12', "$name: all pages");
-	# A page that waits for a connection is requested twice if making one takes long here
-	cmp_ok($retries, '<', 2 * 13, "$name: few requests meet two dead connections");
 	kill 'KILL', @kept;
 	poll_until(sub { !$relay->connections }, "$name: none is kept") if $signal eq 'STOP';
 	is($session->sync('acme')->{error}, undef, "$name: the one after that works");
-	is($session->value(YelpTest::last_run('retries')), 0, "$name: without a retry") if $signal eq 'KILL';
+	my $later = $session->value(YelpTest::last_run('retries'));
 	$session->end;
+	return ($retries, $later);
+}
+
+# A page that waits for a connection is requested twice if making one takes long: on a busy machine, again
+sub test_kept
+{
+	my ($relay, $version, $signal) = @_;
+	my $name = "HTTP/$version, kept connections, SIG$signal";
+	my ($retries, $later);
+
+	foreach (1 .. 10)
+	{
+		($retries, $later) = retries_after($relay, $version, $signal);
+		last if $retries <= 13 && $later == 0;
+	}
+	cmp_ok($retries, '<=', 13, "$name: no request meets two dead connections");
+	is($later, 0, "$name: the one after that works without a retry");
 	return;
 }
 
