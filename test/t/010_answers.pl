@@ -169,7 +169,8 @@ sub check_answer
 {
 	my ($offset, $sqlstate, $kind, $what, $action, %case) = @_;
 	my $tries = $case{final} ? 1 : $attempts;
-	my $options = $case{options} // {};
+	# One at a time where one request is claimed: on a busy machine, a page may be requested twice
+	my $options = { $case{final} ? (concurrency => 1) : (), %{ $case{options} // {} } };
 	my $message = $kind . $what =~ s/%s/\Q$ids[$offset + 3]\E/r;
 
 	# The first page is to come first: a later one that is refused before the total is known may
