@@ -39,14 +39,6 @@ typedef enum ProgramPlace
 	IN_BUSINESS					/* the first one */
 } ProgramPlace;
 
-/* A column and the JSON member with the same name */
-typedef struct ProgramColumn
-{
-	const char *name;
-	ProgramPlace place;
-	Oid			type;			/* numeric: the member is in cents */
-} ProgramColumn;
-
 /* The members with these objects; the businesses are an array */
 static const char *const program_objects[] = {
 	[IN_PROGRAM] = NULL,
@@ -54,15 +46,18 @@ static const char *const program_objects[] = {
 	[IN_BUSINESS] = "businesses"
 };
 
-/* Prefixes of the names of problems */
-static const char *const prefixes[] = {
-	[IN_PROGRAM] = "",
-	[IN_METRICS] = "program_metrics.",
-	[IN_BUSINESS] = "businesses[0]."
-};
+/*
+ * The columns, and JSON members with the same names, in the order of
+ * yelp_sync_values, whose last attribute is problems.
+ */
+static const struct
+{
+	const char *name;
+	ProgramPlace place;
+	Oid			type;			/* numeric: the member is in cents */
+}			program_columns[] =
 
-/* In the order of yelp_sync_values, whose last attribute is problems */
-static const ProgramColumn program_columns[] = {
+{
 	{"program_type", IN_PROGRAM, TEXTOID},
 	{"program_status", IN_PROGRAM, TEXTOID},
 	{"program_pause_status", IN_PROGRAM, TEXTOID},
@@ -218,19 +213,13 @@ read_member(const JsonbValue *value, Oid type, Datum *datum)
 
 /* ---- a document as a row ---- */
 
-/* A row and the names of the fields that could not be read */
-typedef struct Row
-{
-	Datum		values[PROGRAM_COLUMNS + 1];
-	bool		nulls[PROGRAM_COLUMNS + 1];
-	Datum		problems[PROGRAM_COLUMNS + IN_BUSINESS];
-	int			nproblems;
-} Row;
-
 static void
-add_problem(Row *row, const char *prefix, const char *name)
+add_problem(ArrayBuildState * *problems, ProgramPlace place, const char *name)
 {
-	row->problems[row->nproblems++] = CStringGetTextDatum(psprintf("%s%s", prefix, name));
+	if (place != IN_PROGRAM)
+		name = psprintf("%s%s.%s", program_objects[place], place == IN_BUSINESS ? "[0]" : "", name);
+	*problems = accumArrayResult(*problems, CStringGetTextDatum(name), false, TEXTOID,
+								 CurrentMemoryContext);
 }
 
 /* Finds a member of an object that is not null; the caller gives the memory. */
@@ -244,7 +233,7 @@ find_member(JsonbContainer *object, const char *name, JsonbValue *member)
 
 /* The object in this place, or NULL; each of the businesses must be one. */
 static JsonbContainer *
-find_object(JsonbContainer *program, ProgramPlace place, Row *row)
+find_object(JsonbContainer *program, ProgramPlace place, ArrayBuildState * *problems)
 {
 	JsonbContainer *object = NULL;
 	JsonbValue	value;
@@ -264,36 +253,8 @@ find_object(JsonbContainer *program, ProgramPlace place, Row *row)
 			object = business->val.binary.data;
 	}
 	if (!valid)
-		add_problem(row, "", program_objects[place]);
+		add_problem(problems, IN_PROGRAM, program_objects[place]);
 	return valid ? object : NULL;
-}
-
-static void
-read_row(Jsonb *program, Row *row)
-{
-	JsonbContainer *objects[] = {
-		[IN_PROGRAM] = &program->root,
-		[IN_METRICS] = find_object(&program->root, IN_METRICS, row),
-		[IN_BUSINESS] = find_object(&program->root, IN_BUSINESS, row)
-	};
-
-	for (int i = 0; i < PROGRAM_COLUMNS; i++)
-	{
-		const ProgramColumn *column = &program_columns[i];
-		JsonbValue	member;
-
-		row->nulls[i] = true;
-		if (!find_member(objects[column->place], column->name, &member))
-			continue;
-		row->nulls[i] = !read_member(&member, column->type, &row->values[i]);
-		if (row->nulls[i])
-			add_problem(row, prefixes[column->place], column->name);
-	}
-	row->nulls[PROGRAM_COLUMNS] = row->nproblems == 0;
-	if (row->nproblems > 0)
-		row->values[PROGRAM_COLUMNS] =
-			PointerGetDatum(construct_array(row->problems, row->nproblems, TEXTOID, -1, false,
-											TYPALIGN_INT));
 }
 
 /* The function's row type, which lives as long as the query. */
@@ -336,14 +297,34 @@ Datum
 yelp_sync_columns(PG_FUNCTION_ARGS)
 {
 	Jsonb	   *program = PG_GETARG_JSONB_P(0);
-	Row			row = {.nproblems = 0};
+	ArrayBuildState *problems = NULL;
+	JsonbContainer *objects[IN_BUSINESS + 1] = {&program->root};
+	Datum		values[PROGRAM_COLUMNS + 1];
+	bool		nulls[PROGRAM_COLUMNS + 1];
 
 	if (!JB_ROOT_IS_OBJECT(program))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("program is not a JSON object")));
-	read_row(program, &row);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_desc(fcinfo), row.values, row.nulls)));
+	for (ProgramPlace place = IN_METRICS; place <= IN_BUSINESS; place++)
+		objects[place] = find_object(&program->root, place, &problems);
+	for (int i = 0; i < PROGRAM_COLUMNS; i++)
+	{
+		ProgramPlace place = program_columns[i].place;
+		const char *name = program_columns[i].name;
+		JsonbValue	member;
+
+		nulls[i] = true;
+		if (!find_member(objects[place], name, &member))
+			continue;
+		nulls[i] = !read_member(&member, program_columns[i].type, &values[i]);
+		if (nulls[i])
+			add_problem(&problems, place, name);
+	}
+	nulls[PROGRAM_COLUMNS] = problems == NULL;
+	if (problems)
+		values[PROGRAM_COLUMNS] = makeArrayResult(problems, CurrentMemoryContext);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_desc(fcinfo), values, nulls)));
 }
 
 /* ---- differences ---- */
@@ -377,8 +358,7 @@ yelp_sync_changed(PG_FUNCTION_ARGS)
 	Datum	   *new_values = palloc(desc->natts * sizeof(Datum));
 	bool	   *old_nulls = palloc(desc->natts * sizeof(bool));
 	bool	   *new_nulls = palloc(desc->natts * sizeof(bool));
-	Datum	   *names = palloc((desc->natts + 1) * sizeof(Datum));
-	int			count = 0;
+	ArrayBuildState *names = initArrayResult(TEXTOID, CurrentMemoryContext, false);
 
 	deform(stored, desc, old_values, old_nulls);
 	deform(PG_GETARG_HEAPTUPLEHEADER(1), desc, new_values, new_nulls);
@@ -391,12 +371,12 @@ yelp_sync_changed(PG_FUNCTION_ARGS)
 			same = datum_image_eq(old_values[i], new_values[i],
 								  column->attbyval, column->attlen);
 		if (!same)
-			names[count++] = CStringGetTextDatum(NameStr(column->attname));
+			accumArrayResult(names, CStringGetTextDatum(NameStr(column->attname)), false,
+							 TEXTOID, CurrentMemoryContext);
 	}
 	ReleaseTupleDesc(desc);
-	if (count == 0 &&
+	if (names->nelems == 0 &&
 		compareJsonbContainers(&PG_GETARG_JSONB_P(2)->root, &PG_GETARG_JSONB_P(3)->root) != 0)
-		names[count++] = CStringGetTextDatum("data");
-	PG_RETURN_ARRAYTYPE_P(construct_array(names, count, TEXTOID, -1, false,
-										  TYPALIGN_INT));
+		accumArrayResult(names, CStringGetTextDatum("data"), false, TEXTOID, CurrentMemoryContext);
+	PG_RETURN_DATUM(makeArrayResult(names, CurrentMemoryContext));
 }

@@ -9,7 +9,6 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -118,68 +117,50 @@ record_changes(Merge *merge)
 	tuplestore_end(merge->changes);
 }
 
-/* The columns of a row, as a list, and their values */
 static void
-add(Statement *insert, StringInfo columns, const char *column, Oid type, Datum value)
+add_text(Statement *insert, const char *value)
 {
-	appendStringInfo(columns, "%s%s", columns->len > 0 ? ", " : "", column);
-	statement_add(insert, type, value);
+	statement_add(insert, TEXTOID, value ? CStringGetTextDatum(value) : (Datum) 0);
 }
 
-static void
-add_text(Statement *insert, StringInfo columns, const char *column, const char *value)
-{
-	add(insert, columns, column, TEXTOID, value ? CStringGetTextDatum(value) : (Datum) 0);
-}
+/* The last columns are figures or an error. */
+#define INSERT_RUN \
+	"INSERT INTO %s.yelp_sync_runs (run_id, username, server, synced_by, started_at, finished_at," \
+	" status, program_status, warnings, "
+#define VALUES_RUN ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, "
+
+#define INSERT_FIGURES INSERT_RUN \
+	"programs, listed, pages, requests, retries, received_bytes, added, updated, unchanged," \
+	" deleted, missing, problems, failed_pages, fetch_time, merge_time" \
+	VALUES_RUN "$10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22," \
+	" $23 OPERATOR(pg_catalog.*) interval '1us', $24 OPERATOR(pg_catalog.*) interval '1us')"
+
+#define INSERT_ERROR INSERT_RUN "sqlstate, error" VALUES_RUN "$10, $11)"
 
 static void
-add_duration(Statement *insert, StringInfo columns, const char *column, int64 microseconds)
+add_figures(Statement *insert, const SyncResult *result, const Fetched *fetched)
 {
-	Interval   *interval = palloc0(sizeof(Interval));
-
-	interval->time = microseconds;
-	add(insert, columns, column, INTERVALOID, IntervalPGetDatum(interval));
-}
-
-static void
-add_counts(Statement *insert, StringInfo columns, const SyncResult *result,
-		   const Fetched *fetched)
-{
-	const struct
-	{
-		const char *column;
-		int64		count;
-	}			counts[] =
-	{
-		{"programs", fetched->reading.total},
-		{"listed", result->programs},
-		{"pages", fetched->pages},
-		{"requests", fetched->reading.requests},
-		{"retries", fetched->reading.retries},
-		{"received_bytes", fetched->reading.received_bytes},
-		{"added", result->added},
-		{"updated", result->updated},
-		{"unchanged", result->unchanged},
-		{"deleted", result->deleted},
-		{"missing", result->missing},
-		{"problems", result->problems},
-		{"failed_pages", fetched->failed_pages},
+	const Reading *reading = &fetched->reading;
+	const int64 figures[] = {
+		reading->total, result->programs, fetched->pages, reading->requests, reading->retries,
+		reading->received_bytes, result->added, result->updated, result->unchanged,
+		result->deleted, result->missing, result->problems, fetched->failed_pages,
+		result->fetch_us, result->merge_us
 	};
 
-	for (int i = 0; i < (int) lengthof(counts); i++)
-		add(insert, columns, counts[i].column, INT8OID, Int64GetDatum(counts[i].count));
-	add_duration(insert, columns, "fetch_time", result->fetch_us);
-	add_duration(insert, columns, "merge_time", result->merge_us);
+	for (int i = 0; i < (int) lengthof(figures); i++)
+		statement_add(insert, INT8OID, Int64GetDatum(figures[i]));
 }
 
 void
 history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
 {
 	SyncResult *result = &merge->result;
-	Statement	insert = {.purpose = psprintf("insert into %s.yelp_sync_runs", merge->tables.schema)};
+	Statement	insert = {
+		.purpose = psprintf("insert into %s.yelp_sync_runs", merge->tables.schema),
+		.sql = psprintf(fetched ? INSERT_FIGURES : INSERT_ERROR, merge->tables.schema),
+	};
 	int			first = 1;
-	StringInfoData columns;
-	StringInfoData values;
 
 	result->run_id = DirectFunctionCall1(gen_random_uuid, (Datum) 0);
 	result->finished_at = GetCurrentTimestamp();
@@ -187,33 +168,26 @@ history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
 	if (fetched && merge->changes)
 		record_changes(merge);
 
-	initStringInfo(&columns);
-	add(&insert, &columns, "run_id", UUIDOID, result->run_id);
-	add_text(&insert, &columns, "username", merge->username);
-	add_text(&insert, &columns, "server", result->server);
-	add_text(&insert, &columns, "synced_by", result->synced_by);
-	add(&insert, &columns, "started_at", TIMESTAMPTZOID, TimestampTzGetDatum(result->started_at));
-	add(&insert, &columns, "finished_at", TIMESTAMPTZOID, TimestampTzGetDatum(result->finished_at));
-	add_text(&insert, &columns, "status", sync_status_names[result->status]);
-	add_text(&insert, &columns, "program_status", result->program_status);
-	if (fetched)
-		add_counts(&insert, &columns, result, fetched);
+	statement_add(&insert, UUIDOID, result->run_id);
+	add_text(&insert, merge->username);
+	add_text(&insert, result->server);
+	add_text(&insert, result->synced_by);
+	statement_add(&insert, TIMESTAMPTZOID, TimestampTzGetDatum(result->started_at));
+	statement_add(&insert, TIMESTAMPTZOID, TimestampTzGetDatum(result->finished_at));
+	add_text(&insert, sync_status_names[result->status]);
+	add_text(&insert, result->program_status);
 	/* There may be one more, about this row */
-	if (result->warnings)
-		add(&insert, &columns, "warnings", TEXTARRAYOID,
-			makeMdArrayResult(result->warnings, 1, &result->warnings->nelems, &first,
-							  CurrentMemoryContext, false));
-	if (error)
+	statement_add(&insert, TEXTARRAYOID, result->warnings == NULL ? (Datum) 0 :
+				  makeMdArrayResult(result->warnings, 1, &result->warnings->nelems, &first,
+									CurrentMemoryContext, false));
+	if (fetched)
+		add_figures(&insert, result, fetched);
+	else
 	{
-		add_text(&insert, &columns, "sqlstate", unpack_sql_state(error->sqlerrcode));
-		add_text(&insert, &columns, "error", error->detail == NULL ? error->message :
+		add_text(&insert, unpack_sql_state(error->sqlerrcode));
+		add_text(&insert, error->detail == NULL ? error->message :
 				 psprintf("%s: %s", error->message, error->detail));
 	}
-	initStringInfo(&values);
-	for (int i = 1; i <= insert.params->numParams; i++)
-		appendStringInfo(&values, "%s$%d", i > 1 ? ", " : "", i);
-	insert.sql = psprintf("INSERT INTO %s.yelp_sync_runs (%s) VALUES (%s)",
-						  merge->tables.schema, columns.data, values.data);
 	try_statement(statement_run, &insert, "record the sync", merge->username);
 }
 

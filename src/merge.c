@@ -165,27 +165,17 @@ statement_for(const char *template, const Tables *tables, bool record)
 
 /* ---- the rows that they return ---- */
 
-/* A step of the merge */
-typedef struct Step
-{
-	Merge	   *merge;
-	const char *statement;
-	const char *action;			/* as returned to the caller */
-	int64	   *count;
-} Step;
-
 /* Takes a row (program_id, changed, old, new). */
 static void
 take_written(TupleTableSlot *slot, void *arg)
 {
-	const Step *step = arg;
-	Merge	   *merge = step->merge;
+	Merge	   *merge = arg;
 	Datum	   *values = slot->tts_values;
 	bool	   *nulls = slot->tts_isnull;
-	Datum		action = CStringGetTextDatum(step->action);
+	Datum		action = CStringGetTextDatum(merge->action);
 
 	slot_getallattrs(slot);
-	if (step->statement == update_altered)
+	if (merge->statement == update_altered)
 	{
 		if (nulls[1])
 		{
@@ -195,8 +185,8 @@ take_written(TupleTableSlot *slot, void *arg)
 		if (ARR_NDIM(DatumGetArrayTypeP(values[1])) == 0)
 			return;
 	}
-	++*step->count;
-	if (merge->returned && (merge->show_missing || step->statement != keep_missing))
+	++*merge->count;
+	if (merge->returned && (merge->show_missing || merge->statement != keep_missing))
 	{
 		Datum		row[] = {action, values[0], values[1]};
 		bool		unknown[] = {false, nulls[0], nulls[1]};
@@ -204,7 +194,7 @@ take_written(TupleTableSlot *slot, void *arg)
 		tuplestore_putvalues(merge->returned->setResult, merge->returned->setDesc,
 							 row, unknown);
 	}
-	if (merge->changes && step->statement != keep_missing)
+	if (merge->changes && merge->statement != keep_missing)
 	{
 		/* Arrays of arrays are rectangular, so the names become a text */
 		Datum		names = nulls[1] ? (Datum) 0 :
@@ -233,44 +223,47 @@ explain_error(ErrorData *error)
 	}
 }
 
-/* Runs the step's statement over batches of these rows. */
+/* Runs a statement over batches of these rows. */
 static void
-run_step(Step *step, Tuplestorestate *rows, TupleDesc desc)
+run_step(Merge *merge, const char *template, const char *action, int64 *count,
+		 Tuplestorestate *rows, TupleDesc desc)
 {
-	const Merge *merge = step->merge;
 	const Programs *programs = merge->programs;
 	bool		many = programs->counts[ROWS_ENDED] + programs->counts[ROWS_ALTERED] > MANY_ROWS;
 	int32		remainder = many ?
 	(int32) (pg_prng_uint64(&pg_global_prng_state) % RESPELLED_SHARE) : -1;
-	char	   *sql = statement_for(step->statement, &merge->tables, merge->record);
+	char	   *sql = statement_for(template, &merge->tables, merge->record);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "yelp_sync batch",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	int			count;
+	int			batch;
 
+	merge->statement = template;
+	merge->action = action;
+	merge->count = count;
 	do
 	{
 		Statement	statement = {
 			.purpose = psprintf("merge into %s.yelp_programs", merge->tables.schema),
 			.sql = sql,
 			.receive = take_written,
-			.arg = step,
+			.arg = merge,
 			.explain = explain_error,
 		};
 
 		statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->username));
 		statement_add(&statement, TIMESTAMPTZOID, TimestampTzGetDatum(merge->at));
-		count = statement_add_rows(&statement, rows, slot,
+		batch = statement_add_rows(&statement, rows, slot,
 								   desc == programs->desc ? programs_take_row : NULL,
 								   merge->programs);
 		while (statement.params->numParams < 2 + ROW_COLUMNS)
 			statement_add(&statement, TEXTARRAYOID, (Datum) 0);
 		statement_add(&statement, INT4OID, Int32GetDatum(remainder));
-		if (count > 0)
+		if (batch > 0)
 			statement_run(&statement);
 		MemoryContextReset(context);
-	} while (count > 0);
+	} while (batch > 0);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 	ExecDropSingleTupleTableSlot(slot);
@@ -284,12 +277,14 @@ remove_unlisted(Merge *merge)
 	TupleDesc	desc = statement_desc(lengthof(names), names, (Oid[]) {TEXTOID});
 	Tuplestorestate *unlisted = programs_find_unlisted(merge->programs, &merge->tables,
 													   merge->username);
-	Step		missing = {merge, keep_missing, "missing", &merge->result.unlisted};
-	Step		mark = {merge, mark_gone, "gone", &merge->result.deleted};
-	Step		delete = {merge, delete_gone, "deleted", &merge->result.deleted};
+	SyncResult *result = &merge->result;
 
-	run_step(!merge->delete_gone ? &missing : merge->keep_gone ? &mark : &delete,
-			 unlisted, desc);
+	if (!merge->delete_gone)
+		run_step(merge, keep_missing, "missing", &result->unlisted, unlisted, desc);
+	else if (merge->keep_gone)
+		run_step(merge, mark_gone, "gone", &result->deleted, unlisted, desc);
+	else
+		run_step(merge, delete_gone, "deleted", &result->deleted, unlisted, desc);
 	tuplestore_end(unlisted);
 }
 
@@ -323,8 +318,6 @@ merge_programs(Merge *merge)
 	static const Oid types[] = {TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID};
 	Programs   *programs = merge->programs;
 	SyncResult *result = &merge->result;
-	Step		update = {merge, update_altered, "updated", &result->updated};
-	Step		insert = {merge, insert_new, "added", &result->added};
 	bool		written = programs_count_unlisted(programs) > 0;
 
 	if (merge->record)
@@ -337,7 +330,10 @@ merge_programs(Merge *merge)
 	for (ProgramRows rows = ROWS_ENDED; rows < PROGRAM_ROWS; rows++)
 	{
 		written |= programs->counts[rows] > 0;
-		run_step(rows == ROWS_NEW ? &insert : &update, programs->rows[rows], programs->desc);
+		if (rows == ROWS_NEW)
+			run_step(merge, insert_new, "added", &result->added, programs->rows[rows], programs->desc);
+		else
+			run_step(merge, update_altered, "updated", &result->updated, programs->rows[rows], programs->desc);
 	}
 	count_problems(merge);
 	/* A sync that wrote nothing need not look, if nobody else did */

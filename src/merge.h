@@ -73,6 +73,11 @@ typedef struct Merge
 	/* Receives the rows (action, program_id, changed); may be NULL */
 	ReturnSetInfo *returned;
 
+	/* The step that runs; private */
+	const char *statement;
+	const char *action;			/* as returned to the caller */
+	int64	   *count;
+
 	/* What was done */
 	SyncResult	result;
 	int64		wrong;			/* programs that are not stored as they should

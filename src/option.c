@@ -130,30 +130,16 @@ check_file(char **value)
 
 /* ---- URLs ---- */
 
-typedef struct Url
-{
-	char		text[MAX_URL_LENGTH + 16];	/* as it is sent */
-	char		scheme[16];
-	char		host[MAX_URL_LENGTH];
-	char		path[MAX_URL_LENGTH + 16];
-} Url;
+/* A part of a URL; libcurl's normal form may be longer than the text */
+typedef char UrlPart[MAX_URL_LENGTH + 16];
 
 /* Takes a URL apart, and replaces it by its normal form. */
 static const char *
-normalize_url(char **value, Url *url)
+normalize_url(char **value, UrlPart scheme, UrlPart host, UrlPart path)
 {
-	const struct
-	{
-		CURLUPart	what;
-		char	   *part;
-		size_t		size;
-	}			parts[] =
-	{
-		{CURLUPART_URL, url->text, sizeof(url->text)},
-		{CURLUPART_SCHEME, url->scheme, sizeof(url->scheme)},
-		{CURLUPART_HOST, url->host, sizeof(url->host)},
-		{CURLUPART_PATH, url->path, sizeof(url->path)},
-	};
+	static const CURLUPart whats[] = {CURLUPART_URL, CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_PATH};
+	UrlPart		url;
+	char	   *const parts[] = {url, scheme, host, path};
 	CURLU	   *parser;
 	CURLUcode	code = CURLUE_OUT_OF_MEMORY;
 
@@ -170,8 +156,8 @@ normalize_url(char **value, Url *url)
 	{
 		char	   *part = NULL;
 
-		code = curl_url_get(parser, parts[i].what, &part, 0);
-		if (code == CURLUE_OK && strlcpy(parts[i].part, part, parts[i].size) >= parts[i].size)
+		code = curl_url_get(parser, whats[i], &part, 0);
+		if (code == CURLUE_OK && strlcpy(parts[i], part, sizeof(UrlPart)) >= sizeof(UrlPart))
 			code = CURLUE_MALFORMED_INPUT;
 		curl_free(part);
 	}
@@ -181,11 +167,11 @@ normalize_url(char **value, Url *url)
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory"),
 				 errdetail("Failed while checking a URL.")));
-	if (code == CURLUE_USER_NOT_ALLOWED || (code == CURLUE_OK && strpbrk(url->text, "?#")))
+	if (code == CURLUE_USER_NOT_ALLOWED || (code == CURLUE_OK && strpbrk(url, "?#")))
 		return "must not contain a user, a password, a query or a fragment";
 	if (code != CURLUE_OK)
 		return "must be an absolute URL with a valid host and port";
-	*value = pstrdup(url->text);
+	*value = pstrdup(url);
 	return NULL;
 }
 
@@ -203,13 +189,15 @@ is_loopback(const char *host)
 static const char *
 check_endpoint(char **value)
 {
-	Url			url;
-	const char *problem = normalize_url(value, &url);
+	UrlPart		scheme,
+				host,
+				path;
+	const char *problem = normalize_url(value, scheme, host, path);
 
 	if (problem)
 		return problem;
-	if (strcmp(url.scheme, "https") == 0 ||
-		(strcmp(url.scheme, "http") == 0 && is_loopback(url.host)))
+	if (strcmp(scheme, "https") == 0 ||
+		(strcmp(scheme, "http") == 0 && is_loopback(host)))
 		return NULL;
 	return "must begin with https://, or with http:// for a loopback address";
 }
@@ -217,16 +205,18 @@ check_endpoint(char **value)
 static const char *
 check_proxy(char **value)
 {
-	Url			url;
-	const char *problem = normalize_url(value, &url);
+	UrlPart		scheme,
+				host,
+				path;
+	const char *problem = normalize_url(value, scheme, host, path);
 
 	if (problem)
 		return problem;
 	/* libcurl interprets socks5h://localhost/path as a Unix-domain socket */
-	if (strcmp(url.path, "/") != 0)
+	if (strcmp(path, "/") != 0)
 		return "must not contain a path";
-	if (strcmp(url.scheme, "http") == 0 || strcmp(url.scheme, "https") == 0 ||
-		strcmp(url.scheme, "socks5") == 0 || strcmp(url.scheme, "socks5h") == 0)
+	if (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0 ||
+		strcmp(scheme, "socks5") == 0 || strcmp(scheme, "socks5h") == 0)
 		return NULL;
 	return "must begin with http://, https://, socks5:// or socks5h://";
 }
