@@ -37,16 +37,6 @@ try_statement(void (*step) (void *arg), Statement *statement, const char *what,
 	return error == NULL;
 }
 
-/* A deferred trigger of the tables would fail the sync when it commits. */
-static void
-run_deferred(const Merge *merge)
-{
-	Statement	settle = {.purpose = "running deferred triggers",.sql = merge->tables.settle};
-
-	if (settle.sql)
-		statement_run(&settle);
-}
-
 /* ---- the last run ---- */
 
 FetchExpected
@@ -103,7 +93,6 @@ add_changes(void *arg)
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 	ExecDropSingleTupleTableSlot(slot);
-	run_deferred(merge);
 }
 
 static void
@@ -126,13 +115,6 @@ record_changes(Merge *merge)
 	statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->username));
 	try_statement(add_changes, &statement, "record the changes", merge->username);
 	tuplestore_end(merge->changes);
-}
-
-static void
-add_run(void *arg)
-{
-	statement_run(arg);
-	run_deferred(((Statement *) arg)->arg);
 }
 
 static void
@@ -177,7 +159,6 @@ history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
 	Statement	insert = {
 		.purpose = psprintf("insert into %s.yelp_sync_runs", merge->tables.schema),
 		.sql = psprintf(fetched ? INSERT_FIGURES : INSERT_ERROR, merge->tables.schema),
-		.arg = merge,
 	};
 	int			first = 1;
 
@@ -207,7 +188,7 @@ history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
 		add_text(&insert, error->detail == NULL ? error->message :
 				 psprintf("%s: %s", error->message, error->detail));
 	}
-	try_statement(add_run, &insert, "record the sync", merge->username);
+	try_statement(statement_run, &insert, "record the sync", merge->username);
 }
 
 /* ---- the view ---- */

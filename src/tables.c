@@ -522,10 +522,7 @@ check_columns(Oid schema, Oid programs)
 static const char strange_code[] =
 "WITH RECURSIVE " NAMES ", " ALL_TABLES ", " OBJECTS
 " SELECT state, message, detail, hint, EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1[1]"
-"  AND tgname = '" EDIT_TRIGGER "' AND tgenabled <> 'D'), (SELECT 'SET CONSTRAINTS '"
-"  || string_agg(format('%s.%I', connamespace::regnamespace, conname), ', ') || ' IMMEDIATE'"
-"  FROM pg_constraint JOIN pg_class c ON c.oid = conrelid WHERE c.oid = ANY ($1) AND condeferrable"
-"   AND (relname = 'yelp_sync_runs' OR relname = 'yelp_program_changes' AND contype <> 'f'))"
+"  AND tgname = '" EDIT_TRIGGER "' AND tgenabled <> 'D')"
 " FROM us LEFT JOIN (SELECT '42501' AS state, * FROM (" STRANGE_OWNER " UNION ALL " OTHER_OWNERS
 " UNION ALL " DEFERRED " UNION ALL " TRIGGER_RIGHTS " UNION ALL " OWNERS
 ")  AS strange(place, message, detail, hint) ORDER BY place, message LIMIT 1) AS first ON true";
@@ -552,11 +549,8 @@ check_code(Tables *tables, List *relids, bool writing)
 	statement_add(&query, OIDOID, ObjectIdGetDatum(tables->schema_oid));
 	statement_add(&query, BOOLOID, BoolGetDatum(writing));
 	raise_found(&query);
-	if (SPI_processed == 0)
-		return false;
-	tables->heals = strcmp(statement_value(5), "t") == 0;
-	tables->settle = statement_value(6);
-	return true;
+	tables->heals = SPI_processed > 0 && strcmp(statement_value(5), "t") == 0;
+	return SPI_processed > 0;
 }
 
 /* ---- the tables of a sync ---- */

@@ -19,8 +19,6 @@ typedef struct Tables
 	bool		partitioned;	/* is yelp_programs partitioned? */
 	bool		distributed;	/* is yelp_programs a Citus table? */
 	bool		heals;			/* is our trigger there? */
-	const char *settle;			/* runs deferred triggers of the history now;
-								 * NULL: there are none */
 	const char *created;		/* names of those just created; NULL: none */
 	bool		created_programs;	/* is yelp_programs one of them? */
 	const char *columns;		/* columns filled from a program's document,

@@ -4,7 +4,10 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/reloptions.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
@@ -19,12 +22,12 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
 #include "history.h"
 #include "progress.h"
-#include "statement.h"
 #include "sync.h"
 #include "tables.h"
 
@@ -98,21 +101,25 @@ require_utf8(void)
 static void
 reject_citus_worker(void)
 {
-	Statement	query = {
-		.purpose = "looking for the node's group in Citus",
-		.sql = "SELECT FROM pg_dist_local_group WHERE groupid <> 0",
-	};
+	Oid			relid = get_relname_relid("pg_dist_local_group", PG_CATALOG_NAMESPACE);
+	Relation	catalog = OidIsValid(relid) ? table_open(relid, AccessShareLock) : NULL;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		isnull;
 
-	if (!OidIsValid(get_relname_relid("pg_dist_local_group", PG_CATALOG_NAMESPACE)))
+	if (catalog == NULL)
 		return;
-	SPI_connect();
-	statement_query(&query);
-	if (SPI_processed > 0)
+	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	tuple = systable_getnext(scan);
+	/* The group of the node is 0 on the coordinator */
+	if (HeapTupleIsValid(tuple) &&
+		DatumGetInt32(heap_getattr(tuple, 1, RelationGetDescr(catalog), &isnull)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a sync cannot run on a worker node of Citus"),
 				 errhint("Sync on the coordinator.  Citus may send a query that joins yelp_sync() with a distributed table to a worker: use two statements.")));
-	SPI_finish();
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
 }
 
 /* Checks that a sync can be stored, before anything is fetched. */
