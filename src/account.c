@@ -95,9 +95,9 @@ is_trusted(Oid owner)
 }
 
 static bool
-has_usage(Oid server)
+has_usage(Oid catalog, Oid object)
 {
-	return compat_has_privilege(has_server_privilege_id_id, GetUserId(), server, "USAGE");
+	return compat_has_privilege(catalog, object, GetUserId(), ACL_USAGE);
 }
 
 static int
@@ -158,7 +158,7 @@ find_accounts(const char *username, bool usable)
 										  FSV_MISSING_OK);
 		if (server == NULL || server->fdwid != wrapper->fdwid ||
 			usable != (is_trusted(server->owner) &&
-					   has_usage(server->serverid)))
+					   has_usage(ForeignServerRelationId, server->serverid)))
 			continue;
 		account = load_account(&defaults, server, user, true);
 		if (account == NULL || (username && !maps(account, username)))
@@ -205,7 +205,7 @@ require_usable(const ForeignServer *server, const char *username)
 {
 	const char *name = quote_identifier(server->servername);
 
-	if (!has_usage(server->serverid))
+	if (!has_usage(ForeignServerRelationId, server->serverid))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for foreign server %s", server->servername),
@@ -384,7 +384,7 @@ create_server(const char *name)
 	Oid			wrapper = get_foreign_data_wrapper_oid(WRAPPER_NAME, false);
 	CreateForeignServerStmt *command = makeNode(CreateForeignServerStmt);
 
-	if (!compat_has_privilege(has_foreign_data_wrapper_privilege_id_id, GetUserId(), wrapper, "USAGE"))
+	if (!has_usage(ForeignDataWrapperRelationId, wrapper))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for foreign-data wrapper %s", WRAPPER_NAME),
@@ -463,7 +463,7 @@ account_usernames(void)
 	{
 		Oid			server = get_foreign_server_oid(((Account *) lfirst(cell))->server, false);
 
-		if (has_usage(server) ||
+		if (has_usage(ForeignServerRelationId, server) ||
 			SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(GetUserId()),
 								  ObjectIdGetDatum(server)))
 			accounts = lappend(accounts, lfirst(cell));

@@ -11,10 +11,14 @@
 #include <curl/curl.h>
 
 #include "access/tupdesc.h"
+#include "catalog/pg_foreign_data_wrapper.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "utils/builtins.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
@@ -43,35 +47,49 @@
 #define COMPAT_NORETURN pg_attribute_noreturn()
 #endif
 
-/*
- * Has the role a privilege on an object?  By the SQL functions for two OIDs,
- * such as has_schema_privilege_id_id, because those in C changed in 16.
- */
-static inline bool
-compat_has_privilege(PGFunction function, Oid role, Oid object, const char *privilege)
+#if PG_VERSION_NUM < 160000
+static inline AclResult
+object_aclcheck(Oid catalog, Oid object, Oid role, AclMode mode)
 {
-	return DatumGetBool(DirectFunctionCall3(function, ObjectIdGetDatum(role),
-											ObjectIdGetDatum(object),
-											CStringGetTextDatum(privilege)));
+	switch (catalog)
+	{
+		case ForeignServerRelationId:
+			return pg_foreign_server_aclcheck(object, role, mode);
+		case ForeignDataWrapperRelationId:
+			return pg_foreign_data_wrapper_aclcheck(object, role, mode);
+		case ProcedureRelationId:
+			return pg_proc_aclcheck(object, role, mode);
+		case NamespaceRelationId:
+			return pg_namespace_aclcheck(object, role, mode);
+	}
+	return ACLCHECK_NO_PRIV;
+}
+#endif
+
+/* Does the role have the privilege on the object in the catalog? */
+static inline bool
+compat_has_privilege(Oid catalog, Oid object, Oid role, AclMode privilege)
+{
+	return object_aclcheck(catalog, object, role, privilege) == ACLCHECK_OK;
 }
 
-/* The privilege of SET ROLE to another role, for pg_has_role(); superusers have it */
+/* Could the member SET ROLE to the role?  Superusers can. */
+static inline bool
+compat_can_set_role(Oid member, Oid role)
+{
 #if PG_VERSION_NUM >= 160000
-#define COMPAT_SET_ROLE "SET"
+	return member_can_set_role(member, role);
 #else
-#define COMPAT_SET_ROLE "MEMBER"
+	return is_member_of_role(member, role);
 #endif
+}
 
 /*
- * Do AFTER triggers run as the role that queued them, in SQL?  Before
- * PostgreSQL 18, those of a table that references ours with ON DELETE CASCADE,
- * for example, run as the role that deletes our rows.
+ * Do AFTER triggers run as the role that queued them?  Before PostgreSQL 18,
+ * those of a table that references ours with ON DELETE CASCADE, for example,
+ * run as the role that deletes our rows.
  */
-#if PG_VERSION_NUM >= 180000
-#define COMPAT_TRIGGERS_KEEP_ROLE "true"
-#else
-#define COMPAT_TRIGGERS_KEEP_ROLE "false"
-#endif
+#define COMPAT_TRIGGERS_KEEP_ROLE (PG_VERSION_NUM >= 180000)
 
 /*
  * A wait event set that its creator frees.  It has no resource owner, because

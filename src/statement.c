@@ -118,27 +118,6 @@ shorten_context(ErrorData *error, const Statement *statement)
 								  start + strlen(statement->sql));
 }
 
-static int
-execute(const Statement *statement, const SPIExecuteOptions *options)
-{
-	Oid			types[MAX_PARAMETERS];
-
-	if (statement->kept == NULL)
-		return SPI_execute_extended(statement->sql, options);
-	if (*statement->kept == NULL)
-	{
-		SPIPlanPtr	plan;
-
-		for (int i = 0; i < statement->params->numParams; i++)
-			types[i] = statement->params->params[i].ptype;
-		plan = SPI_prepare_cursor(statement->sql, statement->params->numParams, types,
-								  CURSOR_OPT_GENERIC_PLAN);
-		SPI_keepplan(plan);
-		*statement->kept = plan;
-	}
-	return SPI_execute_plan_extended(*statement->kept, options);
-}
-
 static void
 run(Statement *statement, bool read_only)
 {
@@ -158,7 +137,7 @@ run(Statement *statement, bool read_only)
 	local_setting("jit", "off");
 	PG_TRY();
 	{
-		int			result = execute(statement, &options);
+		int			result = SPI_execute_extended(statement->sql, &options);
 
 		if (result < 0)
 			elog(ERROR, "%s failed: %s", statement->purpose, SPI_result_code_string(result));

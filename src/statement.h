@@ -26,8 +26,6 @@ typedef struct Statement
 	StatementReceive receive;	/* or NULL: rows are left in SPI_tuptable */
 	void	   *arg;
 	void		(*explain) (ErrorData *error);	/* or NULL: alters an error */
-	struct _SPI_plan **kept;	/* or NULL: its plan, for any parameters,
-								 * which is made once per session */
 } Statement;
 
 /*

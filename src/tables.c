@@ -26,18 +26,33 @@
  * superuser for example, and the owner of the extension's schema, who could
  * replace the functions that the user called.  Superusers, who have more to
  * lose, do not trust the latter.
+ *
+ * Nothing here keeps a pointer into a cache over another look-up, unless it is
+ * pinned.
  */
 #include "postgres.h"
 
 #include "tables.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
-#include "catalog/pg_authid.h"
+#include "catalog/partition.h"
+#include "catalog/pg_attrdef.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_rewrite.h"
+#include "catalog/pg_statistic_ext.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
@@ -46,21 +61,41 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
-#include "utils/array.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
+#include "utils/catcache.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "compat.h"
 #include "statement.h"
 
 /* The tables; the last one is needed only if changes are recorded */
-static const char *const table_names[] = {"yelp_programs", "yelp_sync_runs", "yelp_program_changes"};
+static const struct
+{
+	const char *name;
+	AclMode		rights;			/* needed by a sync */
+	const char *grant;			/* the same, in SQL */
+}			rules[] =
 
-#define PROGRAMS (table_names[0])
-#define TABLE_COUNT(changes) ((int) lengthof(table_names) - !(changes))
+{
+	{"yelp_programs", ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE, "SELECT, INSERT, UPDATE, DELETE"},
+	{"yelp_sync_runs", ACL_SELECT | ACL_INSERT, "SELECT, INSERT"},
+	{"yelp_program_changes", ACL_INSERT, "INSERT"}
+};
+
+#define PROGRAMS (rules[0].name)
+#define TABLE_COUNT(changes) ((int) lengthof(rules) - !(changes))
+
+/* Functions that a sync calls */
+static const char *const functions[] = {
+	"yelp_sync_columns", "yelp_sync_changed", "yelp_sync_picked"
+};
 
 /* Our trigger on yelp_programs */
 #define EDIT_TRIGGER "yelp_programs_edited"
@@ -98,19 +133,29 @@ is_table(Oid relid)
 	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
 }
 
+/* The owner of an object in this catalog. */
 static Oid
-table_owner(Oid relid)
+owner_of(Oid catalog, Oid object)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	int			cache = get_object_catcache_oid(catalog);
+	HeapTuple	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
+	bool		isnull;
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("an object that a sync uses was dropped by another session")));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	owner = DatumGetObjectId(SysCacheGetAttr(cache, tuple, get_object_attnum_owner(catalog),
+											 &isnull));
 	ReleaseSysCache(tuple);
 	return owner;
+}
+
+static Oid
+table_owner(Oid relid)
+{
+	return owner_of(RelationRelationId, relid);
 }
 
 /* Like qualified(), of any table. */
@@ -124,24 +169,18 @@ table_name(Oid relid)
 static char *
 role_name(Oid role)
 {
-	return GetUserNameFromId(role, false);
+	return OidIsValid(role) ? GetUserNameFromId(role, false) : "public";
 }
 
 /* ---- as whom ---- */
-
-static bool
-can_set_role(Oid member, Oid role)
-{
-	return compat_has_privilege(pg_has_role_id_id, member, role, COMPAT_SET_ROLE);
-}
 
 static void
 choose_user(Tables *tables, Oid owner)
 {
 	Oid			user = GetUserId();
 
-	tables->run_as = can_set_role(user, owner) ? owner : user;
-	tables->restricted = !can_set_role(tables->run_as, user);
+	tables->run_as = compat_can_set_role(user, owner) ? owner : user;
+	tables->restricted = !compat_can_set_role(tables->run_as, user);
 }
 
 void
@@ -166,6 +205,18 @@ tables_run_as(const Tables *tables, void (*step) (void *arg), void *arg)
 	step(arg);
 	SetUserIdAndSecContext(user, context);
 	AtEOXact_GUC(false, level);
+}
+
+/*
+ * Does the role that statements run as trust the other one?  Superusers, who
+ * have more to lose, do not trust the schema's owner.
+ */
+static bool
+is_trusted(const Tables *tables, Oid role)
+{
+	return compat_can_set_role(role, tables->run_as) ||
+		(!superuser_arg(tables->run_as) &&
+		 has_privs_of_role(role, owner_of(NamespaceRelationId, tables->schema_oid)));
 }
 
 /* ---- creating tables ---- */
@@ -207,9 +258,9 @@ missing_tables(Oid schema, int count)
 	initStringInfo(&names);
 	for (int i = 0; i < count; i++)
 	{
-		if (!OidIsValid(get_relname_relid(table_names[i], schema)))
+		if (!OidIsValid(get_relname_relid(rules[i].name, schema)))
 			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
-							 qualified(schema, table_names[i]));
+							 qualified(schema, rules[i].name));
 	}
 	return names.len > 0 ? names.data : NULL;
 }
@@ -229,12 +280,12 @@ create_missing(Tables *tables, int partitions)
 		return;
 	for (int i = 0; i < TABLE_COUNT(true) && creator.run_as == GetUserId(); i++)
 	{
-		Oid			relid = get_relname_relid(table_names[i], schema);
+		Oid			relid = get_relname_relid(rules[i].name, schema);
 
 		if (OidIsValid(relid))
 			choose_user(&creator, table_owner(relid));
 	}
-	if (!compat_has_privilege(has_schema_privilege_id_id, creator.run_as, schema, "CREATE"))
+	if (!compat_has_privilege(NamespaceRelationId, schema, creator.run_as, ACL_CREATE))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not create %s",
@@ -271,73 +322,56 @@ tables_create(Oid schema, int partitions)
 		make_tables(&tables, 0);
 }
 
-/* ---- what is wrong with the tables ---- */
+/* ---- privileges ---- */
 
-/*
- * Raises the first error that a query over the catalogs finds: rows (sqlstate,
- * message, detail, hint), any other columns behind them.  Catalogs may be
- * closed to the current user.
- */
-static void
-raise_found(Statement *query)
+static bool
+may_execute(Oid schema, const char *name, Oid role)
 {
-	Tables		catalogs = {.run_as = BOOTSTRAP_SUPERUSERID};
-	int			level = NewGUCNestLevel();
-	const char *state;
-	const char *detail;
+	CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+	bool		may = true;
 
-	/* There are few objects, in catalogs that may be large */
-	local_setting("work_mem", "64kB");
-	local_setting("enable_hashjoin", "off");
-	local_setting("enable_mergejoin", "off");
-	local_setting("enable_seqscan", "off");
-	tables_run_as(&catalogs, statement_query, query);
-	AtEOXact_GUC(true, level);
-	state = SPI_processed > 0 ? statement_value(1) : NULL;
-	if (state == NULL)
-		return;
-	detail = statement_value(3);
-	ereport(ERROR,
-			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
-			 errmsg_internal("%s", statement_value(2)),
-			 detail ? errdetail_internal("%s", detail) : 0,
-			 errhint("%s", statement_value(4))));
+	for (int i = 0; i < list->n_members; i++)
+	{
+		Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
+
+		if (function->pronamespace == schema)
+			may &= compat_has_privilege(ProcedureRelationId, function->oid, role, ACL_EXECUTE);
+	}
+	ReleaseSysCacheList(list);
+	return may;
 }
 
-/*
- * Raises an error that lists all privileges that a sync needs and the role $1
- * lacks, in the schema $2, on the first $3 tables.
- */
+/* Raises an error that lists all privileges that the role lacks. */
 static void
 require_rights(Oid schema, bool changes, Oid role)
 {
-	static SPIPlanPtr plan;
-	Statement	query = {
-		.kept = &plan,
-		.purpose = "looking at privileges",
-		.sql = "WITH lacking AS ("
-		" SELECT 0 AS place, format('USAGE ON SCHEMA %I', nspname) AS privileges FROM pg_namespace"
-		" WHERE oid = $2 AND NOT has_schema_privilege($1, oid, 'USAGE')"
-		" UNION ALL SELECT place, format('%s ON %s', rights, oid::regclass)"
-		" FROM (VALUES (1, 'yelp_programs', 'SELECT, INSERT, UPDATE, DELETE'),"
-		"  (2, 'yelp_sync_runs', 'SELECT, INSERT'), (3, 'yelp_program_changes', 'INSERT'))"
-		"  AS needed(place, name, rights)"
-		" JOIN pg_class ON relname = name AND relnamespace = $2"
-		" WHERE place <= $3 AND EXISTS (SELECT FROM string_to_table(rights, ', ') AS one"
-		"  WHERE NOT has_table_privilege($1, oid, one))"
-		" UNION ALL SELECT DISTINCT 4, 'EXECUTE ON FUNCTION ' || oid::regproc FROM pg_proc"
-		" WHERE proname IN ('yelp_sync_columns', 'yelp_sync_changed', 'yelp_sync_picked')"
-		"  AND pronamespace = $2 AND NOT has_function_privilege($1, oid, 'EXECUTE')"
-		") "
-		"SELECT '42501', format('role \"%s\" lacks privileges that a sync needs', rolname), NULL,"
-		" 'Run:' || string_agg(format(' GRANT %s TO %I;', privileges, rolname), '' ORDER BY place)"
-		" FROM lacking, pg_authid WHERE oid = $1 GROUP BY rolname",
-	};
+	const char *name = quote_identifier(role_name(role));
+	StringInfoData grants;
 
-	statement_add(&query, OIDOID, ObjectIdGetDatum(role));
-	statement_add(&query, OIDOID, ObjectIdGetDatum(schema));
-	statement_add(&query, INT4OID, Int32GetDatum(TABLE_COUNT(changes)));
-	raise_found(&query);
+	initStringInfo(&grants);
+	if (!compat_has_privilege(NamespaceRelationId, schema, role, ACL_USAGE))
+		appendStringInfo(&grants, " GRANT USAGE ON SCHEMA %s TO %s;",
+						 quote_identifier(schema_name(schema)), name);
+	for (int i = 0; i < TABLE_COUNT(changes); i++)
+	{
+		Oid			relid = get_relname_relid(rules[i].name, schema);
+
+		if (OidIsValid(relid) &&
+			pg_class_aclmask(relid, role, rules[i].rights, ACLMASK_ALL) != rules[i].rights)
+			appendStringInfo(&grants, " GRANT %s ON %s TO %s;", rules[i].grant,
+							 qualified(schema, rules[i].name), name);
+	}
+	for (int i = 0; i < (int) lengthof(functions); i++)
+	{
+		if (!may_execute(schema, functions[i], role))
+			appendStringInfo(&grants, " GRANT EXECUTE ON FUNCTION %s TO %s;",
+							 qualified(schema, functions[i]), name);
+	}
+	if (grants.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" lacks privileges that a sync needs", role_name(role)),
+				 errhint("Run:%s", grants.data)));
 }
 
 /* Policies filter silently, so a sync could leave outdated rows. */
@@ -353,204 +387,332 @@ reject_row_security(const Tables *tables, Oid relid)
 				 errhint("Let the table's owner sync, for example through a SECURITY DEFINER function, or a role with BYPASSRLS.")));
 }
 
+/* ---- whose code ---- */
+
+/* What is looked at */
+typedef struct Code
+{
+	Tables	   *tables;
+	Oid			owner;			/* of yelp_programs */
+	List	   *relids;			/* the tables, partitions, and tables that
+								 * cascade */
+	ObjectAddresses *seen;
+} Code;
+
+/* Whose is a function or type that something else uses, such as a trigger? */
+static void
+check_code_owner(const Code *code, const ObjectAddress *object, const ObjectAddress *user)
+{
+	Oid			role = owner_of(object->classId, object->objectId);
+	const char *name = getObjectIdentity(object, false);
+
+	if (!is_trusted(code->tables, role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("%s %s belongs to role \"%s\"", getObjectTypeDescription(object, false),
+						name, role_name(role)),
+				 errdetail("It is used by %s, and would run with the privileges of role \"%s\".",
+						   getObjectDescription(user, false), role_name(code->tables->run_as)),
+				 errhint("Check it, then run: ALTER %s %s OWNER TO %s; or drop what uses it.",
+						 object->classId == ProcedureRelationId ? "FUNCTION" : "TYPE", name,
+						 quote_identifier(role_name(code->owner)))));
+}
+
 /*
- * The columns of yelp_programs, the table $1, that a sync uses; one that was
- * renamed, dropped or retyped is found before anything is fetched.  Those that
- * are filled from a program's document are defined by the install script, as a
- * type in the schema $2.  Equal keys must be the same text, or programs would
- * be mistaken for others.  The columns of the other tables decide nothing: see
- * history.h.
+ * Does an object of this class belong to a table or type, and run code?
+ * Partitions do not: those that matter are looked at by themselves.
+ */
+static bool
+is_part(Form_pg_depend row)
+{
+	return (row->deptype == DEPENDENCY_AUTO || row->deptype == DEPENDENCY_INTERNAL) &&
+		(row->classid == ConstraintRelationId || row->classid == AttrDefaultRelationId ||
+		 row->classid == RewriteRelationId || row->classid == StatisticExtRelationId ||
+		 (row->classid == RelationRelationId && !is_table(row->objid)));
+}
+
+/*
+ * Checks whose functions an object calls, whatever it calls them through: its
+ * constraints, defaults, rules, indexes and statistics (both of which the
+ * planner evaluates), operators and types.  What is built in is not in
+ * pg_depend.  "user" is what shall be named in the error; NULL for a table.
+ */
+static void
+check_code(Code *code, ObjectAddress object, const ObjectAddress *user)
+{
+	bool		has_parts = object.classId == RelationRelationId ||
+	object.classId == TypeRelationId;
+	Relation	depend;
+
+	check_stack_depth();
+	if (object_address_present(&object, code->seen))
+		return;
+	add_exact_object_address(&object, code->seen);
+	/* The owner of a type may create casts; that of an array has the element */
+	if (object.classId == ProcedureRelationId ||
+		(object.classId == TypeRelationId && get_typtype(object.objectId) != TYPTYPE_BASE))
+		check_code_owner(code, &object, user);
+	depend = table_open(DependRelationId, AccessShareLock);
+	for (int parts = 0; parts <= has_parts; parts++)
+	{
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key[0], parts ? Anum_pg_depend_refclassid : Anum_pg_depend_classid,
+					BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object.classId));
+		ScanKeyInit(&key[1], parts ? Anum_pg_depend_refobjid : Anum_pg_depend_objid,
+					BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object.objectId));
+		scan = systable_beginscan(depend,
+								  parts ? DependReferenceIndexId : DependDependerIndexId,
+								  true, NULL, lengthof(key), key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			Form_pg_depend row = (Form_pg_depend) GETSTRUCT(tuple);
+			ObjectAddress next;
+
+			if (parts)
+				ObjectAddressSet(next, row->classid, row->objid);
+			else
+				ObjectAddressSet(next, row->refclassid, row->refobjid);
+			if (parts ? is_part(row) :
+				next.classId == ProcedureRelationId || next.classId == OperatorRelationId ||
+				next.classId == TypeRelationId)
+				check_code(code, next, user ? user : parts ? &next : &object);
+		}
+		systable_endscan(scan);
+	}
+	table_close(depend, AccessShareLock);
+}
+
+/* The triggers on a table, as the relation cache has them; NULL: none. */
+static TriggerDesc *
+copy_triggers(Oid relid)
+{
+	Relation	relation = RelationIdGetRelation(relid);
+	TriggerDesc *triggers = relation ? CopyTriggerDesc(relation->trigdesc) : NULL;
+
+	if (relation)
+		RelationClose(relation);
+	return triggers;
+}
+
+static void
+check_trigger(Code *code, Oid relid, const Trigger *trigger)
+{
+	ObjectAddress address;
+
+	if (code->tables->restricted && trigger->tginitdeferred &&
+		trigger->tgenabled != TRIGGER_DISABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("trigger \"%s\" on table %s is deferred", trigger->tgname,
+						table_name(relid)),
+				 errdetail("It would run with the privileges of role \"%s\" when the transaction ends.",
+						   role_name(GetUserId())),
+				 errhint("Sync as role \"%s\".", role_name(code->owner))));
+
+	/*
+	 * Before PostgreSQL 18, a table that references ours and cascades runs
+	 * its own triggers as the role that deletes our rows.
+	 */
+	if (!COMPAT_TRIGGERS_KEEP_ROLE && trigger->tgisinternal &&
+		RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK &&
+		trigger->tgfoid != F_RI_FKEY_NOACTION_DEL && trigger->tgfoid != F_RI_FKEY_NOACTION_UPD &&
+		trigger->tgfoid != F_RI_FKEY_RESTRICT_DEL && trigger->tgfoid != F_RI_FKEY_RESTRICT_UPD)
+		code->relids = list_concat_unique_oid(code->relids,
+											  find_all_inheritors(trigger->tgconstrrelid, NoLock, NULL));
+	ObjectAddressSet(address, TriggerRelationId, trigger->tgoid);
+	check_code(code, address, &address);
+}
+
+/*
+ * Who may create triggers on the table?  Their conditions and arguments have
+ * no owner, so those that exist are not told apart.
+ */
+static void
+check_trigger_right(const Code *code, Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner = table_owner(relid);
+	const char *table = table_name(relid);
+	bool		isnull;
+	Datum		datum = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
+	Acl		   *acl = isnull ? NULL : DatumGetAclPCopy(datum);
+
+	ReleaseSysCache(tuple);
+	for (int i = -1; i < (acl ? ACL_NUM(acl) : 0); i++)
+	{
+		Oid			role = i < 0 ? owner : ACL_DAT(acl)[i].ai_grantee;
+
+		if ((i < 0 || ACL_DAT(acl)[i].ai_privs & ACL_TRIGGER) && !is_trusted(code->tables, role))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("role \"%s\" may create triggers on table %s", role_name(role), table),
+					 errdetail("They would run with the privileges of role \"%s\".",
+							   role_name(code->tables->run_as)),
+					 i < 0 ? errhint("Check its triggers, then run: ALTER TABLE %s OWNER TO %s;",
+									 table, quote_identifier(role_name(code->owner))) :
+					 errhint("Check its triggers, then run: REVOKE TRIGGER ON %s FROM %s;",
+							 table, OidIsValid(role) ? quote_identifier(role_name(role)) : "PUBLIC")));
+	}
+}
+
+/*
+ * The tables, their partitions and the function of our trigger must have the
+ * same owner; all that have another are named.
+ */
+static void
+require_one_owner(Code *code, Oid programs)
+{
+	const char *owner = quote_identifier(role_name(code->owner));
+	TriggerDesc *triggers = copy_triggers(programs);
+	StringInfoData alters;
+	ListCell   *cell;
+
+	initStringInfo(&alters);
+	foreach(cell, code->relids)
+	{
+		if (table_owner(lfirst_oid(cell)) != code->owner)
+			appendStringInfo(&alters, " ALTER TABLE %s OWNER TO %s;",
+							 table_name(lfirst_oid(cell)), owner);
+	}
+	for (int i = 0; i < (triggers ? triggers->numtriggers : 0); i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (strcmp(trigger->tgname, EDIT_TRIGGER) != 0)
+			continue;
+		code->tables->heals = trigger->tgenabled != TRIGGER_DISABLED;
+		if (owner_of(ProcedureRelationId, trigger->tgfoid) != code->owner)
+			appendStringInfo(&alters, " ALTER FUNCTION %s OWNER TO %s;",
+							 format_procedure_qualified(trigger->tgfoid), owner);
+	}
+	if (alters.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("not all tables of yelp_sync belong to role \"%s\", the owner of yelp_programs",
+						role_name(code->owner)),
+				 errdetail("Other owners could have code run with the privileges of role \"%s\".",
+						   role_name(code->tables->run_as)),
+				 errhint("Check what they are, then run:%s", alters.data)));
+}
+
+/*
+ * Looks at all code that writing to the tables, or reading them, may run.
+ * "relids" are those tables and their partitions.
+ */
+static void
+check_tables(Tables *tables, Oid programs, List *relids, bool writing)
+{
+	Code		code = {tables, table_owner(programs), relids, new_object_addresses()};
+	ListCell   *cell;
+
+	if (!is_trusted(tables, code.owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("table %s belongs to role \"%s\"", table_name(programs),
+						role_name(code.owner)),
+				 errdetail("Its triggers, rules and defaults would run with the privileges of role \"%s\".",
+						   role_name(tables->run_as)),
+				 errhint("Sync as its owner or a member of that role, or have a superuser check it and run: ALTER TABLE %s OWNER TO ...;",
+						 table_name(programs))));
+	require_one_owner(&code, programs);
+	/* Parents and tables that reference ours are appended, and append others */
+	for (int i = 0; i < list_length(code.relids); i++)
+	{
+		Oid			relid = list_nth_oid(code.relids, i);
+		TriggerDesc *triggers = writing ? copy_triggers(relid) : NULL;
+
+		/* A parent's trigger becomes a partition's own, its key a constraint */
+		if (get_rel_relispartition(relid))
+			code.relids = list_concat_unique_oid(code.relids, get_partition_ancestors(relid));
+		for (int j = 0; j < (triggers ? triggers->numtriggers : 0); j++)
+			check_trigger(&code, relid, &triggers->triggers[j]);
+	}
+	foreach(cell, code.relids)
+	{
+		ObjectAddress address;
+
+		ObjectAddressSet(address, RelationRelationId, lfirst_oid(cell));
+		if (writing)
+			check_trigger_right(&code, lfirst_oid(cell));
+		check_code(&code, address, NULL);
+	}
+}
+
+/* ---- columns ---- */
+
+/*
+ * A column that was renamed, dropped or retyped is found before anything is
+ * fetched.  Equal keys must be the same text, or programs would be mistaken
+ * for others.
+ */
+static void
+check_column(Oid relid, const char *name, Oid type)
+{
+	const char *table = table_name(relid);
+	const char *quoted = quote_identifier(name);
+	AttrNumber	number = get_attnum(relid, name);
+	Oid			found;
+	int32		typmod;
+	Oid			collation;
+
+	if (number == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of table %s does not exist", name, table),
+				 errhint("If it was renamed, run: ALTER TABLE %s RENAME ... TO %s;",
+						 table, quoted)));
+	get_atttypetypmodcoll(relid, number, &found, &typmod, &collation);
+	if (found != type)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of table %s has type %s instead of %s", name, table,
+						format_type_be(found), format_type_be(type)),
+				 errhint("Run: ALTER TABLE %s ALTER %s TYPE %s;", table, quoted,
+						 format_type_be(type))));
+	if ((strcmp(name, "username") == 0 || strcmp(name, "program_id") == 0) &&
+		!get_collation_isdeterministic(collation))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" of table %s has a nondeterministic collation", name, table),
+				 errhint("Run: ALTER TABLE %s ALTER %s TYPE text COLLATE \"C\";", table, quoted)));
+}
+
+/*
+ * The columns of yelp_programs that a sync uses.  Those that are filled from a
+ * program's document are defined by the install script, as a type.  The
+ * columns of the other tables decide nothing: see history.h.
  */
 static char *
 check_columns(Oid schema, Oid programs)
 {
-	static SPIPlanPtr plan;
-	Statement	query = {
-		.kept = &plan,
-		.purpose = "looking at the columns of yelp_programs",
-		.sql = "WITH filled AS ("
-		" SELECT attnum AS place, attname AS name, atttypid AS type FROM pg_attribute"
-		" JOIN pg_type t ON typrelid = attrelid"
-		" WHERE typname = 'yelp_sync_values' AND typnamespace = $2 AND attnum > 0 AND NOT attisdropped"
-		"), needed AS ("
-		" SELECT 0 AS place, name, type::regtype::oid, name IN ('username', 'program_id') AS is_key"
-		" FROM (VALUES ('username', 'text'), ('program_id', 'text'), ('data', 'jsonb'), ('fingerprint', 'bigint'),"
-		"  ('gone_at', 'timestamptz'), ('created_at', 'timestamptz'), ('updated_at', 'timestamptz')) AS v(name, type)"
-		" UNION ALL SELECT place, name, type, false FROM filled"
-		"), wrong AS ("
-		" SELECT n.*, atttypid, CASE WHEN attnum IS NULL THEN '42703' WHEN atttypid <> type THEN '42804'"
-		"  WHEN is_key AND NOT collisdeterministic THEN '0A000' END AS state"
-		" FROM needed n LEFT JOIN pg_attribute ON attrelid = $1 AND attname = name AND NOT attisdropped"
-		"  LEFT JOIN pg_collation c ON c.oid = attcollation"
-		") "
-		"SELECT state, format('column \"%s\" of table %s ' || message, name, $1::regclass,"
-		"  format_type(atttypid, NULL), format_type(type, NULL)), NULL,"
-		" format(hint, $1::regclass, name, format_type(type, NULL)),"
-		" (SELECT string_agg(quote_ident(name), ', ' ORDER BY place) FROM filled)"
-		" FROM (VALUES ('42703', 'does not exist', 'If it was renamed, run: ALTER TABLE %s RENAME ... TO %I;'),"
-		"  ('42804', 'has type %s instead of %s', 'Run: ALTER TABLE %s ALTER %I TYPE %s;'),"
-		"  ('0A000', 'has a nondeterministic collation', 'Run: ALTER TABLE %s ALTER %I TYPE text COLLATE \"C\";'))"
-		"  AS kinds(kind, message, hint)"
-		" RIGHT JOIN wrong ON kind = state ORDER BY state IS NULL, place LIMIT 1",
-	};
+	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   CStringGetDatum("yelp_sync_values"),
+									   ObjectIdGetDatum(schema));
+	TupleDesc	filled = lookup_rowtype_tupdesc_copy(type, -1);
+	StringInfoData list;
 
-	statement_add(&query, OIDOID, ObjectIdGetDatum(programs));
-	statement_add(&query, OIDOID, ObjectIdGetDatum(schema));
-	raise_found(&query);
-	return statement_value(5);
-}
+	check_column(programs, "username", TEXTOID);
+	check_column(programs, "program_id", TEXTOID);
+	check_column(programs, "data", JSONBOID);
+	check_column(programs, "fingerprint", INT8OID);
+	check_column(programs, "gone_at", TIMESTAMPTZOID);
+	check_column(programs, "created_at", TIMESTAMPTZOID);
+	check_column(programs, "updated_at", TIMESTAMPTZOID);
+	initStringInfo(&list);
+	for (int i = 0; i < filled->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(filled, i);
 
-/* ---- whose code ---- */
-
-/*
- * Everything that writing to the tables, or reading them, may run, and what is
- * wrong with it.
- *
- * $1 are the tables, yelp_programs first, with their partitions; $2 is the
- * role that statements run as, $3 the current user, $4 the schema; $5: are they
- * written?
- */
-
-/* Does the role $2 trust another one?  See above. */
-#define TRUSTED(role) \
-	"(pg_has_role(" role ", $2, '" COMPAT_SET_ROLE "')" \
-	" OR (NOT rolsuper AND pg_has_role(" role ", nspowner, 'USAGE')))"
-
-/* For the messages; none if the table is only to be read, and of a stranger */
-#define NAMES \
-	"us AS (" \
-	" SELECT relowner, pg_get_userbyid(relowner) AS owner, rolname AS runner, rolsuper, nspowner" \
-	" FROM pg_class c, pg_authid r, pg_namespace n" \
-	" WHERE c.oid = $1[1] AND r.oid = $2 AND n.oid = $4 AND ($5 OR " TRUSTED("relowner") "))"
-
-/*
- * The tables, and others whose triggers are run: a parent's trigger becomes a
- * partition's own, its key a constraint.  Before PostgreSQL 18, a table that
- * references ours and cascades runs its own triggers as the role that deletes
- * our rows.
- */
-#define ALL_TABLES \
-	"tables(relid, refers) AS (" \
-	" SELECT unnest($1), false" \
-	" UNION SELECT more.* FROM tables t CROSS JOIN LATERAL (" \
-	"  SELECT p.relid::oid, false FROM pg_partition_ancestors(t.relid) AS p" \
-	"  UNION ALL SELECT inhrelid, true FROM pg_inherits WHERE inhparent = t.relid AND t.refers" \
-	"  UNION ALL SELECT tgconstrrelid, true FROM pg_trigger" \
-	"   WHERE tgrelid = t.relid AND tgisinternal AND $5 AND NOT " COMPAT_TRIGGERS_KEEP_ROLE \
-	"    AND tgfoid IN ('\"RI_FKey_cascade_del\"'::regproc, '\"RI_FKey_cascade_upd\"'::regproc," \
-	"     '\"RI_FKey_setnull_del\"'::regproc, '\"RI_FKey_setnull_upd\"'::regproc," \
-	"     '\"RI_FKey_setdefault_del\"'::regproc, '\"RI_FKey_setdefault_upd\"'::regproc)) AS more)," \
-	" triggers AS (SELECT g.* FROM tables JOIN pg_trigger g ON tgrelid = relid WHERE $5)"
-
-/*
- * Objects, and what they are used by, for the error.  They are found whatever
- * calls them: constraints, defaults, rules, indexes and statistics (both of
- * which the planner evaluates), operators and types.  What is built in is not
- * in pg_depend.  The partitions that matter are among the tables.
- */
-#define OBJECTS \
-	"objects(class, object, user_class, user_object) AS (" \
-	" SELECT 'pg_class'::regclass::oid, relid, NULL::oid, NULL::oid FROM tables" \
-	" UNION ALL SELECT 'pg_trigger'::regclass, oid, 'pg_trigger'::regclass, oid FROM triggers" \
-	" UNION SELECT next.class, next.object, COALESCE(user_class, by_class), COALESCE(user_object, by_object)" \
-	" FROM objects o CROSS JOIN LATERAL (" \
-	"  SELECT refclassid, refobjid, classid, objid FROM pg_depend" \
-	"   WHERE classid = o.class AND objid = o.object" \
-	"    AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass)" \
-	"  UNION ALL SELECT classid, objid, classid, objid FROM pg_depend" \
-	"   WHERE refclassid = o.class AND refobjid = o.object AND deptype IN ('a', 'i')" \
-	"    AND o.class IN ('pg_class'::regclass, 'pg_type'::regclass)" \
-	"    AND (classid IN ('pg_constraint'::regclass, 'pg_attrdef'::regclass, 'pg_rewrite'::regclass," \
-	"      'pg_statistic_ext'::regclass) OR classid = 'pg_class'::regclass" \
-	"     AND (SELECT relkind NOT IN ('r', 'p') FROM pg_class WHERE oid = objid))" \
-	" ) AS next(class, object, by_class, by_object))"
-
-#define STRANGE_OWNER \
-	"SELECT 0, format('table %s belongs to role \"%s\"', $1[1]::regclass, owner)," \
-	" format('Its triggers, rules and defaults would run with the privileges of role \"%s\".', runner)," \
-	" format('Sync as its owner or a member of that role, or have a superuser check it and run:" \
-	" ALTER TABLE %s OWNER TO ...;', $1[1]::regclass) FROM us WHERE NOT " TRUSTED("relowner")
-
-/* The tables, partitions and the function of our trigger have one owner */
-#define OTHER_OWNERS \
-	"SELECT 1, format('not all tables of yelp_sync belong to role \"%s\", the owner of yelp_programs', owner)," \
-	" format('Other owners could have code run with the privileges of role \"%s\".', runner)," \
-	" 'Check what they are, then run:' || string_agg(format(' ALTER %s OWNER TO %I;', what, owner), '' ORDER BY place)" \
-	" FROM us CROSS JOIN LATERAL (" \
-	"  SELECT place, 'TABLE ' || oid::regclass FROM unnest($1) WITH ORDINALITY AS t(relid, place)" \
-	"   JOIN pg_class c ON oid = relid WHERE c.relowner <> us.relowner" \
-	"  UNION ALL SELECT NULL, 'FUNCTION ' || p.oid::regprocedure FROM pg_trigger JOIN pg_proc p ON p.oid = tgfoid" \
-	"   WHERE tgrelid = $1[1] AND tgname = '" EDIT_TRIGGER "' AND proowner <> relowner) AS other(place, what)" \
-	" GROUP BY owner, runner"
-
-/* A security-restricted operation ends before they run */
-#define DEFERRED \
-	"SELECT 2, format('trigger \"%s\" on table %s is deferred', tgname, tgrelid::regclass)," \
-	" format('It would run with the privileges of role \"%s\" when the transaction ends.', pg_get_userbyid($3))," \
-	" format('Sync as role \"%s\".', owner) FROM us, triggers" \
-	" WHERE tginitdeferred AND tgenabled <> 'D' AND NOT pg_has_role($2, $3, '" COMPAT_SET_ROLE "')"
-
-/*
- * Who may create triggers?  Their conditions and arguments have no owner, so
- * those that exist are not told apart.
- */
-#define TRIGGER_RIGHTS \
-	"SELECT 3, format('role \"%s\" may create triggers on table %s'," \
-	"  CASE role WHEN 0 THEN 'public' ELSE pg_get_userbyid(role) END, c.oid::regclass)," \
-	" format('They would run with the privileges of role \"%s\".', runner)," \
-	" 'Check its triggers, then run: ' || CASE role" \
-	"  WHEN c.relowner THEN format('ALTER TABLE %s OWNER TO %I;', c.oid::regclass, owner)" \
-	"  WHEN 0 THEN format('REVOKE TRIGGER ON %s FROM PUBLIC;', c.oid::regclass)" \
-	"  ELSE format('REVOKE TRIGGER ON %s FROM %I;', c.oid::regclass, pg_get_userbyid(role)) END" \
-	" FROM us CROSS JOIN tables JOIN pg_class c ON c.oid = relid CROSS JOIN LATERAL (SELECT c.relowner" \
-	"  UNION SELECT grantee FROM aclexplode(relacl) WHERE privilege_type = 'TRIGGER') AS may(role)" \
-	" WHERE $5 AND NOT " TRUSTED("role")
-
-/* The owner of a type may create casts; that of an array has the element */
-#define OWNERS \
-	"SELECT 4, format('%s %s belongs to role \"%s\"', what.type, what.identity, pg_get_userbyid(role))," \
-	" format('It is used by %s, and would run with the privileges of role \"%s\".'," \
-	"  pg_describe_object(user_class, user_object, 0), runner)," \
-	" format('Check it, then run: ALTER %s %s OWNER TO %I; or drop what uses it.'," \
-	"  CASE class WHEN 'pg_proc'::regclass THEN 'FUNCTION' ELSE 'TYPE' END, what.identity, owner)" \
-	" FROM us CROSS JOIN objects CROSS JOIN LATERAL (" \
-	"  SELECT proowner FROM pg_proc WHERE oid = object AND class = 'pg_proc'::regclass" \
-	"  UNION ALL SELECT typowner FROM pg_type" \
-	"   WHERE oid = object AND class = 'pg_type'::regclass AND typtype <> 'b') AS code(role)" \
-	" CROSS JOIN LATERAL pg_identify_object(class, object, 0) AS what WHERE NOT " TRUSTED("role")
-
-static const char strange_code[] =
-"WITH RECURSIVE " NAMES ", " ALL_TABLES ", " OBJECTS
-" SELECT state, message, detail, hint, EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1[1]"
-"  AND tgname = '" EDIT_TRIGGER "' AND tgenabled <> 'D')"
-" FROM us LEFT JOIN (SELECT '42501' AS state, * FROM (" STRANGE_OWNER " UNION ALL " OTHER_OWNERS
-" UNION ALL " DEFERRED " UNION ALL " TRIGGER_RIGHTS " UNION ALL " OWNERS
-")  AS strange(place, message, detail, hint) ORDER BY place, message LIMIT 1) AS first ON true";
-
-/* False if the first table is only to be read, and belongs to a stranger. */
-static bool
-check_code(Tables *tables, List *relids, bool writing)
-{
-	static SPIPlanPtr plan;
-	Statement	query = {
-		.kept = &plan,
-		.purpose = "looking at whose code a sync runs",
-		.sql = strange_code,
-	};
-	Datum	   *array = palloc(list_length(relids) * sizeof(Datum));
-
-	for (int i = 0; i < list_length(relids); i++)
-		array[i] = ObjectIdGetDatum(list_nth_oid(relids, i));
-	statement_add(&query, OIDARRAYOID,
-				  PointerGetDatum(construct_array(array, list_length(relids), OIDOID,
-												  sizeof(Oid), true, TYPALIGN_INT)));
-	statement_add(&query, OIDOID, ObjectIdGetDatum(tables->run_as));
-	statement_add(&query, OIDOID, ObjectIdGetDatum(GetUserId()));
-	statement_add(&query, OIDOID, ObjectIdGetDatum(tables->schema_oid));
-	statement_add(&query, BOOLOID, BoolGetDatum(writing));
-	raise_found(&query);
-	tables->heals = SPI_processed > 0 && strcmp(statement_value(5), "t") == 0;
-	return SPI_processed > 0;
+		if (column->attisdropped)
+			continue;
+		check_column(programs, NameStr(column->attname), column->atttypid);
+		appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "",
+						 quote_identifier(NameStr(column->attname)));
+	}
+	return list.data;
 }
 
 /* ---- the tables of a sync ---- */
@@ -597,7 +759,7 @@ tables_prepare(Oid schema, bool changes, LOCKMODE mode)
 		.schema_oid = schema,
 		.schema = quote_identifier(schema_name(schema)),
 	};
-	Oid			relids[lengthof(table_names)];
+	Oid			relids[lengthof(rules)];
 	List	   *locked = NIL;
 
 	if (missing_tables(schema, TABLE_COUNT(changes)))
@@ -605,14 +767,14 @@ tables_prepare(Oid schema, bool changes, LOCKMODE mode)
 	/* Whoever has no privileges must not hold a lock, either */
 	require_rights(schema, changes, GetUserId());
 	for (int i = 0; i < TABLE_COUNT(changes); i++)
-		relids[i] = lock_table(schema, table_names[i], mode, &locked);
+		relids[i] = lock_table(schema, rules[i].name, mode, &locked);
 	choose_user(&tables, table_owner(relids[0]));
 	for (int i = 0; i < TABLE_COUNT(changes); i++)
 		reject_row_security(&tables, relids[i]);
 	tables.partitioned = get_rel_relkind(relids[0]) == RELKIND_PARTITIONED_TABLE;
 	tables.distributed = is_distributed(relids[0]);
 	tables.columns = check_columns(schema, relids[0]);
-	check_code(&tables, locked, true);
+	check_tables(&tables, relids[0], locked, true);
 	require_rights(schema, changes, tables.run_as);
 	return tables;
 }
@@ -629,5 +791,8 @@ tables_readable(Tables *tables, const char *name)
 		return NULL;
 	if (!OidIsValid(tables->run_as))
 		choose_user(tables, table_owner(relid));
-	return check_code(tables, locked, false) ? table_name(relid) : NULL;
+	if (!is_trusted(tables, table_owner(relid)))
+		return NULL;
+	check_tables(tables, relid, locked, false);
+	return table_name(relid);
 }

@@ -46,7 +46,7 @@ sub measure
 	$cost{status} = cost($syncs, q{SELECT count(*) FROM yelp_sync_status WHERE last_status = 'synced'}, $count);
 	$syncs->end;
 	note(sprintf("%6d accounts: %d kB", $count, $grown), map { sprintf(", %s %.3f", $_, $cost{$_}) } sort keys %cost);
-	cmp_ok($grown, '<=', 6144 + 8 * $count, "$count: kB more than when idle");
+	cmp_ok($grown, '<=', 4096 + 8 * $count, "$count: kB more than when idle");
 	return \%cost;
 }
 
