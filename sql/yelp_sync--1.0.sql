@@ -33,7 +33,7 @@ COMMENT ON FUNCTION @extschema@.yelp_sync_accounts() IS
 'implements the view yelp_accounts';
 
 CREATE VIEW @extschema@.yelp_accounts AS
-SELECT username, server, endpoint FROM @extschema@.yelp_sync_accounts();
+SELECT * FROM @extschema@.yelp_sync_accounts();
 
 COMMENT ON VIEW @extschema@.yelp_accounts IS
 'accounts that the current user can sync';
@@ -69,8 +69,7 @@ COMMENT ON FUNCTION @extschema@.yelp_sync_running() IS
 'implements the view yelp_sync_progress';
 
 CREATE VIEW @extschema@.yelp_sync_progress AS
-SELECT pid, username, phase, reading, pages_done, pages_total, programs, retries, in_flight, started_at
-FROM @extschema@.yelp_sync_running();
+SELECT * FROM @extschema@.yelp_sync_running();
 
 COMMENT ON VIEW @extschema@.yelp_sync_progress IS
 'syncs currently running in this database; empty before PostgreSQL 17';
@@ -106,8 +105,7 @@ COMMENT ON FUNCTION @extschema@.yelp_sync_account_status() IS
 'implements the view yelp_sync_status';
 
 CREATE VIEW @extschema@.yelp_sync_status AS
-SELECT username, mapped, running, programs, last_attempt, last_status, last_complete, last_sqlstate, last_error
-FROM @extschema@.yelp_sync_account_status();
+SELECT * FROM @extschema@.yelp_sync_account_status();
 
 COMMENT ON VIEW @extschema@.yelp_sync_status IS
 'accounts that are mapped, stored or in the history, and how their syncs went';
@@ -458,7 +456,8 @@ END;
 COMMENT ON FUNCTION @extschema@.yelp_program_businesses(jsonb) IS
 'the businesses in a program''s document, one per row';
 
--- Its columns are those of yelp_sync_values.  A program was as the first change
+-- It reads the tables as the caller's own SELECT would.  Its columns are those
+-- of yelp_sync_values.  A program was as the first change
 -- after that time found it or, if there is none, as it is.
 DO $do$
 BEGIN

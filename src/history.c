@@ -37,6 +37,18 @@ try_statement(void (*step) (void *arg), Statement *statement, const char *what,
 	return error == NULL;
 }
 
+/* Runs deferred triggers of the tables now: see tables.c. */
+static void
+run_deferred(const Tables *tables)
+{
+	Statement	set = {.purpose = "running deferred triggers"};
+
+	if (tables->deferred == NULL)
+		return;
+	set.sql = psprintf("SET CONSTRAINTS %s IMMEDIATE", tables->deferred);
+	statement_run(&set);
+}
+
 /* ---- the last run ---- */
 
 FetchExpected
@@ -93,6 +105,7 @@ add_changes(void *arg)
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 	ExecDropSingleTupleTableSlot(slot);
+	run_deferred(&merge->tables);
 }
 
 static void
@@ -115,6 +128,13 @@ record_changes(Merge *merge)
 	statement_add(&statement, TEXTOID, CStringGetTextDatum(merge->username));
 	try_statement(add_changes, &statement, "record the changes", merge->username);
 	tuplestore_end(merge->changes);
+}
+
+static void
+add_run(void *arg)
+{
+	statement_run(arg);
+	run_deferred(((Statement *) arg)->arg);
 }
 
 static void
@@ -159,6 +179,7 @@ history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
 	Statement	insert = {
 		.purpose = psprintf("insert into %s.yelp_sync_runs", merge->tables.schema),
 		.sql = psprintf(fetched ? INSERT_FIGURES : INSERT_ERROR, merge->tables.schema),
+		.arg = &merge->tables,
 	};
 	int			first = 1;
 
@@ -188,7 +209,7 @@ history_add(Merge *merge, const Fetched *fetched, const ErrorData *error)
 		add_text(&insert, error->detail == NULL ? error->message :
 				 psprintf("%s: %s", error->message, error->detail));
 	}
-	try_statement(statement_run, &insert, "record the sync", merge->username);
+	try_statement(add_run, &insert, "record the sync", merge->username);
 }
 
 /* ---- the view ---- */

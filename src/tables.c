@@ -497,11 +497,31 @@ copy_triggers(Oid relid)
 	return triggers;
 }
 
+/*
+ * A deferred trigger on the history would fail the sync when it commits, so
+ * these run with the rows that they are for.  Only a foreign key of the changes
+ * must wait: a change may reference its run, which is added last.
+ */
+static void
+add_deferred(Tables *tables, Oid relid, const Trigger *trigger)
+{
+	const char *table = get_rel_name(relid);
+
+	if (trigger->tginitdeferred &&
+		(strcmp(table, "yelp_sync_runs") == 0 ||
+		 (strcmp(table, "yelp_program_changes") == 0 &&
+		  RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_FK)))
+		tables->deferred = psprintf("%s%s%s.%s", tables->deferred ? tables->deferred : "",
+									tables->deferred ? ", " : "", tables->schema,
+									quote_identifier(get_constraint_name(trigger->tgconstraint)));
+}
+
 static void
 check_trigger(Code *code, Oid relid, const Trigger *trigger)
 {
 	ObjectAddress address;
 
+	add_deferred(code->tables, relid, trigger);
 	if (code->tables->restricted && trigger->tginitdeferred &&
 		trigger->tgenabled != TRIGGER_DISABLED)
 		ereport(ERROR,

@@ -19,6 +19,8 @@ typedef struct Tables
 	bool		partitioned;	/* is yelp_programs partitioned? */
 	bool		distributed;	/* is yelp_programs a Citus table? */
 	bool		heals;			/* is our trigger there? */
+	const char *deferred;		/* constraints of the history that wait for the
+								 * end of the transaction, or NULL */
 	const char *created;		/* names of those just created; NULL: none */
 	bool		created_programs;	/* is yelp_programs one of them? */
 	const char *columns;		/* columns filled from a program's document,

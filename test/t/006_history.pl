@@ -171,6 +171,9 @@ foreach my $case (
 			$$BEGIN RAISE 'not this one' USING ERRCODE = 'P0099', DETAIL = 'Never.'; END$$;
 		CREATE TRIGGER refuse BEFORE INSERT ON yelp_sync_runs FOR EACH ROW EXECUTE FUNCTION refuse()},
 		'DROP TRIGGER refuse ON yelp_sync_runs' ],
+	[ 'a deferred trigger that refuses', 1, 'CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON yelp_sync_runs
+			DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()',
+		'DROP TRIGGER refuse ON yelp_sync_runs' ],
 	[ 'a column that was renamed', 1, 'ALTER TABLE yelp_sync_runs RENAME listed TO mine',
 		'ALTER TABLE yelp_sync_runs RENAME mine TO listed' ],
 	[ 'rows of the same ID', 0, q{ALTER TABLE yelp_sync_runs ALTER run_id SET DEFAULT
