@@ -30,7 +30,7 @@ wrap_postgres() {
 	mv "$bindir/postgres" "$bindir/postgres.real"
 	cat >"$bindir/postgres" <<-END
 		#!/bin/bash
-		export LD_PRELOAD=$libasan:$work/demangler.so
+		export LD_PRELOAD=$libasan:$work/demangler.so\${LD_PRELOAD:+:\$LD_PRELOAD}
 		export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_abort=0:use_sigaltstack=0:quarantine_size_mb=1
 		export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:abort_on_error=1
 		exec -a "\$0" "\$0.real" "\$@"
