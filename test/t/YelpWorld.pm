@@ -253,7 +253,7 @@ sub choose_api
 		max_limit => 100,
 		serve_at_most => $clamp < $size ? $clamp : undef,
 		serve_from_offset => $from,
-		beyond => pick(('empty') x 3, 'null', 400, 404, 416, 422, 500, 503, 'last', 'first'),
+		beyond => pick(('empty') x 3, 'null', 400, 404, 410, 416, 422, 500, 503, 'last', 'first'),
 		broken_status => pick(500, 502, 503),
 		echo_offset => pick(('asked') x 3, 'served', 'page', 'page_from_1', 'zero'),
 		echo_status => pick('upper', 'upper', 'lower', 'title'),
