@@ -23,26 +23,11 @@ my $accounts = 0;
 
 # ---- phases ----
 
-sub lock_wait
-{
-	my ($session) = @_;
-	return $observer->value(q{SELECT count(*) FROM pg_stat_activity
-		WHERE wait_event_type = 'Lock' AND pid = } . $session->pid);
-}
-
 sub by_status
 {
 	my ($status) = @_;
 	my $counters = $api->counters;
 	return ($counters->{by_status}{$status} // 0) > 0 && $counters->{in_flight} == 0;
-}
-
-sub hold_lock
-{
-	my ($sql) = @_;
-	$holder = YelpSession->new($node);
-	$holder->value("BEGIN; $sql");
-	return;
 }
 
 # Each phase: options of its server, preparations (before, again), whether a session has reached
@@ -70,19 +55,9 @@ my @phases = (
 		over => sub { $api->counters->{silent_open} == 0 },
 	},
 	{
-		name => 'waiting for the first page',
-		faults => [ { action => { hold => \1 } } ],
-		reached => sub { $api->counters->{held} > 0 },
-	},
-	{
 		name => 'waiting for later pages',
 		faults => [ { match => { from_offset => 40 }, action => { hold => \1 } } ],
 		reached => sub { $api->counters->{held} >= 3 },
-	},
-	{
-		name => 'a body that stopped',
-		faults => [ { action => { stall => {} } } ],
-		reached => sub { $api->counters->{held} > 0 },
 	},
 	{
 		name => 'a body that drips',
@@ -109,20 +84,14 @@ my @phases = (
 		before => sub {
 			my ($account) = @_;
 			$api->mutate(account => $account, alter => 3, remove => 2, add => 1);
-			hold_lock("SELECT FROM yelp_programs WHERE username = '$account' FOR UPDATE");
+			$holder = YelpSession->new($node);
+			$holder->value("BEGIN; SELECT FROM yelp_programs WHERE username = '$account' FOR UPDATE");
 		},
-		reached => \&lock_wait,
-	},
-	{
-		name => 'a merge with a trigger that waits',
-		server => { concurrency => 3 },
-		connections => 3,
-		before => sub {
-			my ($account) = @_;
-			$api->mutate(account => $account, add => 1);
-			hold_lock('SELECT pg_advisory_lock(20)');
+		reached => sub {
+			my ($session) = @_;
+			return $observer->value(q{SELECT count(*) FROM pg_stat_activity
+				WHERE wait_event_type = 'Lock' AND pid = } . $session->pid);
 		},
-		reached => \&lock_wait,
 	});
 
 # A peer that keeps libcurl, or what it calls, from returning
@@ -138,13 +107,6 @@ foreach my $what (qw(tickets ack window goaway connect))
 		over => sub { $flood->count('closed') > $flood->{seen}{closed} },
 	  };
 }
-
-$observer->value(q{
-	CREATE FUNCTION wait_for_lock() RETURNS trigger LANGUAGE plpgsql AS
-		$$BEGIN PERFORM pg_advisory_xact_lock_shared(20); RETURN NEW; END$$;
-	CREATE TRIGGER wait BEFORE INSERT ON yelp_programs FOR EACH ROW
-		EXECUTE FUNCTION wait_for_lock();
-});
 
 # An account of its own, synced once (by a session that keeps no connection) where its phase needs
 # no other endpoint; returns its name.

@@ -35,7 +35,9 @@ my %failing = (
 	reset => [ '08006', { match => { offset => 15 }, action => 'reset' } ],
 	truncated => [ '08006', { match => { offset => 10 }, action => 'close' } ],
 	untrusted => [ '08001', undef, endpoint => $api->url('untrusted'), ca_file => $api->ca_file ],
-	unwelcome => [ '08001', undef, endpoint => "http://127.0.0.1:$free_port/v1" ]);
+	unwelcome => [ '08001', undef, endpoint => "http://127.0.0.1:$free_port/v1" ],
+	unwelcome_twice => [ '08001', undef, endpoint => "https://localhost:$free_port/v1" ],
+	timed_out => [ '08001', undef, endpoint => $api->url('swallow'), connect_timeout => '5ms' ]);
 my %waiting = (
 	held => [ undef, { match => { from_offset => 5 }, action => { hold => \1 } } ],
 	stalled => [ undef, { action => 'stall' } ],
