@@ -185,18 +185,12 @@ sub run_next
 	return state_of($account)->{content} ne $content{$account} ? 'the next sync: the table is not the listing' : ();
 }
 
-sub summary
-{
-	my ($name, %seen) = @_;
-	note("$name: " . join ', ', map { "$_: $seen{$_}" } sort keys %seen);
-	return;
-}
-
 # ---- each call, one after the other ----
 
 # Each call of this name fails in turn, until a sync passes without a fault.  %fault: as YelpInject takes
 # it, and states; next: the account of the next sync, by default the same; fresh: a new session each;
-# at_least: so many calls are expected.
+# at_least: so many calls are expected; disturb: the change before each; session: what the session sets,
+# and reset; arm: a sub that makes fault number so-and-so happen in another way, until a sync passes.
 sub sweep
 {
 	my ($way, $account, $call, %fault) = @_;
@@ -207,23 +201,27 @@ sub sweep
 	my $number = 0;
 
 	$session->run($way->{sql}->($next));
+	$session->value($fault{session}) if $fault{session};
 	while (@wrong < 5 && ($fault{fresh} || !$session->{lost}))
 	{
 		$session = YelpSession->new($node, 'yelp_sync.progress' => 'off') if $fault{fresh};
 		# What a failed sync has left is there for this one
 		$before = state_of($account, $fault{disturb} // $disturb)
 		  if $next eq $account || !$before || $before->{content} eq $content{$account};
-		$inject->arm($session, $call, %fault{ grep { exists $fault{$_} } qw(count code) }, first => ++$number);
+		$number++;
+		$fault{arm} ? $fault{arm}->($number)
+		  : $inject->arm($session, $call, %fault{ grep { exists $fault{$_} } qw(count code) }, first => $number);
 		($before, @ends) = run_fault($session, $way, $account, $before, %fault, seen => \%seen);
 		$inject->disarm;
 		push @wrong, map { "number $number: $_" } @ends;
-		last if $inject->failed == 0;
+		last if $fault{arm} ? $seen{passed} : $inject->failed == 0;
 		push @wrong, map { "number $number: $_" } run_next($session, $way, $next) unless $session->{lost};
 		$session->end if $fault{fresh};
 	}
 	is_deeply(\@wrong, [], "$name: each fault ends as it should");
 	cmp_ok($number, '>', $fault{at_least} // 1, "$name: there were some");
-	summary($name, %seen);
+	note("$name: " . join ', ', map { "$_: $seen{$_}" } sort keys %seen);
+	$session->value($fault{reset}) if $fault{reset};
 	$fault{fresh} || $session->{lost} ? $session->end : no_more_is_held($session, $held, $name);
 	return;
 }
@@ -267,37 +265,10 @@ my @in_transactions = (
 	[ acme => "server's memory", '53200', %more, %all ],
 	[ named => 'socket', '53000', code => EMFILE, %all ]);
 
-# ---- a full disk ----
-
-sub test_disk
-{
-	my ($way) = @_;
-	my $name = "$way->{name}, a full disk";
-	my $empty = q{DELETE FROM yelp_programs WHERE username = '%1$s'};
-	my ($session, $held) = start_session($way, 'big');
-	my $before = state_of('big', $empty);
-	my (%seen, @ends, @wrong);
-	my $number = 0;
-
-	$session->value(q{SET work_mem = '64kB'});
-	while (@wrong < 5)
-	{
-		$inject->arm($session, 'write', first => ++$number, code => ENOSPC);
-		($before, @ends) = run_fault($session, $way, 'big', $before, states => '53100', seen => \%seen);
-		push @wrong, map { "write $number: $_" } @ends;
-		last if $inject->failed == 0;
-	}
-	$inject->disarm;
-	$session->value(q{SET temp_file_limit = '128kB'});
-	push @wrong, (run_fault($session, $way, 'big', state_of('big', $empty), states => '53400', seen => \%seen))[1];
-	$session->value('RESET temp_file_limit');
-	is_deeply([ grep { defined } @wrong, run_next($session, $way, 'big') ], [], "$name: each write ends as it should");
-	ok($seen{53100} > 5 && $seen{53400} == 1 && $seen{passed} == 1, "$name: there were some, and temp_file_limit");
-	summary($name, %seen);
-	$session->value('RESET work_mem');
-	no_more_is_held($session, $held, $name);
-	return;
-}
+# Rows that are written to a full disk
+my $empty = q{DELETE FROM yelp_programs WHERE username = '%1$s'};
+my @disk = (big => 'write', '53100', code => ENOSPC, at_least => 6, disturb => $empty,
+	session => q{SET work_mem = '64kB'}, reset => 'RESET work_mem');
 
 # ---- errors of the server ----
 
@@ -329,7 +300,7 @@ my $deadlock = trigger('BEFORE UPDATE', 'PERFORM pg_advisory_xact_lock(281);' . 
 
 # The name, the SQLSTATE, what another session does (before), what the session that syncs sets, what
 # the other session does then, and what takes it back (reset, after).  "block": in a transaction block, in
-# which the procedure cannot be called.
+# which the procedure cannot be called.  "account" (acme) has the change "disturb" before.
 my @errors = (
 	(map { {
 		name => "a trigger that raises, $_", state => 'P0099', after => 1,
@@ -350,6 +321,10 @@ my @errors = (
 		session => q{SET deadlock_timeout = '20ms'}, reset => 'RESET deadlock_timeout',
 	},
 	{
+		name => 'temp_file_limit', state => '53400', account => 'big', disturb => $empty,
+		session => q{SET work_mem = '64kB'; SET temp_file_limit = '128kB'}, reset => 'RESET work_mem; RESET temp_file_limit',
+	},
+	{
 		name => 'a serialization failure', state => '40001', block => 1,
 		session => 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM yelp_programs',
 		then => q{UPDATE yelp_programs SET budget = 18 WHERE username = 'acme' AND budget = 17},
@@ -359,23 +334,24 @@ my @errors = (
 sub test_errors
 {
 	my ($way) = @_;
-	my ($session, $held) = start_session($way, 'acme');
+	my ($session, $held) = start_session($way, qw(acme big));
 
 	foreach my $error (grep { !$_->{block} || !$way->{records} } @errors)
 	{
+		my $account = $error->{account} // 'acme';
 		my %seen;
 
-		state_of('acme', $disturb_more);
+		state_of($account, $error->{disturb} // $disturb_more);
 		ref $error->{before} ? $error->{before}->() : $observer->value($error->{before}) if $error->{before};
 		$session->value($error->{session}) if $error->{session};
 		$observer->value($error->{then}) if $error->{then};
-		my (undef, @wrong) = run_fault($session, $way, 'acme', state_of('acme'), states => $error->{state}, seen => \%seen);
+		my (undef, @wrong) = run_fault($session, $way, $account, state_of($account), states => $error->{state}, seen => \%seen);
 		$holder->result if $holder && $error->{after};
 		$holder->end if $holder;
 		undef $holder;
 		$session->value($error->{reset}) if $error->{reset};
 		$observer->value('DROP FUNCTION fault CASCADE') if $error->{after};
-		is_deeply([ \%seen, @wrong, run_next($session, $way, 'acme') ], [ { $error->{state} => 1 } ], "$way->{name}, $error->{name}");
+		is_deeply([ \%seen, @wrong, run_next($session, $way, $account) ], [ { $error->{state} => 1 } ], "$way->{name}, $error->{name}");
 	}
 	# Except memory: PL/pgSQL keeps its functions
 	no_more_is_held($session, $held, "$way->{name}, errors of the server", qw(files sockets blocks locks));
@@ -405,34 +381,21 @@ my $take_locks = q{
 sub test_locks
 {
 	my ($way) = @_;
-	my $name = "$way->{name}, no room for locks";
 	my $many_indexes = 20;			# more locks than PostgreSQL keeps elsewhere for each process
-	my (%seen, @ends, @wrong);
-	my $room = 0;
 
 	$observer->value(join ';', $take_locks,
 		map { "CREATE INDEX mine$_ ON yelp_programs ((billed_clicks + $_))" } 1 .. $many_indexes);
-	my ($session, $held) = start_session($way, 'acme');
-	my $before = state_of('acme', $disturb_more);
 	hold('SET client_min_messages = error');
-	while (!$seen{passed} && @wrong < 5)
-	{
-		$holder->value('SELECT take_locks(' . $room++ . ')');
-		($before, @ends) = run_fault($session, $way, 'acme', $before, states => '53200', seen => \%seen,
-			over => sub { $holder->value('SELECT pg_advisory_unlock_all()') });
-		push @wrong, map { "room for $room: $_" } @ends;
-	}
+	sweep($way, 'acme', 'no room for locks', states => '53200', disturb => $disturb_more, at_least => 2,
+		arm => sub { $holder->value('SELECT take_locks(' . ($_[0] - 1) . ')') },
+		over => sub { $holder->value('SELECT pg_advisory_unlock_all()') });
 	$holder->end;
 	undef $holder;
-	is_deeply([ @wrong, run_next($session, $way, 'acme') ], [], "$name: each number of locks ends as it should");
-	ok($seen{53200} > 1 && $seen{passed} == 1, "$name: there were too few, then enough");
-	summary($name, %seen);
-	no_more_is_held($session, $held, $name);
 	$observer->value(join ';', 'DROP FUNCTION take_locks', map { "DROP INDEX mine$_" } 1 .. $many_indexes);
 	return;
 }
 
-foreach my $case ((map { [ \%function, $_ ] } @calls), (map { [ \%procedure, $_ ] } @in_transactions))
+foreach my $case ((map { [ \%function, $_ ] } @calls, \@disk), (map { [ \%procedure, $_ ] } @in_transactions, \@disk))
 {
 	my ($way, $call) = @$case;
 	my ($account, $function, $states, %fault) = @$call;
@@ -440,7 +403,6 @@ foreach my $case ((map { [ \%function, $_ ] } @calls), (map { [ \%procedure, $_ 
 }
 foreach my $way (\%function, \%procedure)
 {
-	test_disk($way);
 	test_errors($way);
 	test_locks($way);
 }
