@@ -59,16 +59,10 @@ is( value(q{SELECT count(*) FILTER (WHERE updated_at > created_at),
 		count(*) FILTER (WHERE created_at = updated_at AND created_at > started_at)
 		FROM yelp_programs, (SELECT max(started_at) FROM yelp_sync_runs) AS r(started_at)}),
 	'30|1|5', 'updated_at of the updated programs, created_at of the added ones');
-$before = picture();
-is(outcome(sync('acme')), '', 'a repeat finds nothing');
-is(picture(), $before, '... and writes nothing');
-
-foreach my $seed (2 .. 6)
-{
-	$what = $api->mutate(seed => $seed, remove => $seed, add => 2 * $seed, alter => 92, respell => 3);
-	reports(sync('acme'), $what, "changes of seed $seed");
-	table_is_listing('acme', "the table after seed $seed");
-}
+# 016_oracle.pl has changes of all kinds
+$what = $api->mutate(seed => 6, alter => 92);
+reports(sync('acme'), $what, 'many changes');
+table_is_listing('acme', 'the table after many changes');
 my %seen = map { $_ => 1 } map { @$_ } values %{ $what->{altered} };
 my @filled = grep { $_ ne 'problems' } split /\n/, value(q{SELECT attname FROM pg_attribute
 	WHERE attrelid = 'yelp_sync_values'::regclass ORDER BY attname});
@@ -107,18 +101,6 @@ foreach my $case (
 }
 table_is_listing('acme', 'the table is as before');
 
-note 'accounts do not affect each other';
-
-$api->config(accounts => { other => { count => 33, seed => 'acme' } });
-value(create_server('other', endpoint => $api->url));
-$before = picture();
-is(outcome(sync('other')), 'added 33', 'another account with the same programs');
-$what = $api->mutate(account => 'other', seed => 1, remove => 3, alter => 10);
-reports(sync('other'), $what, 'its changes');
-table_is_listing('other', 'its table');
-value(q{DELETE FROM yelp_programs WHERE username = 'other'});
-is(picture(), $before, 'the rows of the first account are unchanged');
-
 note 'documents that are only spelled in another way';
 
 # How many rows a sync writes if all programs are spelled in another way, or still are
@@ -143,13 +125,8 @@ foreach my $account (sort keys %count)
 }
 is(respell('few', 400, 1), 400, 'few rows are written at once');
 is(respell('few', 400), 0, '... so that the next sync recognizes them');
-foreach my $seed (1 .. 3)
-{
-	my $written = respell('many', $count{many}, $seed);
-	# Later, many of the tenth that is chosen may have been written before
-	cmp_ok($written, '>', $seed == 1 ? $count{many} / 20 : 0, "round $seed: of many, some are written");
-	cmp_ok($written, '<', $count{many} / 5, "round $seed: not many more than one in ten");
-}
+my $written = respell('many', $count{many}, 1);
+ok($written > $count{many} / 20 && $written < $count{many} / 5, 'of many, about one in ten is written') or diag($written);
 my $rounds = 0;
 while (respell('many', $count{many}) > 0 && ++$rounds < 100) { }
 cmp_ok($rounds, '<', 100, 'after some syncs, all are recognized');
