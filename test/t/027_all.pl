@@ -59,11 +59,8 @@ $other->value('SELECT yelp_sync_create_tables()');
 my ($result, $runs) = call('CALL yelp_sync_all()', 'username, server, status, added, sqlstate');
 like(failure($result), qr/^HV000: could not sync 1 of 20 accounts\nDETAIL:  Account "account07": could not fetch .* API rejected the credentials .*\nHINT:/,
 	'one account of twenty fails: an error at the end');
-my @warnings = grep { $_->{level} eq 'WARNING' } @{ $result->{messages} };
-is(@warnings, 1, 'one WARNING');
-like($warnings[0]{message}, qr/^could not sync account "account07": could not fetch the page/, '... about it');
+like(join("\n", @{ $result->{warnings} }), qr/\Acould not sync account "account07": could not fetch the page.*\z/, 'one WARNING');
 is($runs, join("\n", map { $_ eq 'account07' ? "$_|$_|failed||28000" : "$_|$_|synced|45|" } @names), 'a row for each, by name');
-like($other->value(q{SELECT error FROM yelp_sync_runs WHERE status = 'failed'}), qr/API rejected the credentials/, '... with its error');
 is($other->value('SELECT count(DISTINCT username) FROM yelp_programs'), 19, 'all others are committed');
 cmp_ok($api->counters->{connections}, '<=', 10, 'connections are used again from account to account');
 no_lock_is_left('all of them');
@@ -84,15 +81,12 @@ note 'some of them, and ways to call it';
 my $in_transaction = qr/^25001: (?:.*\n)*HINT:  In a transaction, use SELECT yelp_sync\(\)/;
 my $missing = qr/^HV000: could not sync 1 of 2 accounts/;
 foreach my $case (
-	[ q{CALL yelp_sync_all()}, undef, join("\n", map { "$_|synced" } @names) ],
 	[ q{CALL yelp_sync_all(ARRAY['account03', 'account01', 'account03'])}, undef, "account01|synced\naccount03|synced" ],
 	[ q{CALL yelp_sync_all('account04', 'account02')}, undef, "account02|synced\naccount04|synced" ],
-	[ q{CALL yelp_sync_all('account05')}, undef, 'account05|synced' ],
 	[ q{CALL yelp_sync_all('{}'::text[])}, undef, '' ],
 	[ q{DO $$BEGIN CALL yelp_sync_all('account01'); END$$}, undef, 'account01|synced' ],
 	[ q{CALL yelp_sync_all(ARRAY['account02', 'nobody'])}, $missing, "account02|synced\nnobody|failed" ],
 	[ q{CALL yelp_sync_all(ARRAY['account01', NULL])}, qr/^22004/, '' ],
-	[ q{CALL yelp_sync_all('account01', NULL)}, qr/^22004/, '' ],
 	[ q{BEGIN; CALL yelp_sync_all()}, $in_transaction, '' ],
 	[ q{CREATE FUNCTION call_it() RETURNS void LANGUAGE plpgsql AS 'BEGIN CALL yelp_sync_all(); END'; SELECT call_it()},
 		$in_transaction, '' ],
@@ -142,14 +136,12 @@ foreach my $reading (1, 2)
 			$other->value('DROP INDEX waiting; ALTER TABLE yelp_programs DROP COLUMN note');
 		});
 }
+# 053_meanwhile.pl has changes of rows, and servers that are dropped
 foreach my $case (
-	[ q{DELETE FROM yelp_programs WHERE ctid IN (SELECT ctid FROM yelp_programs WHERE username = 'account02' LIMIT 1)}, 'partial' ],
-	[ 'TRUNCATE yelp_programs', 'partial' ],
 	[ 'DROP TABLE yelp_programs', 'partial' ],
 	[ 'ALTER TABLE yelp_programs RENAME TO moved; CREATE VIEW yelp_programs AS TABLE moved', 'failed',
 		'DROP VIEW yelp_programs; ALTER TABLE moved RENAME TO yelp_programs' ],
-	[ 'DROP TABLE yelp_sync_runs', 'synced' ],
-	[ 'DROP SERVER account02 CASCADE', 'synced', server('account02') ])
+	[ 'DROP TABLE yelp_sync_runs', 'synced' ])
 {
 	my ($sql, $status, $undo) = @$case;
 	meanwhile($sql, { account => 'account02' }, sub { is($other->run($sql)->{error}, undef, 'does not wait') }, sub {
@@ -169,7 +161,6 @@ $other->value(q{
 my $refuse = q{FOR EACH ROW WHEN (NEW.username = 'account02') EXECUTE FUNCTION refuse};
 $other->value(q{ALTER SERVER account02 OPTIONS (ADD record_changes 'on')});
 foreach my $case (
-	[ 'a trigger', 'P0099', "CREATE TRIGGER refuse BEFORE INSERT ON yelp_programs $refuse('P0099')" ],
 	[ 'a serialization failure', '40001', "CREATE TRIGGER refuse BEFORE INSERT ON yelp_programs $refuse('40001')" ],
 	[ 'a check at the commit', 'P0099', "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON yelp_programs
 		DEFERRABLE INITIALLY DEFERRED $refuse('P0099')" ],
