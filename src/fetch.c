@@ -57,7 +57,8 @@ static void
 read_listing(Fetched *fetched, Paginator *paginator, int64 expected, bool trust_total)
 {
 	Programs   *programs = fetched->programs;
-	ProgramSet	before = programs->listed;
+	int64		before = programs->listed;
+	uint64		digest = programs->digest;
 
 	programs_begin_reading(programs);
 	fetched->reading = paginator_fetch(paginator, expected);
@@ -65,9 +66,9 @@ read_listing(Fetched *fetched, Paginator *paginator, int64 expected, bool trust_
 	fetched->failed_pages += fetched->reading.failed_pages;
 
 	fetched->confirmed = programs->reading > 1 &&
-		before.count == programs->listed.count && before.digest == programs->listed.digest;
+		before == programs->listed && digest == programs->digest;
 	programs->first_reading = fetched->confirmed ? programs->reading : 1;
-	fetched->doubt = doubt_of(&fetched->reading, programs->listed.count, trust_total);
+	fetched->doubt = doubt_of(&fetched->reading, programs->listed, trust_total);
 	if (fetched->doubt == DOUBT_MOVING && fetched->confirmed)
 		fetched->doubt = DOUBT_NONE;
 }
@@ -80,7 +81,7 @@ read_listing(Fetched *fetched, Paginator *paginator, int64 expected, bool trust_
 static const char *
 why_again(const Fetched *fetched, int64 surplus, bool lists_all)
 {
-	int64		excess = fetched->reading.total - fetched->programs->listed.count;
+	int64		excess = fetched->reading.total - fetched->programs->listed;
 	bool		lacks = lists_all && programs_count_unlisted(fetched->programs) > 0;
 	bool		first = fetched->programs->reading == 1;
 
@@ -126,13 +127,13 @@ fetch_programs(const Account *account, Programs *programs, Progress *progress,
 			break;
 		}
 		progress_again(progress, why);
-		read_listing(fetched, paginator, programs->listed.count, account->trust_total);
+		read_listing(fetched, paginator, programs->listed, account->trust_total);
 	}
 
 	fetched->elapsed = clock_us() - started;
 	progress->row.completed = fetched->reading.pages;
 	progress->row.total = fetched->reading.pages + fetched->reading.failed_pages;
-	progress->row.programs = programs->listed.count;
+	progress->row.programs = programs->listed;
 	progress->row.in_flight = 0;
 	progress_fetch_done(progress, fetched->elapsed);
 	return fetched;

@@ -245,7 +245,8 @@ programs_begin_reading(Programs *programs)
 		programs->desc = statement_desc(ROW_COLUMNS, names, types);
 	programs->reading++;
 	programs->common = 0;
-	memset(&programs->listed, 0, sizeof(ProgramSet));
+	programs->listed = 0;
+	programs->digest = 0;
 	MemoryContextSwitchTo(caller);
 }
 
@@ -280,8 +281,8 @@ add_program(Programs *programs, const PageProgram *received)
 	else if ((int) program->reading == programs->reading)
 		return false;
 	programs->received += !found || program->reading == 0;
-	programs->listed.count++;
-	programs->listed.digest ^= received->id_hash;
+	programs->listed++;
+	programs->digest ^= received->id_hash;
 	programs->common += program->state == PROGRAM_STORED;
 	program->reading = programs->reading;
 	/* Without a document, it has the fingerprint of the entry */
@@ -318,7 +319,7 @@ int64
 programs_count_listed(const Programs *programs)
 {
 	return programs->first_reading < programs->reading ?
-		programs->received : programs->listed.count;
+		programs->received : programs->listed;
 }
 
 bool

@@ -12,13 +12,6 @@
 #include "program_page.h"
 #include "tables.h"
 
-/* A set of programs, condensed to what distinguishes it from others */
-typedef struct ProgramSet
-{
-	int64		count;
-	uint64		digest;			/* XOR of ID hashes */
-} ProgramSet;
-
 /*
  * The received programs that differ from what is stored, as rows, in the
  * order in which they are to be written.  A program that ends frees a value
@@ -50,7 +43,8 @@ typedef struct Programs
 
 	/* The current or the last reading */
 	int			reading;		/* 1 for the first, 0 before */
-	ProgramSet	listed;
+	int64		listed;			/* programs in it */
+	uint64		digest;			/* of their IDs: XOR of the hashes */
 	int64		common;			/* how many of them are stored */
 
 	/* What is merged */

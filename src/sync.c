@@ -204,7 +204,7 @@ warn_doubt(const Account *account, const Fetched *fetched)
 			hint = "The programs that arrived were added or updated.  If the API always reports a total above what it lists, set the server option trust_total to off.";
 			detail = psprintf("The API reports a total of " INT64_FORMAT
 							  ", but lists " INT64_FORMAT " programs in %d reading%s.",
-							  reading->total, fetched->programs->listed.count,
+							  reading->total, fetched->programs->listed,
 							  fetched->programs->reading,
 							  fetched->programs->reading == 1 ? "" : "s");
 			break;
@@ -226,7 +226,7 @@ is_mass_deletion(const Account *account, const Merge *merge,
 {
 	if (account->max_deleted >= 100 || unlisted == 0)
 		return false;
-	if (fetched->programs->listed.count == 0 || account->max_deleted == 0)
+	if (fetched->programs->listed == 0 || account->max_deleted == 0)
 		return true;
 	return unlisted > ALWAYS_DELETABLE &&
 		unlisted > merge->programs->stored * account->max_deleted / 100;

@@ -261,8 +261,8 @@ add_programs(const Answer *answer, Programs *programs, ListingPage *page)
 		{
 			page->fresh++;
 			programs->common += world.stored[id];
-			programs->listed.count++;
-			programs->listed.digest ^= hash;
+			programs->listed++;
+			programs->digest ^= hash;
 		}
 		world.seen[id] = world.seen_ever[id] = true;
 		page->last_id = hash;
@@ -425,7 +425,8 @@ programs_begin_reading(Programs *programs)
 {
 	programs->reading++;
 	programs->common = 0;
-	memset(&programs->listed, 0, sizeof(ProgramSet));
+	programs->listed = 0;
+	programs->digest = 0;
 }
 
 int64
@@ -500,9 +501,9 @@ sync_account(Api *api)
 
 		store(fetched, &outcome);
 		outcome.synced = fetched->doubt == DOUBT_NONE;
-		world.listed_last = programs.listed.count;
+		world.listed_last = programs.listed;
 		world.surplus = outcome.synced || world.account.trust_total ?
-			fetched->reading.total - programs.listed.count : 0;
+			fetched->reading.total - programs.listed : 0;
 		pfree(fetched);
 	}
 	else
