@@ -175,6 +175,8 @@ note 'the next one reads the listing twice';
 my $mutation = $api->mutate(seed => 1, remove => 2, add => 3, alter => 7);
 $browser->evaluate('for (const list of Object.values(seen)) list.length = 0');
 sync('changes');
+# The state may still be that of the sync before, drawn again
+wait_for('#announcer', 'Done: 3 added, 7 updated, 2 deleted.');
 my $seen = $browser->evaluate('seen');
 ok((grep { /^Fetching once more, to be sure: / } @{ $seen->{status} }), 'the second reading has its words');
 is_deeply($seen->{bar}, [ sort { $a <=> $b } @{ $seen->{bar} } ], 'the bar never goes back');
