@@ -66,6 +66,9 @@
 /* libcurl itself usually ends a request that takes too long */
 #define GRACE_US (50 * USECS_PER_MSEC)
 
+/* How long a name stays resolved: longer than a sync takes (8.16 refuses -1) */
+#define RESOLVED_S 86400L
+
 /* To connect to a host that was down for another account just before */
 #define DOWN_CONNECT_TIMEOUT 2000
 
@@ -147,7 +150,7 @@ note_stage(HttpRequest *request, HttpStage stage)
 	if (client->resolving == request)
 	{
 		/* Else what was found would be forgotten at the end of this request */
-		(void) curl_easy_setopt(request->easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
+		(void) curl_easy_setopt(request->easy, CURLOPT_DNS_CACHE_TIMEOUT, RESOLVED_S);
 		client->resolving = NULL;
 		client->resolved = true;
 	}
@@ -425,7 +428,7 @@ http_start(HttpClient *client, int slot, const char *url, bool new_connection)
 	CURL_SET(request->easy, CURLOPT_URL, url);
 	CURL_SET(request->easy, CURLOPT_FRESH_CONNECT, new_connection ? 1L : 0L);
 	/* Anew, or as another request of this sync has found it */
-	CURL_SET(request->easy, CURLOPT_DNS_CACHE_TIMEOUT, client->resolved ? -1L : 0L);
+	CURL_SET(request->easy, CURLOPT_DNS_CACHE_TIMEOUT, client->resolved ? RESOLVED_S : 0L);
 	request->deadline = clock_us() + client->account->timeout * USECS_PER_MSEC;
 	memset(&request->response, 0, sizeof(HttpResponse));
 	if (!client->resolved)

@@ -21,22 +21,32 @@ my $port = $api->port('wrong_host');    # whose certificate is for this name
 my %listen = (LocalAddr => $other, LocalPort => $port, ReuseAddr => 1);
 set_server(endpoint => "https://elsewhere.example:$port/programs/v1");
 
-# On a busy machine, pages are requested again, and newer versions of libcurl look up the name again
-my ($session, $retries);
-foreach (1 .. 50)
+# The calls of getaddrinfo() of a first sync over so many connections.  Pages that are requested
+# again, as happens on a busy machine, may need others: such a sync is repeated.
+sub calls
 {
-	$session = YelpSession->new($node);
-	$session->options(page_size => 2);
-	$inject->arm($session, 'getaddrinfo', first => 1000);
-	is(outcome($session->sync('acme')), 'added 45', 'a sync over many connections');
-	$retries = history('retries');
-	last if $retries == 0;
-	value('TRUNCATE yelp_programs, yelp_sync_runs');
+	my ($concurrency) = @_;
+
+	foreach (1 .. 50)
+	{
+		my $session = YelpSession->new($node);
+		value('TRUNCATE yelp_programs, yelp_sync_runs');
+		$session->options(page_size => 2, concurrency => $concurrency);
+		$inject->arm($session, 'getaddrinfo', first => 1000);
+		is(outcome($session->sync('acme')), 'added 45', "a sync, concurrency $concurrency");
+		my $calls = $inject->calls;
+		$inject->disarm;
+		$session->options(page_size => undef, concurrency => undef);
+		$session->end;
+		return $calls if history('retries') == 0;
+	}
+	return 'no sync without retries';
 }
-is("$retries retries, " . $inject->calls, '0 retries, 1', '... looks up the name once');
-$inject->disarm;
-$session->options(page_size => undef);
-$session->end;
+
+# Versions of libcurl since 2026 call it once for each address family
+my $calls = calls(1);
+like($calls, qr/^[12]$/, 'one connection needs a look-up');
+is(calls(100), $calls, 'many connections do with one');
 
 # Syncs in new sessions until one uses the other address, because their order is random: all succeed.
 sub check
