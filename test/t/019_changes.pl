@@ -93,7 +93,7 @@ mutation(alter => 4, remove => 3, add => 2)->();
 is(outcome(sync('acme')), 'added 2, deleted 3, updated 4', 'a sync without the table');
 is(value(q{SELECT to_regclass('yelp_program_changes') IS NULL}), 't', '... which it does not create');
 
-note 'on';
+note 'on; 016_oracle.pl replays the changes of all its syncs';
 
 set_server(record_changes => 'on');
 records('a sync that creates the table', qr/^added 2, deleted 3, updated 20$/, mutation(alter => 20, remove => 3, add => 2, respell => 5));
@@ -102,14 +102,6 @@ is( value(q{SELECT bool_and(r.run_id IS NOT NULL AND c.changed_at BETWEEN r.star
 		FROM yelp_program_changes c LEFT JOIN yelp_sync_runs r USING (run_id, username)
 		LEFT JOIN yelp_programs p USING (username, program_id)}),
 	't|t', 'the rows belong to its run, and have the time of the programs');
-records("changes $_", qr/^added $_, deleted $_, updated 60$/, mutation(alter => 60, remove => $_, add => $_, respell => 3)) foreach 1 .. 4;
-is( value(q{SELECT count(*) = (SELECT 95 - 3 + 2 + count(*) FILTER (WHERE action = 'added') - count(*) FILTER (WHERE action = 'deleted')
-			FROM yelp_program_changes) FROM yelp_programs;
-		SELECT count(DISTINCT c) > 15, bool_or(c = 'data') FROM yelp_program_changes, unnest(changed) AS c}),
-	"t\nt|t", 'added and deleted add up; most columns are among the changes');
-my $count = value('SELECT count(*) FROM yelp_program_changes');
-records('a repeat', qr/^$/, sub { });
-records('programs that are spelled in another way', qr/^$/, mutation(respell => 20));
 is(records('a manual edit', qr/^updated 1$/, sub { value(q{UPDATE yelp_programs SET budget = 0.55, active_features = '{edited}'
 	WHERE program_id = (SELECT min(program_id) FROM yelp_programs WHERE budget > 1)}) })->{rows}[0]{changed}[0], 'budget', 'the budget');
 records('fields that cannot be read', qr/^updated 1$/,
@@ -171,7 +163,7 @@ records('... until they are deleted manually', qr/^$/, sub { });
 note 'in one transaction with the merge';
 
 mutation(alter => 4, remove => 3, add => 2)->();
-$count = value('SELECT count(*) FROM yelp_program_changes');
+my $count = value('SELECT count(*) FROM yelp_program_changes');
 is(value(q{BEGIN; SELECT count(*) FROM yelp_sync('acme'); ROLLBACK; SELECT count(*) FROM yelp_program_changes}),
 	"9\n$count", 'ROLLBACK undoes both');
 value(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -211,31 +203,12 @@ is( value(qq{SELECT count(*) FILTER (WHERE gone_at IS NOT NULL) > 10, count(DIST
 	"t|13\n0\nt", 'shows the programs as they were at 13 times');
 set_server(on_gone => undef);
 
-note 'privileges';
-
-value(q{CREATE ROLE regress_syncer;
-	GRANT USAGE ON FOREIGN SERVER yelp TO regress_syncer;
-	CREATE USER MAPPING FOR regress_syncer SERVER yelp OPTIONS (username 'acme', password 's3cret');
-	GRANT SELECT, INSERT, UPDATE, DELETE ON yelp_programs TO regress_syncer;
-	GRANT SELECT, INSERT ON yelp_sync_runs TO regress_syncer});
-$api->reset('counters');
-like(failure(sync('acme', role => 'regress_syncer')),    # should fail
-	qr/^42501: (?:.*\n)*HINT:  Run: GRANT INSERT ON public\.yelp_program_changes TO \w+;$/, 'INSERT on the table is needed');
-is($api->counters->{requests}, 0, '... before any request');
-value('GRANT INSERT ON yelp_program_changes TO regress_syncer');
-records('... and is enough', qr/^added 2, updated 4$/, mutation(alter => 4, add => 2), role => 'regress_syncer');
-set_server(record_changes => undef);
-value('REVOKE INSERT ON yelp_program_changes FROM regress_syncer');
-is(sync('acme', role => 'regress_syncer')->{error}, undef, 'where nothing is recorded it is not needed');
-set_server(record_changes => 'on');
-
-note 'other tables';
+note 'other tables; 032_rights.pl has privileges';
 
 value('DROP TABLE yelp_program_changes; CREATE VIEW yelp_program_changes AS SELECT 1 AS a');
 is(sync('acme')->{sqlstate}, '42809', 'a view in the place of the table');    # should fail
 value('DROP VIEW yelp_program_changes; DROP TABLE yelp_programs; SELECT yelp_sync_create_tables(partitions => 4)');
 records('partitions', qr/^added \d+$/, sub { });
-records('partitions, changes', qr/^added 2, deleted 1, updated 10$/, mutation(alter => 10, remove => 1, add => 2));
 mutation(alter => 10, remove => 1, add => 2)->();
 value('CALL yelp_sync_all()');
 is(scalar(keys %{ changes() }), 13, 'yelp_sync_all() records changes');
