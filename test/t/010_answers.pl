@@ -91,7 +91,23 @@ my @cases = (
 	[ @failed, { raw => { text => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}" } } ],
 	[ @undecoded, body($empty_page, headers => { 'Content-Encoding' => 'gzip' }) ],
 	[ @undecoded, cut_gzip('{"total":0}' . ' ' x 5000) ],
-	[ '08006', 'timed out ', { drip => { every_ms => 1000, headers => \1 } }, overload => 1, options => { timeout => '300ms' } ],
+	[ '08006', 'timed out ', { drip => { every_ms => 1000, headers => \1 } }, overload => 1,
+		options => { timeout => '300ms' } ],
+
+	# A body that cannot be read hides neither its status nor its headers
+	(map {
+		[ '08006', 'response has an unsupported Content-Encoding',
+			body('x', headers => { 'Content-Encoding' => $_ }), final => 1 ]
+	} 'gzip, gzip', 'deflate, gzip, gzip', 'utf-8', 'br'),
+	(map {
+		my ($body, %headers) = @$_;
+		my @small = (options => { max_page_bytes => '512kB' });
+		([ 'HV000', 'HTTP status 404 ', status(404, $body, %headers), final => 1, @small ],
+			[ 'HV000', 'HTTP status 500 ', status(500, $body, %headers), @small ],
+			[ '53400', 'API asked to wait 3600 s', status(429, $body, %headers, 'Retry-After' => '3600'),
+				final => 1, @small ])
+	} [ "\x0b\x02busy", 'Content-Encoding' => 'br' ], [ '(', 'Content-Encoding' => 'zstd' ],
+		[ 'busy', 'Content-Encoding' => 'gzip' ], [ 'x' x 600_000 ]),
 
 	# Too much
 	[ @large_body, { pad => { bytes => 1 << 20 } }, final => 1,
@@ -104,7 +120,8 @@ my @cases = (
 
 	# Not a page
 	[ 'HV021', 'field "total" is missing ', { replace => { remove => ['total'] } } ],
-	[ 'HV021', 'API reported an error ', member('program_status', '"ALL","errors":[{"id":"SHARD_3","description":"It did not answer"}]'),
+	[ 'HV021', 'API reported an error ',
+		member('program_status', '"ALL","errors":[{"id":"SHARD_3","description":"It did not answer"}]'),
 		more => qr/^DETAIL:  The API answered with HTTP status 200, "SHARD_3": It did not answer\. /m ],
 
 	# Statuses
@@ -112,7 +129,8 @@ my @cases = (
 		final => 1, more => qr/, which redirects to "http:\/\/127\.0\.0\.1:1\/programs\/v1".*HINT:.*Redirects/s ],
 	[ 'HV000', 'HTTP status 307 ', status(307, '', Location => $api->url), final => 1, more => qr/HINT:.*Redirects/ ],
 	[ 'HV000', 'HTTP status 206 ', status(206), final => 1 ],
-	[ 'HV000', 'HTTP status 404 ', status(404), final => 1, more => qr/The URL was http:\S+offset=\d+&.*HINT:.*endpoint/s ],
+	[ 'HV000', 'HTTP status 404 ', status(404), final => 1,
+		more => qr/The URL was http:\S+offset=\d+&.*HINT:.*endpoint/s ],
 	[ 'HV000', 'HTTP status 400 ', status(400, '{"error":{"id":"VALIDATION_ERROR","description":"limit: too large"}}'),
 		final => 1, more => qr/HTTP status 400, "VALIDATION_ERROR": limit: too large\.  The URL was / ],
 	[ 'HV000', 'HTTP status 502 ', status(502, '<html>Bad gateway</html>'),
@@ -186,9 +204,12 @@ foreach my $case (@cases)
 my $unread = 'could not read all fields of 1 program of account "acme"';
 foreach my $case (
 	[ 'partial', '', 'field "payment_programs\[3\]" is not an object', member('payment_programs.3', 'null') ],
-	[ 'partial', '', 'field "payment_programs\[3\]\.program_id" is longer than 256 bytes', field('program_id', '"' . 'x' x (1 << 20) . '"') ],
-	[ 'partial', '', 'field "note" contains \\\\u0000 or an unpaired surrogate', field('note', '{"b":["a\u0000b"]}') ],
-	[ 'partial', '', 'program "[^"]+": nested more than 100 levels deep', field('note', '[' x 200_000 . ']' x 200_000) ],
+	[ 'partial', '', 'field "payment_programs\[3\]\.program_id" is longer than 256 bytes',
+		field('program_id', '"' . 'x' x (1 << 20) . '"') ],
+	[ 'partial', '', 'field "note" contains \\\\u0000 or an unpaired surrogate',
+		field('note', '{"b":["a\u0000b"]}') ],
+	[ 'partial', '', 'program "[^"]+": nested more than 100 levels deep',
+		field('note', '[' x 200_000 . ']' x 200_000) ],
 	[ 'synced', '{start_date}', $unread, field('start_date', '"2026-02-30"') ],
 	[ 'synced', '{program_metrics.billed_clicks}', $unread, field('program_metrics', '{"billed_clicks":1e300}') ])
 {
@@ -198,20 +219,23 @@ foreach my $case (
 		subtest "$pattern $problems: page at $offset" => sub {
 			my $changed = $api->mutate(alter => 2);
 			my $odd = $ids[$offset + 3];
-			my $skipped = $status eq 'synced' ? '' : "[^\\n]*: 1 program was skipped\\.  On the page at offset $offset, [^\\n]*";
+			my $skipped = $status eq 'synced' ? ''
+			  : "[^\\n]*: 1 program was skipped\\.  On the page at offset $offset, [^\\n]*";
 
 			$api->faults({ match => { offset => $offset }, action => $action });
 			my $result = $session->sync;
-			is_deeply([ grep { $_ ne $odd } sort map { $_->{program_id} } grep { $_->{action} eq 'updated' } @{ $result->{rows} } ],
-				[ grep { $_ ne $odd } sort keys %{ $changed->{altered} } ], 'what changed on the page is stored');
-			like(join("\n", map { "$_->{message}: " . ($_->{detail} // '') } grep { $_->{level} eq 'WARNING' } @{ $result->{messages} }),
-				qr/\A$skipped$pattern.*\z/, 'one WARNING');
+			my @updated = map { $_->{program_id} } grep { $_->{action} eq 'updated' } @{ $result->{rows} };
+			my @warnings = grep { $_->{level} eq 'WARNING' } @{ $result->{messages} };
+			is_deeply([ grep { $_ ne $odd } sort @updated ], [ grep { $_ ne $odd } sort keys %{ $changed->{altered} } ], 'what changed on the page is stored');
+			like(join("\n", map { "$_->{message}: " . ($_->{detail} // '') } @warnings), qr/\A$skipped$pattern.*\z/, 'one WARNING');
 			is($session->value(YelpTest::last_run("status, (SELECT count(*) FROM yelp_programs),
-				(SELECT problems FROM yelp_programs WHERE program_id = '$odd')")), "$status|$count|$problems", 'nothing is deleted');
+				(SELECT problems FROM yelp_programs WHERE program_id = '$odd')")),
+				"$status|$count|$problems", 'nothing is deleted');
 			is(outcome($session->sync), '', 'a repeat finds nothing') if $status eq 'synced';
 			$api->faults;
 			is($session->sync->{error}, undef, 'the next sync works');
-			is($session->value('SELECT count(*) FROM yelp_programs WHERE problems IS NOT NULL'), 0, '... and no problem is left');
+			is($session->value('SELECT count(*) FROM yelp_programs WHERE problems IS NOT NULL'), 0,
+				'... and no problem is left');
 		};
 	}
 }

@@ -101,7 +101,7 @@ foreach my $what (qw(tickets ack window goaway connect))
 	push @phases,
 	  {
 		name => "a flood: $what",
-		server => { $flood->options, timeout => '1h' },
+		server => { $flood->options, attempts => 1, timeout => '1h' },
 		again => sub { $flood->{seen}{floods} = $flood->{seen}{closed} = $flood->count('floods') },
 		reached => sub { $flood->count('floods') > $flood->{seen}{floods} },
 		over => sub { $flood->count('closed') > $flood->{seen}{closed} },
@@ -222,7 +222,47 @@ foreach my $phase (@phases)
 {
 	my $account = make_account($phase);
 	test_way($phase, $account, $_) foreach 'pg_cancel_backend', 'statement_timeout', 'pg_terminate_backend', 'postmaster death';
+	next unless $phase->{name} =~ /flood/;
+
+	my $session = YelpSession->new($node);
+	$observer->value("ALTER SERVER $account OPTIONS (SET timeout '1s')");
+	enter($session, $phase, $account);
+	like($session->result->{error}, qr/timed out|proxy rejected/, "$phase->{name}: timeout");
+	leave($phase, $session);
+	$session->end;
 }
+
+note 'other floods';
+
+# Codings between which a header looks like a status line
+my $session = YelpSession->new($node, statement_timeout => '20s');
+my $flood = YelpFlood->start($api, 'codings');
+$session->value(create_server('codings', $flood->options, attempts => 1));
+like($session->sync('codings')->{error}, qr/unsupported Content-Encoding/,
+	'codings that one header hides from another');
+$flood->poll('closed');
+
+# libcurl reads from a connection that it closes
+$flood = YelpFlood->start($api, 'idle_tickets');
+$session->value(create_server('idle', $flood->options, attempts => 1, concurrency => 1, http_version => '1.1'));
+$session->sync('idle');
+$flood->idle;
+$flood->poll('floods');
+is($session->sync('acme')->{error}, undef,
+	'a flood over a kept connection does not delay a sync of another server');
+$flood->poll('closed');
+
+SKIP:
+{
+	skip 'transaction_timeout came with PostgreSQL 17', 2 if $node->pg_version < 17;
+	$api->faults({ action => { hold => \1 } });
+	$session->run(q{SET transaction_timeout = '500ms'});
+	my $result = $session->sync;
+	is_deeply([ @$result{qw(sqlstate lost)} ], [ '25P04', !!1 ],
+		'transaction_timeout ends a sync that waits, and its session');
+	connections_are($api, 0, '... and its connections');
+}
+$session->end;
 
 $observer->end;
 done_testing();

@@ -55,12 +55,22 @@ value('CREATE TABLE big (n int) PARTITION BY HASH (n);'
 	  . 'INSERT INTO big SELECT generate_series(1, 5000)');
 is($session->value('SELECT count(*) FROM big'), 5000, 'many tables can be read');
 sync_works('a sync after that');
-foreach my $how ('close', 'reset')
-{
-	$api->disconnect($how);
-	connections_are($api, 0, "the API gives up all connections: $how");
-	sync_works("a sync after $how");
-}
+
+# An idle session closes connections that the API has closed
+my $from_api = sprintf ':%04X', $api->port('http');
+my $close_wait = sub {
+	return grep { (split)[2] =~ /$from_api$/ && (split)[3] eq '08' } split /\n/, slurp_file('/proc/net/tcp');
+};
+cmp_ok($api->disconnect('close'), '>', 0, 'the API closes the connections');
+$api->poll_until($close_wait, 'CLOSE_WAIT');
+$api->poll_until(sub { !$close_wait->() }, 'the other end to be closed');
+sync_works('they do not stay in CLOSE_WAIT');
+$api->faults({ action => { respond => { status => 404 } } });
+is($session->run(q{BEGIN; SELECT yelp_sync('acme')})->{sqlstate}, 'HV000',
+	'a sync that fails in a transaction block');
+connections_are($api, 0, '... has closed its connections before ROLLBACK');
+$session->run('ROLLBACK');
+$api->faults;
 
 my $other = YelpApi->start;
 $other->config(accounts => { other => { count => 95 } });
@@ -128,7 +138,8 @@ poll_until(
 	sub { $tried{$_} = 1 foreach grep { !$filling{$_} } connecting_from($port); keys %tried > 1 },
 	'a second attempt');
 close($_) foreach @fillers, $full;
-my $relay = YelpRelay->start(sub { YelpRelay::connect_to('127.0.0.1', $api->port('http')) }, LocalPort => $port, ReuseAddr => 1);
+my $relay = YelpRelay->start(sub { YelpRelay::connect_to('127.0.0.1', $api->port('http')) },
+	LocalPort => $port, ReuseAddr => 1);
 is(outcome($session->sync_result), 'added 5', 'the second attempt connects');
 $relay->stop;
 
