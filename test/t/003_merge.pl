@@ -126,7 +126,8 @@ foreach my $account (sort keys %count)
 is(respell('few', 400, 1), 400, 'few rows are written at once');
 is(respell('few', 400), 0, '... so that the next sync recognizes them');
 my $written = respell('many', $count{many}, 1);
-ok($written > $count{many} / 20 && $written < $count{many} / 5, 'of many, about one in ten is written') or diag($written);
+ok($written > $count{many} / 20 && $written < $count{many} / 5, 'of many, about one in ten is written')
+  or diag($written);
 my $rounds = 0;
 while (respell('many', $count{many}) > 0 && ++$rounds < 100) { }
 cmp_ok($rounds, '<', 100, 'after some syncs, all are recognized');

@@ -187,8 +187,9 @@ note '429';
 
 is_deeply([ outcome(sync_with({ attempts => 2, retry_max_delay => undef }, fault(60, status(429), times => 5))), $api->requests_at(60) ],
 	[ '', 6 ], '429s use up no attempt while pages keep arriving');
-like(failure(sync_with({ concurrency => 1, attempts => 4, partial => 'on', max_retry_after => '0' }, { action => status(429) })),
-	qr/^53400: .*page at offset 0 .*: API rate limit exceeded \(attempt 4 of 4, .*HINT:.*concurrency/s, 'nothing but 429s');
+$result = sync_with({ concurrency => 1, attempts => 4, partial => 'on', max_retry_after => '0' }, { action => status(429) });
+like(failure($result), qr/^53400: .*page at offset 0 .*: API rate limit exceeded \(attempt 4 of 4, .*HINT:.*concurrency/s,
+	'nothing but 429s');
 is($api->counters->{requests}, 4, '... is an error after so many attempts');
 is(sync_with({ max_retry_after => '0' }, { action => status(429) })->{sqlstate}, '53400', 'nothing but 429s, many at once');
 cmp_ok($api->counters->{requests}, '<=', 6 + 2 + 1, '... the window shrinks');

@@ -59,7 +59,8 @@ $other->value('SELECT yelp_sync_create_tables()');
 my ($result, $runs) = call('CALL yelp_sync_all()', 'username, server, status, added, sqlstate');
 like(failure($result), qr/^HV000: could not sync 1 of 20 accounts\nDETAIL:  Account "account07": could not fetch .* API rejected the credentials .*\nHINT:/,
 	'one account of twenty fails: an error at the end');
-like(join("\n", @{ $result->{warnings} }), qr/\Acould not sync account "account07": could not fetch the page.*\z/, 'one WARNING');
+like(join("\n", @{ $result->{warnings} }), qr/\Acould not sync account "account07": could not fetch the page.*\z/,
+	'one WARNING');
 is($runs, join("\n", map { $_ eq 'account07' ? "$_|$_|failed||28000" : "$_|$_|synced|45|" } @names), 'a row for each, by name');
 is($other->value('SELECT count(DISTINCT username) FROM yelp_programs'), 19, 'all others are committed');
 cmp_ok($api->counters->{connections}, '<=', 10, 'connections are used again from account to account');

@@ -322,7 +322,8 @@ my @errors = (
 	},
 	{
 		name => 'temp_file_limit', state => '53400', account => 'big', disturb => $empty,
-		session => q{SET work_mem = '64kB'; SET temp_file_limit = '128kB'}, reset => 'RESET work_mem; RESET temp_file_limit',
+		session => q{SET work_mem = '64kB'; SET temp_file_limit = '128kB'},
+		reset => 'RESET work_mem; RESET temp_file_limit',
 	},
 	{
 		name => 'a serialization failure', state => '40001', block => 1,
@@ -345,13 +346,15 @@ sub test_errors
 		ref $error->{before} ? $error->{before}->() : $observer->value($error->{before}) if $error->{before};
 		$session->value($error->{session}) if $error->{session};
 		$observer->value($error->{then}) if $error->{then};
-		my (undef, @wrong) = run_fault($session, $way, $account, state_of($account), states => $error->{state}, seen => \%seen);
+		my (undef, @wrong) = run_fault($session, $way, $account, state_of($account),
+			states => $error->{state}, seen => \%seen);
 		$holder->result if $holder && $error->{after};
 		$holder->end if $holder;
 		undef $holder;
 		$session->value($error->{reset}) if $error->{reset};
 		$observer->value('DROP FUNCTION fault CASCADE') if $error->{after};
-		is_deeply([ \%seen, @wrong, run_next($session, $way, $account) ], [ { $error->{state} => 1 } ], "$way->{name}, $error->{name}");
+		is_deeply([ \%seen, @wrong, run_next($session, $way, $account) ], [ { $error->{state} => 1 } ],
+			"$way->{name}, $error->{name}");
 	}
 	# Except memory: PL/pgSQL keeps its functions
 	no_more_is_held($session, $held, "$way->{name}, errors of the server", qw(files sockets blocks locks));
@@ -395,7 +398,9 @@ sub test_locks
 	return;
 }
 
-foreach my $case ((map { [ \%function, $_ ] } @calls, \@disk), (map { [ \%procedure, $_ ] } @in_transactions, \@disk))
+foreach my $case (
+	(map { [ \%function, $_ ] } @calls, \@disk),
+	(map { [ \%procedure, $_ ] } @in_transactions, \@disk))
 {
 	my ($way, $call) = @$case;
 	my ($account, $function, $states, %fault) = @$call;
