@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""A stand-in for Yelp's programs API.  See `server.py --help`, and control.py for its orders.
+"""A stand-in for Yelp's programs API, which ends with the process that started it.  See
+`server.py --help`, and control.py for its orders.
 
 When all ports listen, --ready-file is written:
 
@@ -24,7 +25,6 @@ from endpoint import Api
 from listeners import ApiServer, Listener, Silence, Swallow, listening_socket
 
 PARENT_CHECK_S = 0.5
-GRACE_S = 10            # after which a server that did not end in time is ended by the system
 TLS_LISTENERS = {"https": "server", "wrong_host": "wrong_host", "untrusted": "untrusted"}
 
 
@@ -35,10 +35,6 @@ def arguments():
                         help="where the test CA and the certificates are made")
     parser.add_argument("--ready-file", required=True, metavar="FILE",
                         help="written when the ports listen")
-    parser.add_argument("--max-seconds", type=float, default=3600,
-                        help="time limit; 0 for none (3600)")
-    parser.add_argument("--outlive-parent", action="store_true",
-                        help="do not end with the process that started it")
     return parser.parse_args()
 
 
@@ -90,11 +86,8 @@ async def serve(options, parent):
     write_ready_file(options.ready_file, {
         "ports": ports, "ca_file": os.path.join(os.path.abspath(options.certs), "ca.pem")})
 
-    ends = [*running, stopped.wait()]
-    if not options.outlive_parent:
-        ends.append(parent_ends(parent))
+    ends = [*running, stopped.wait(), parent_ends(parent)]
     done, _ = await asyncio.wait([asyncio.ensure_future(end) for end in ends],
-                                 timeout=options.max_seconds or None,
                                  return_when=asyncio.FIRST_COMPLETED)
     for end in done:
         end.result()        # raises what ended a listener
@@ -104,8 +97,6 @@ def main():
     parent = os.getppid()
     options = arguments()
     allow_many_connections()
-    if options.max_seconds:
-        signal.setitimer(signal.ITIMER_REAL, options.max_seconds + GRACE_S)
     make_certificates(options.certs)
     asyncio.run(serve(options, parent))
 
