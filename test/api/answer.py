@@ -6,7 +6,6 @@ import paths
 from programs import dumps, page_members, render
 
 JSON = {"Content-Type": "application/json; charset=utf-8"}
-WINDOW_BITS = {"gzip": 31, "deflate": 15}       # "deflate" is zlib's format (RFC 9110 8.4.1.2)
 
 
 @dataclasses.dataclass
@@ -71,14 +70,8 @@ def replace_program(texts, number, path, text):
         texts[number] = text
 
 
-def compress(answer, accept_encoding, encodings):
-    """Encode the body as the client offers, the server's preference first."""
-    if not answer.body or "Content-Encoding" in answer.headers:
-        return
-    offered = {part.split(";")[0].strip() for part in accept_encoding.lower().split(",")}
-    for encoding in encodings:
-        if encoding in offered:
-            packer = zlib.compressobj(1, wbits=WINDOW_BITS[encoding])
-            answer.body = packer.compress(answer.body) + packer.flush()
-            answer.headers["Content-Encoding"] = encoding
-            return
+def compress(answer):
+    if answer.body:
+        packer = zlib.compressobj(1, wbits=31)      # gzip
+        answer.body = packer.compress(answer.body) + packer.flush()
+        answer.headers["Content-Encoding"] = "gzip"

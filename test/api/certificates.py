@@ -13,7 +13,6 @@ import os
 import ssl
 import subprocess
 
-EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 LOCAL = "DNS:localhost,IP:127.0.0.1,IP:0:0:0:0:0:0:0:1"
 SERVERS = {             # name: (CA, subjectAltName)
     "server": ("ca", LOCAL),
@@ -22,32 +21,15 @@ SERVERS = {             # name: (CA, subjectAltName)
 }
 
 
-def openssl(directory, *arguments):
-    done = subprocess.run(("openssl", *arguments), cwd=directory, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def make(directory, name, key, *options):
+    """NAME.pem, and its key in a file that may be the same."""
+    command = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+               "-nodes", "-days", "30", "-subj", f"/CN=Test {name}", "-keyout", key,
+               "-out", f"{name}.pem", *options)
+    done = subprocess.run(command, cwd=directory, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     if done.returncode != 0:
-        raise RuntimeError(f"openssl {' '.join(arguments)}\n{done.stdout}")
-
-
-def make_ca(directory, name):
-    openssl(directory, "req", "-x509", *EC, "-days", "30", "-subj", f"/CN=Test CA {name}",
-            "-addext", "keyUsage=critical,keyCertSign,cRLSign",
-            "-keyout", f"{name}.key", "-out", f"{name}.pem")
-
-
-def make_server(directory, name, ca, hosts):
-    with open(os.path.join(directory, f"{name}.ext"), "w") as extensions:
-        extensions.write(f"subjectAltName={hosts}\nbasicConstraints=CA:FALSE\n"
-                         "extendedKeyUsage=serverAuth\n")
-    openssl(directory, "req", *EC, "-subj", f"/CN=Test {name}",
-            "-keyout", f"{name}.key", "-out", f"{name}.csr")
-    openssl(directory, "x509", "-req", "-days", "30", "-in", f"{name}.csr", "-CA", f"{ca}.pem",
-            "-CAkey", f"{ca}.key", "-CAcreateserial", "-extfile", f"{name}.ext",
-            "-out", f"{name}.crt")
-    with open(os.path.join(directory, f"{name}.pem"), "w") as both:
-        for part in ("crt", "key"):
-            with open(os.path.join(directory, f"{name}.{part}")) as one:
-                both.write(one.read())
+        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}")
 
 
 def make_certificates(directory):
@@ -59,9 +41,11 @@ def make_certificates(directory):
         if os.path.exists(complete):
             return
         for ca in ("ca", "other_ca"):
-            make_ca(directory, ca)
+            make(directory, ca, f"{ca}.key", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
         for name, (ca, hosts) in SERVERS.items():
-            make_server(directory, name, ca, hosts)
+            make(directory, name, f"{name}.pem", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key",
+                 "-addext", f"subjectAltName={hosts}", "-addext", "basicConstraints=CA:FALSE",
+                 "-addext", "extendedKeyUsage=serverAuth")
         open(complete, "w").close()
 
 

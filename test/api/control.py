@@ -12,13 +12,13 @@
     GET  /counters      Traffic.counters(), and the ports that never answer
     GET  /log           one object per request, oldest first
     POST /faults        {"rules": [rule, …]} (faults.py), in place of those that are set
-    GET  /faults        {"used": how often each applied, "requests"}
+    GET  /faults        {"used": how often each applied}
     POST /release       {"count"}: requests held that go on, or all; answers {"released"}
-    POST /limiter       {"token_bucket": {"rate", "burst", "retry_after"}, "in_flight": {"limit"},
-                        "period": {"limit", "seconds"}, "queue": {"rate"},
+    POST /limiter       {"token_bucket": {"rate", "burst", "retry_after", "refusal"},
+                        "period": {"limit", "seconds", "refusal"}, "queue": {"rate"},
                         "threads": {"limit", "idle_seconds"}}, in place of those that are set
     POST /drift         {"steps": [step, …]} (drift.py), in place of those that are set
-    GET  /drift         {"done": [{"account", "removed", "added", "moved"}]}
+    GET  /drift         {"done": [{"account", "removed"}]}: what the steps that were due did
     POST /disconnect    {"how": "close" or "reset"}: idle connections; answers {"connections"}
 
 What cannot be done is answered with 400 and {"error"}.  Usernames stand in bodies only, so
@@ -42,28 +42,19 @@ class Control:
 
     def application(self):
         application = web.Application(middlewares=[report_errors], client_max_size=1 << 30)
-        for path in ("config", "faults", "drift", "counters", "log"):
-            application.router.add_get(f"/{path}", self.getter(getattr(self, f"get_{path}")))
-        for path in ("reset", "config", "mutate", "programs", "faults", "release", "limiter",
-                     "drift", "disconnect"):
-            application.router.add_post(f"/{path}", self.poster(getattr(self, path)))
+        application.router.add_get("/{order:config|faults|drift|counters|log}", self.handle)
+        application.router.add_post("/{order:reset|config|mutate|programs|faults|release|limiter"
+                                    "|drift|disconnect}", self.handle)
         return application
 
-    @staticmethod
-    def getter(function):
-        async def handler(request):
-            return web.json_response(function())
-        return handler
-
-    @staticmethod
-    def poster(function):
-        async def handler(request):
-            body = await request.read()
-            answer = function(**(json.loads(body) if body else {}))
-            if isinstance(answer, bytes):
-                return web.Response(body=answer, content_type="application/json")
-            return web.json_response(answer)
-        return handler
+    async def handle(self, request):
+        body = await request.read()
+        prefix = "get_" if request.method == "GET" else ""
+        function = getattr(self, prefix + request.match_info["order"])
+        answer = function(**(json.loads(body) if body else {}))
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, content_type="application/json")
+        return web.json_response(answer)
 
     def reset(self, what=()):
         parts = {"config": self.reset_config, "accounts": self.reset_accounts,
@@ -87,8 +78,7 @@ class Control:
         return self.get_config()
 
     def get_config(self):
-        accounts = {username: {"count": len(account.listing), "seed": account.seed,
-                               "style": account.style}
+        accounts = {username: {"count": len(account.listing)}
                     for username, account in self.api.accounts.items()}
         return {**vars(self.api.settings), "accounts": accounts}
 
@@ -110,8 +100,8 @@ class Control:
         return {"total": len(listing)}
 
     def get_counters(self):
-        return {**self.api.traffic.counters(), "swallow_connecting": self.swallow.connecting(),
-                "silent_open": Silence.open}
+        return {**self.api.traffic.counters(), "held": len(self.api.holds.waiting),
+                "swallow_connecting": self.swallow.connecting(), "silent_open": Silence.open}
 
     def get_log(self):
         return self.api.traffic.log
@@ -121,7 +111,7 @@ class Control:
         return {}
 
     def get_faults(self):
-        return {"used": self.api.faults.used(), "requests": self.api.faults.requests}
+        return {"used": [rule.used for rule in self.api.faults.rules]}
 
     def release(self, count=None):
         return {"released": self.api.holds.release(count)}

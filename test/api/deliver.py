@@ -7,16 +7,16 @@ bytes of the body go out first; half of them, where it is left out.
     chunked_cut         the same in a body sent in chunks: its last chunk is missing
     reset               as close, with a TCP reset
     stall               headers and {"at"} bytes, then nothing until a release sends the rest
-    drip                a byte every {"every_ms"} after {"at"} bytes of the body (by default 0),
+    drip                a byte every {"every_ms"} after {"at"} bytes of the body (0),
                         or from the status line on, where "headers" is true
     endless_headers     headers that never end, {"bytes"} of them at most (by default 1 GB)
     pad                 the page and white space up to {"bytes"}, a chunk at a time; in
                         {"encoding"}: "gzip", a bomb
-    raw                 {"text"} or {"base64"} as they are, instead of a response
+    raw                 {"text"} as it is, instead of a response
 """
 import asyncio
-import base64
 import http
+import inspect
 import socket
 import struct
 import zlib
@@ -51,8 +51,7 @@ def chunk(data):
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def split(answer, options):
-    at = options.get("at")
+def split(answer, at):
     at = len(answer.body) // 2 if at is None else at
     return answer.body[:at], answer.body[at:]
 
@@ -64,21 +63,25 @@ async def send(request, data):
     await asyncio.sleep(0)
 
 
-async def close(request, answer, options, api):
-    if "at" in options:
-        await request.writer.write(whole_head(answer) + split(answer, options)[0])
+async def send_start(request, answer, at):
+    """So much of the body, after its head; nothing at all, where it is left out."""
+    if at is not None:
+        await request.writer.write(whole_head(answer) + answer.body[:at])
+
+
+async def close(request, answer, api, at=None):
+    await send_start(request, answer, at)
     request.transport.close()
 
 
-async def chunked_cut(request, answer, options, api):
-    start = chunk(split(answer, options)[0])
+async def chunked_cut(request, answer, api, at=None):
+    start = chunk(split(answer, at)[0])
     await request.writer.write(head(answer, Transfer_Encoding="chunked") + start)
     request.transport.close()
 
 
-async def reset(request, answer, options, api):
-    if "at" in options:
-        await request.writer.write(whole_head(answer) + split(answer, options)[0])
+async def reset(request, answer, api, at=None):
+    await send_start(request, answer, at)
     reset_connection(request.transport)
 
 
@@ -97,38 +100,37 @@ def reset_socket(sock):
     sock.close()
 
 
-async def stall(request, answer, options, api):
-    start, rest = split(answer, options)
+async def stall(request, answer, api, at=None):
+    start, rest = split(answer, at)
     await request.writer.write(whole_head(answer) + start)
     await api.holds.wait()
     await request.writer.write(rest)
     request.transport.close()
 
 
-async def drip(request, answer, options, api):
+async def drip(request, answer, api, every_ms=1000, at=0, headers=False):
     text = whole_head(answer) + answer.body
-    at = 0 if options.get("headers") else len(text) - len(answer.body) + options.get("at", 0)
+    at = 0 if headers else len(text) - len(answer.body) + at
     await request.writer.write(text[:at])
     for position in range(at, len(text)):
-        await asyncio.sleep(options.get("every_ms", 1000) / 1000)
+        await asyncio.sleep(every_ms / 1000)
         await request.writer.write(text[position:position + 1])
     request.transport.close()
 
 
-async def endless_headers(request, answer, options, api):
+async def endless_headers(request, answer, api, bytes=GIGABYTE):
     await send(request, head(answer)[:-2])
     lines = (b"X-Endless: " + b"x" * 1000 + b"\r\n") * 64
-    for _ in range(options.get("bytes", GIGABYTE) // len(lines)):
+    for _ in range(bytes // len(lines)):
         await send(request, lines)
     request.transport.close()
 
 
-async def pad(request, answer, options, api):
-    encoding = options.get("encoding", "identity")
+async def pad(request, answer, api, bytes, encoding="identity"):
     answer.headers["Content-Encoding"] = encoding
     await send(request, head(answer, Transfer_Encoding="chunked"))
     packer = zlib.compressobj(9, wbits=31) if encoding == "gzip" else None
-    for block in padded(answer.body, options["bytes"]):
+    for block in padded(answer.body, bytes):
         packed = packer.compress(block) if packer else block
         await send(request, chunk(packed) if packed else b"")
     await send(request, (chunk(packer.flush()) if packer else b"") + chunk(b""))
@@ -143,25 +145,15 @@ def padded(body, size):
     yield b" " * ((size - len(body)) % BLOCK)
 
 
-async def raw(request, answer, options, api):
-    text = base64.b64decode(options["base64"]) if "base64" in options \
-        else options["text"].encode()
-    await request.writer.write(text)
+async def raw(request, answer, api, text):
+    await request.writer.write(text.encode())
     request.transport.close()
 
 
-def delivery(function, *options):
-    function.options = options
-    return function
+DELIVERIES = {function.__name__: function for function in (
+    close, chunked_cut, reset, stall, drip, endless_headers, pad, raw)}
 
 
-DELIVERIES = {
-    "close": delivery(close, "at"),
-    "chunked_cut": delivery(chunked_cut, "at"),
-    "reset": delivery(reset, "at"),
-    "stall": delivery(stall, "at"),
-    "drip": delivery(drip, "at", "every_ms", "headers"),
-    "endless_headers": delivery(endless_headers, "bytes"),
-    "pad": delivery(pad, "bytes", "encoding"),
-    "raw": delivery(raw, "text", "base64"),
-}
+def check_options(name, options):
+    """Raises TypeError where one is missing, or unknown."""
+    inspect.signature(DELIVERIES[name]).bind(None, None, None, **options)

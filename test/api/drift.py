@@ -11,33 +11,40 @@ Changes, in this order; positions may be negative, to count from the end:
     move: [[from, to], …]
 """
 import collections
+import dataclasses
 import json
 
-from faults import known
 
-MEMBERS = ("account", "after", "every", "at_offset", "nth", "remove", "add", "move")
-
-
+@dataclasses.dataclass
 class Step:
-    def __init__(self, **members):
-        known(members, MEMBERS, "member")
-        if sum(name in members for name in ("after", "every", "at_offset")) != 1:
+    account: str = None
+    after: int = None
+    every: int = None
+    at_offset: int = None
+    nth: int = 1
+    remove: list = ()
+    add: list = ()
+    move: list = ()
+
+    def __post_init__(self):
+        if (self.after, self.every, self.at_offset).count(None) != 2:
             raise ValueError("a step has one moment: after, every or at_offset")
-        self.members = members
-        self.nth = members.get("nth", 1)
-
-    def get(self, name):
-        return self.members.get(name)
-
-    def concerns(self, account):
-        return self.get("account") in (None, account)
 
     def due_before(self, offset, nth):
-        return self.get("at_offset") == offset and self.nth == nth
+        return self.at_offset == offset and self.nth == nth
 
     def due_after(self, served):
-        every = self.get("every")
-        return self.get("after") == served or (every and served % every == 0)
+        return self.after == served or (self.every and served % self.every == 0)
+
+    def change(self, listing):
+        """Returns the ids of the programs that were removed."""
+        removed = [json.loads(listing[position])["program_id"] for position in self.remove]
+        listing.remove(self.remove)
+        for position in self.add:
+            listing.add(range(len(listing) + 1)[position])
+        for old, new in self.move:
+            listing.move(old, range(len(listing))[new])
+        return removed
 
 
 class Drift:
@@ -58,22 +65,5 @@ class Drift:
 
     def take(self, account, listing, due):
         for step in self.steps:
-            if step.concerns(account) and due(step):
-                self.done.append({"account": account, **change(listing, step)})
-
-
-def program_id(text):
-    return json.loads(text)["program_id"]
-
-
-def change(listing, step):
-    """Returns the ids of the programs that were changed."""
-    removed = [program_id(listing[position]) for position in step.get("remove") or ()]
-    listing.remove(step.get("remove") or ())
-    added = [program_id(listing.add(range(len(listing) + 1)[position]))
-             for position in step.get("add") or ()]
-    moved = []
-    for old, new in step.get("move") or ():
-        moved.append(program_id(listing[old]))
-        listing.move(old, range(len(listing))[new])
-    return {"removed": removed, "added": added, "moved": moved}
+            if step.account in (None, account) and due(step):
+                self.done.append({"account": account, "removed": step.change(listing)})

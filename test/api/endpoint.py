@@ -32,27 +32,23 @@ ECHOED_OFFSETS = {
 class Holds:
     """Requests that wait until a test releases them."""
 
-    def __init__(self, traffic):
-        self.traffic = traffic
-        self.waiting = {}
+    def __init__(self):
+        self.waiting = []
 
     async def wait(self):
-        released = asyncio.get_running_loop().create_future()
-        self.waiting[released] = None
-        self.traffic.held += 1
+        released = asyncio.Event()
+        self.waiting.append(released)
         try:
-            await released
+            await released.wait()
         finally:
-            self.traffic.held -= 1
-            self.waiting.pop(released, None)
+            if released in self.waiting:        # its client has gone
+                self.waiting.remove(released)
 
     def release(self, count=None):
         """The first `count` that wait, or all; returns how many."""
-        chosen = list(self.waiting)[:count]
+        chosen, self.waiting[:count] = self.waiting[:count], ()
         for released in chosen:
-            del self.waiting[released]
-            if not released.done():  # a client that has gone cancels it
-                released.set_result(None)
+            released.set()
         return len(chosen)
 
 
@@ -61,7 +57,7 @@ class Api:
 
     def __init__(self):
         self.traffic = Traffic()
-        self.holds = Holds(self.traffic)
+        self.holds = Holds()
         self.reset()
 
     def reset(self):
@@ -101,8 +97,7 @@ class Api:
             await limiter.wait(request.protocol)
         action = self.faults.take(entry["account"], entry["offset"], entry["limit"],
                                   entry["connection"])
-        entry["fault"] = action and action.name()
-        answer = self.answer(request, action)
+        answer = self.answer(request, entry, action)
         await self.wait(entry, action)
         if action and action.delivery:
             return await self.misdeliver(request, answer, entry, action)
@@ -110,7 +105,7 @@ class Api:
 
     def admit(self):
         for limiter in self.limiters:
-            seconds = limiter.admit(time.monotonic(), self.traffic.in_flight)
+            seconds = limiter.admit(time.monotonic())
             if seconds is None:
                 continue
             if limiter.refusal == "reset":
@@ -120,18 +115,19 @@ class Api:
                           "Try reducing the rate at which you make queries.",
                           retry_after_header(limiter.retry_after, seconds))
 
-    def answer(self, request, action):
+    def answer(self, request, entry, action):
         def right_answer(replacements=()):
             try:
-                return self.page(request).answer(replacements)
+                return self.page(request, entry).answer(replacements)
             except Refusal as refusal:
                 return refusal.answer()
 
         answer = action.answer(right_answer) if action else right_answer()
         # A fault's own response is not encoded; padding is encoded as it is generated
-        if not (action and (action.respond or action.delivery == "pad")):
-            compress(answer, request.headers.get("Accept-Encoding", ""),
-                     self.settings.encodings)
+        as_it_is = action and (action.respond or action.delivery == "pad")
+        if not as_it_is and "gzip" in self.settings.encodings and \
+                "gzip" in request.headers.get("Accept-Encoding", ""):
+            compress(answer)
         return answer
 
     async def wait(self, entry, action):
@@ -154,20 +150,18 @@ class Api:
     async def misdeliver(self, request, answer, entry, action):
         # With many of them, the client is expected to disconnect
         with contextlib.suppress(ConnectionError):
-            await deliver.DELIVERIES[action.delivery](request, answer, action.options, self)
+            await deliver.DELIVERIES[action.delivery](request, answer, self, **action.options)
         entry["status"] = action.delivery
         return deliver.ConnectionOver()
 
-    def page(self, request):
+    def page(self, request, entry):
         """The page asked for; raises Refusal."""
         if request.path != PATH or request.method != "GET":
             raise Refusal(404, "NOT_FOUND", "Resource could not be found.")
         username, account = self.authenticate(request)
-        offset = integer(request.query, "offset", 0)
-        limit = integer(request.query, "limit", 20, least=1)
-        status = request.query.get("program_status", "CURRENT")
-        if status not in STATUSES:
-            raise invalid(f"program_status: {status} is not one of {', '.join(STATUSES)}")
+        offset, limit, status = entry["offset"], entry["limit"], entry["program_status"]
+        if offset is None or not limit or status not in STATUSES:
+            raise invalid("offset, limit or program_status is missing or wrong")
         if limit > self.settings.max_limit:
             if self.settings.over_limit == "reject":
                 raise invalid(f"limit: {limit} is greater than the maximum of"
@@ -214,9 +208,6 @@ class Api:
         return count + self.settings.total_offset if total is None else total
 
     def authenticate(self, request):
-        if "Authorization" not in request.headers:
-            raise Refusal(401, "UNAUTHORIZED", "Authentication credentials are missing.",
-                          {"WWW-Authenticate": 'Basic realm="partner-api"'})
         username, password = credentials(request)
         account = self.accounts.get(username)
         if account is None or account.password != password:
@@ -228,8 +219,8 @@ class Api:
 def described(request):
     """The log entry of a request, without the password."""
     return {"account": credentials(request)[0],
-            "offset": lenient_integer(request.query.get("offset", "0")),
-            "limit": lenient_integer(request.query.get("limit", "20")),
+            "offset": number(request.query.get("offset", "")),
+            "limit": number(request.query.get("limit", "")),
             "program_status": request.query.get("program_status"),
             "connection": request.protocol.number,
             "tls": request.transport.get_extra_info("sslcontext") is not None,
@@ -249,18 +240,8 @@ def credentials(request):
     return None, None
 
 
-def lenient_integer(text):
-    return int(text) if re.fullmatch("-?[0-9]{1,18}", text) else None
-
-
-def integer(query, name, default, least=0):
-    text = query.get(name)
-    if text is None:
-        return default
-    value = lenient_integer(text)
-    if value is None or value < least:
-        raise invalid(f"{name}: {text} is not an integer of at least {least}")
-    return value
+def number(text):
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def invalid(description):

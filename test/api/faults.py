@@ -23,34 +23,29 @@ action, what is done to the right answer:
     and at most one of the deliveries in deliver.py
 An action without options may be written as its name only: "close" for {"close": {}}.
 """
-import base64
 import collections
 import dataclasses
+from base64 import b64decode as decoded
 
 import paths
 from answer import JSON, Answer
-from deliver import DELIVERIES
+from deliver import check_options
 from programs import Dice, dumps
 
 CONDITIONS = ("account", "offset", "page", "from_offset", "nth", "up_to_connection", "probability",
               "seed")
-ACTIONS = ("delay_ms", "hold", "respond", "replace", *DELIVERIES)
 
 
 class Action:
-    def __init__(self, what):
-        what = {what: {}} if isinstance(what, str) else dict(what)
-        known(what, ACTIONS, "action")
-        self.delay = what.pop("delay_ms", 0) / 1000
-        self.hold = what.pop("hold", False)
-        self.respond = response(what.pop("respond")) if "respond" in what else None
-        self.replace = replacements(what.pop("replace")) if "replace" in what else None
-        if len(what) > 1:
-            raise ValueError(f"one delivery at most: {', '.join(what)}")
-        self.delivery, options = next(iter(what.items()), (None, {}))
-        self.options = options if isinstance(options, dict) else {}
+    def __init__(self, delay_ms=0, hold=False, respond=None, replace=None, **deliveries):
+        self.delay, self.hold = delay_ms / 1000, hold
+        self.respond = None if respond is None else response(**respond)
+        self.replace = None if replace is None else replacements(**replace)
+        if len(deliveries) > 1:
+            raise ValueError(f"one delivery at most: {', '.join(deliveries)}")
+        self.delivery, self.options = next(iter(deliveries.items()), (None, {}))
         if self.delivery:
-            known(self.options, DELIVERIES[self.delivery].options, "option")
+            check_options(self.delivery, self.options)
 
     def answer(self, page_answer):
         """`page_answer` makes the right answer from replacements."""
@@ -62,28 +57,23 @@ class Action:
         answer.body = self.replace["prefix"] + answer.body + self.replace["suffix"]
         return answer
 
-    def name(self):
-        return (self.delivery or ("respond" if self.respond else "replace" if self.replace
-                                  else "hold" if self.hold else "delay"))
-
 
 class Rule:
-    def __init__(self, match=None, times=None, action=None):
+    def __init__(self, action, match=None, times=None):
         self.match, self.times, self.used = match or {}, times, 0
-        known(self.match, CONDITIONS, "condition")
-        if action is None:
-            raise ValueError("a fault without action")
-        self.action = Action(action)
+        for name in self.match:
+            if name not in CONDITIONS:
+                raise ValueError(f"no condition {name!r}: there are {', '.join(CONDITIONS)}")
+        self.action = Action(**({action: {}} if isinstance(action, str) else action))
 
     def matches(self, asked):
         """`asked` holds the values of this request's conditions."""
         if self.times is not None and self.used >= self.times:
             return False
-        return all(self.holds(name, wanted, asked) for name, wanted in self.match.items())
+        return all(self.holds(name, wanted, asked) for name, wanted in self.match.items()
+                   if name != "seed")
 
     def holds(self, name, wanted, asked):
-        if name == "seed":
-            return True
         if name == "probability":
             dice = Dice("fault", self.match.get("seed", 0), asked["request"])
             return dice.roll(1_000_000) < wanted * 1_000_000
@@ -116,34 +106,15 @@ class Faults:
                 return rule.action
         return None
 
-    def used(self):
-        return [rule.used for rule in self.rules]
+
+def response(status=200, headers={}, body="", base64=None, json=None):
+    content = dumps(json) if json is not None else decoded(base64) if base64 else body.encode()
+    return Answer(status, content, {**JSON, **headers})
 
 
-def known(given, names, kind):
-    for name in given:
-        if name not in names:
-            raise ValueError(f"no {kind} {name!r}: there are {', '.join(names)}")
-
-
-def raw_bytes(options, text="body"):
-    if "base64" in options:
-        return base64.b64decode(options["base64"], validate=True)
-    return options.get(text, "").encode()
-
-
-def response(options):
-    known(options, ("status", "headers", "body", "base64", "json"), "member")
-    body = dumps(options["json"]) if "json" in options else raw_bytes(options)
-    return Answer(options.get("status", 200), body, {**JSON, **options.get("headers", {})})
-
-
-def replacements(options):
-    known(options, ("json", "text", "base64", "remove", "prefix", "suffix"), "member")
-    found = [(path, dumps(value)) for path, value in options.get("json", {}).items()]
-    found += [(path, text.encode()) for path, text in options.get("text", {}).items()]
-    found += [(path, base64.b64decode(text, validate=True))
-              for path, text in options.get("base64", {}).items()]
-    found += [(path, paths.REMOVED) for path in options.get("remove", ())]
-    return {"paths": found, "prefix": options.get("prefix", "").encode(),
-            "suffix": options.get("suffix", "").encode()}
+def replacements(json={}, text={}, base64={}, remove=(), prefix="", suffix=""):
+    found = [(path, dumps(value)) for path, value in json.items()]
+    found += [(path, member.encode()) for path, member in text.items()]
+    found += [(path, decoded(member)) for path, member in base64.items()]
+    found += [(path, paths.REMOVED) for path in remove]
+    return {"paths": found, "prefix": prefix.encode(), "suffix": suffix.encode()}

@@ -8,14 +8,9 @@ import email.utils
 import math
 import time
 
-FORMS = ("seconds", "date", "none")
-REFUSALS = (403, 429, 503, "reset")
-
 
 class Limiter:
-    refusal = 429
-
-    def admit(self, now, in_flight):
+    def admit(self, now):
         """None, or the seconds after which to try again."""
 
     async def wait(self, connection):
@@ -32,7 +27,7 @@ class TokenBucket(Limiter):
         self.retry_after, self.refusal = retry_after, refusal
         self.tokens, self.filled_at = burst, None
 
-    def admit(self, now, in_flight):
+    def admit(self, now):
         if self.filled_at is not None:
             gained = (now - self.filled_at) * self.rate
             self.tokens = min(self.burst, self.tokens + gained)
@@ -43,25 +38,16 @@ class TokenBucket(Limiter):
         return (1 - self.tokens) / self.rate
 
 
-class InFlight(Limiter):
-    """Refuses what would make more than `limit` requests at the same time."""
-
-    def __init__(self, limit, retry_after="none", refusal=429):
-        self.limit, self.retry_after, self.refusal = limit, retry_after, refusal
-
-    def admit(self, now, in_flight):
-        return None if in_flight <= self.limit else 1.0
-
-
 class Period(Limiter):
     """Refuses all but the first `limit` requests of each period."""
 
-    def __init__(self, limit, seconds, retry_after="none", refusal=429):
-        self.limit, self.seconds = limit, seconds
-        self.retry_after, self.refusal = retry_after, refusal
+    retry_after = "none"
+
+    def __init__(self, limit, seconds, refusal=429):
+        self.limit, self.seconds, self.refusal = limit, seconds, refusal
         self.begun_at, self.count = -math.inf, 0
 
-    def admit(self, now, in_flight):
+    def admit(self, now):
         if now - self.begun_at >= self.seconds:
             self.begun_at, self.count = now, 0
         self.count += 1
@@ -101,26 +87,16 @@ class Threads(Limiter):
         return len(self.served)
 
 
-KINDS = {"token_bucket": TokenBucket, "in_flight": InFlight, "period": Period, "queue": Queue,
-         "threads": Threads}
+KINDS = {"token_bucket": TokenBucket, "period": Period, "queue": Queue, "threads": Threads}
 
 
 def make_limiters(kinds):
-    """From {"token_bucket": {"rate": 20}, "in_flight": {"limit": 30}}; {} takes all away."""
-    limiters = []
-    for kind, options in kinds.items():
-        if kind not in KINDS:
-            raise ValueError(f"no limiter {kind!r}: there are {', '.join(KINDS)}")
-        if options.get("retry_after", "none") not in FORMS:
-            raise ValueError(f"retry_after is one of {', '.join(FORMS)}")
-        if options.get("refusal", 429) not in REFUSALS:
-            raise ValueError(f"refusal is one of {', '.join(map(str, REFUSALS))}")
-        limiters.append(KINDS[kind](**options))
-    return limiters
+    """From {"token_bucket": {"rate": 20}, "queue": {"rate": 30}}; {} takes all away."""
+    return [KINDS[kind](**options) for kind, options in kinds.items()]
 
 
 def retry_after_header(form, seconds):
-    """The header in the form asked for; RFC 9110 allows whole seconds only."""
+    """In the form "seconds", "date" or "none"; RFC 9110 allows whole seconds only."""
     if form == "none":
         return {}
     seconds = max(1, math.ceil(seconds))

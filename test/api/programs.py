@@ -8,6 +8,7 @@ pages are asked for.  Its text is made once and kept.  Generators of prepared pa
 """
 import base64
 import datetime
+import functools
 import hashlib
 import json
 
@@ -24,7 +25,7 @@ FEATURES = ("AD_GOAL", "AD_SCHEDULING", "CALL_TRACKING", "CUSTOM_AD_TEXT", "CUST
 CATEGORIES = ("restaurants", "plumbing", "cafés", "寿司", "lüftung", "auto repair \"24/7\"")
 NOTES = ("crêpes & 🥞", "Ελληνικά", "tab\there", "a\\b/c", "naïve — “quoted”", "")
 
-# Most texts kept in memory; beyond that they are made anew each time
+# Most texts kept in memory
 MAX_KEPT = 200_000
 
 # A listing's style "cheap": for the very many programs of a load test
@@ -171,12 +172,10 @@ class Listing:
         if style not in ("full", "cheap"):
             raise ValueError(f"no style {style!r}: there are full and cheap")
         self.seed = seed
-        self.make_text = self.full_text if style == "full" else self.cheap_text
+        self.style = style
         self.prefix = Dice(seed).id()[:8].encode()      # of the cheap programs' ids
         self.entries = list(range(count))
         self.next_index = count
-        self.kept = {}          # index -> text
-        self.filtered = {}      # program_status -> entries
 
     def __len__(self):
         return len(self.entries)
@@ -190,54 +189,44 @@ class Listing:
     def text(self, entry):
         if isinstance(entry, bytes):
             return entry
-        return self.make_text(entry)
-
-    def full_text(self, index):
-        text = self.kept.get(index)
-        if text is None:
-            # Every third program spells non-ASCII text as \u escapes, emoji as surrogate pairs
-            encode = _escaped if index % 3 == 0 else _utf8
-            text = encode(make_program(self.seed, index)).encode()
-            if len(self.kept) < MAX_KEPT:
-                self.kept[index] = text
-        return text
-
-    def cheap_text(self, index):
-        return CHEAP % (self.prefix, index, 10_000 + index % 990_000, index)
+        if self.style == "full":
+            return full_text(self.seed, entry)
+        return CHEAP % (self.prefix, entry, 10_000 + entry % 990_000, entry)
 
     def replace(self, position, text):
         self.entries[position] = text
-        self.filtered.clear()
 
     def replace_all(self, texts):
         self.entries[:] = texts
-        self.filtered.clear()
 
     def remove(self, positions):
         gone = {range(len(self.entries))[position] for position in positions}
         self.entries = [e for n, e in enumerate(self.entries) if n not in gone]
-        self.filtered.clear()
 
     def move(self, old, new):
         self.entries.insert(new, self.entries.pop(old))
-        self.filtered.clear()
 
     def add(self, position):
         """Insert a program that was never listed; returns its text."""
         self.entries.insert(position, self.next_index)
         self.next_index += 1
-        self.filtered.clear()
         return self.text(self.next_index - 1)
 
     def matching(self, status):
         """The listing itself for ALL, else the texts of the programs with this status."""
         if status == "ALL":
             return self
-        if status not in self.filtered:
-            self.filtered[status] = [t for t in self[:] if status_of(t) == status]
-        return self.filtered[status]
+        return [text for text in self[:] if status_of(text) == status]
 
 
+@functools.lru_cache(MAX_KEPT)
+def full_text(seed, index):
+    # Every third program spells non-ASCII text as \u escapes, emoji as surrogate pairs
+    encode = _escaped if index % 3 == 0 else _utf8
+    return encode(make_program(seed, index)).encode()
+
+
+@functools.lru_cache(MAX_KEPT)
 def status_of(text):
     """Which program_status finds a program; a text that is no program counts as CURRENT."""
     try:
@@ -266,7 +255,6 @@ def render(members):
     return b"{" + b",".join(dumps(k) + b":" + v for k, v in members.items()) + b"}"
 
 
-def page_text(programs, offset, limit, total=None):
-    """A page as the API serves it; `programs` is a Listing or a list of texts."""
-    return render(page_members(programs[offset:offset + limit], offset, limit,
-                               len(programs) if total is None else total))
+def page_text(listing, offset, limit):
+    """A page as the API serves it."""
+    return render(page_members(listing[offset:offset + limit], offset, limit, len(listing)))

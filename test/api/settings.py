@@ -10,8 +10,8 @@ DEFAULTS = {
     "connection_delay_ms": 0,
     # Further connections are reset as soon as they are established
     "max_connections": None,
-    # In the order of the server's preference
-    "encodings": ["gzip", "deflate"],
+    # Where empty, pages are sent as they are; else the client may have them in gzip
+    "encodings": ["gzip"],
     "connection_close": False,
     # The largest `limit`, and how a larger one is handled: reject or clamp
     "max_limit": 40,
@@ -63,21 +63,18 @@ class Settings:
 class Account:
     """A username's password and programs.  `style` is "full" or "cheap"."""
 
-    def __init__(self, username, password="s3cret", count=0, seed=None, style="full"):
-        self.password = password
-        self.seed, self.style = username if seed is None else seed, style
-        self.listing = Listing(self.seed, count, style)
+    def __init__(self, username):
+        self.password = "s3cret"
+        self.of_listing = {"seed": username, "count": 0, "style": "full"}
+        self.listing = Listing(**self.of_listing)
 
-    def change(self, password=None, count=None, seed=None, style=None):
+    def change(self, password=None, **of_listing):
         """Makes a new listing only if count, seed or style is given."""
         if password is not None:
             self.password = password
-        if (count, seed, style) == (None, None, None):
-            return
-        self.seed = self.seed if seed is None else seed
-        self.style = style or self.style
-        self.listing = Listing(self.seed, len(self.listing) if count is None else count,
-                               self.style)
+        if of_listing:
+            self.of_listing.update({"count": len(self.listing), **of_listing})
+            self.listing = Listing(**self.of_listing)
 
 
 class Accounts(collections.UserDict):
@@ -86,10 +83,8 @@ class Accounts(collections.UserDict):
         for username, values in accounts.items():
             if values is None:
                 self.data.pop(username, None)
-            elif username in self.data:
-                self.data[username].change(**values)
             else:
-                self.data[username] = Account(username, **values)
+                self.data.setdefault(username, Account(username)).change(**values)
 
     def find(self, username):
         if username not in self.data:

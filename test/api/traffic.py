@@ -9,7 +9,6 @@ class Traffic:
     def __init__(self):
         self.open = 0               # TCP connections
         self.in_flight = 0          # requests
-        self.held = 0               # requests that wait for a release
         self.reset()
 
     def reset(self):
@@ -30,8 +29,7 @@ class Traffic:
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         self.last_start = time.monotonic()
-        entry = {"n": self.requests, **what, "status": None, "fault": None, "bytes": 0,
-                 "t_start": self.last_start, "t_end": None}
+        entry = {**what, "status": None, "bytes": 0, "t_start": self.last_start, "t_end": None}
         if len(self.log) < MAX_LOGGED:
             self.log.append(entry)
         return entry
@@ -58,7 +56,7 @@ class Traffic:
 
     def counters(self):
         return {"requests": self.requests, "in_flight": self.in_flight,
-                "max_in_flight": self.max_in_flight, "held": self.held,
+                "max_in_flight": self.max_in_flight,
                 "connections": self.accepted, "open_connections": self.open,
                 "failed_handshakes": self.failed_handshakes, "tls_resumed": self.tls_resumed,
                 "by_status": self.by_status, "bytes": self.bytes, "waves": self.waves()}
