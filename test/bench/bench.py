@@ -19,7 +19,7 @@ import promises
 import report
 from contenders import CONTENDERS
 from database import Cluster
-from plan import PLANS, SCALE, listings
+from plan import PLANS, listings
 from web import Web
 
 
@@ -63,7 +63,7 @@ class Result:
         self.cpu = {}               # role -> seconds, one entry per round
         self.memory = {}            # role -> bytes
         self.requests = self.received = None
-        self.counts = {}            # what contender.counted() has found
+        self.wal = None             # bytes, of those that store
 
 
 async def sync(contender, result):
@@ -138,9 +138,9 @@ async def compare(contest, contenders):
     """All who stored the listing in the same state must have stored the same."""
     found = {}
     for contender in contenders:
-        if hasattr(contender, "table"):
+        if hasattr(contender, "checksum"):
             state = state_of(syncs_of(contest, contender)[-1])
-            found.setdefault(state, set()).add(await contender.table.checksum())
+            found.setdefault(state, set()).add(await contender.checksum())
     if any(len(sums) > 1 for sums in found.values()):
         raise RuntimeError(f"{contest.cell}: the tables differ: {found}")
 
@@ -156,20 +156,15 @@ async def hold_all(bench, contests):
 
 async def run(bench, plan):
     """Everything that the plan asks for, as findings to report."""
-    contests = PLANS.get(plan, ())
-    scale = SCALE if plan in ("full", "scale") else ()
-    with_promises = plan in ("default", "full")
+    contests, is_whole = PLANS[plan], plan == "default"
 
     print("== preparing the pages", flush=True)
-    bench.web.prepare(listings(contests + scale,
-                               promises.LISTINGS if with_promises else {}))
+    bench.web.prepare(listings(contests, promises.LISTINGS if is_whole else {}))
     bench.web.start()
     bench.cluster.start()
-    await bench.cluster.make_template()
     findings = report.Findings(machine=await machine.describe(bench.cluster))
     findings.results = await hold_all(bench, contests)
-    findings.scale = await hold_all(bench, scale)
-    if with_promises:
+    if is_whole:
         print("== a rate limiter, cancels, many accounts", flush=True)
         findings.limiter = await promises.sync_through_limiter(bench)
         findings.cancels = await promises.cancel_often(bench)
@@ -178,7 +173,7 @@ async def run(bench, plan):
 
 
 # Seconds after which a run is given up: several times what it takes
-TIME_LIMITS = {"quick": 600, "default": 1800, "full": 7200, "scale": 3600}
+TIME_LIMITS = {"quick": 600, "default": 1800}
 
 
 def main():
@@ -191,7 +186,7 @@ def main():
         bench.stop()
     text = report.render(findings)
     print(text)
-    if plan in ("default", "full"):
+    if plan == "default":
         with open(os.path.join(directory, "results.md"), "w") as file:
             file.write(text)
         chart.draw(findings.results, os.path.join(directory, "chart.svg"))

@@ -59,14 +59,7 @@ DEFAULT = (
     Contest(Cell(100_000, 0, "http"), BEST + LIMITS, LARGE, 5, {"original": 1, "threads": 1}),
 )
 
-SCALE = tuple(
-    Contest(Cell(programs, 0, "http"), with_pages_of_40("yelp_sync"),
-            ("first", "repeat", "edited"), rounds)
-    for programs, rounds in ((1000, 7), (10_000, 5), (100_000, 3), (1_000_000, 1)))
-
-FULL = tuple(contest._replace(rounds=contest.rounds + 4) for contest in DEFAULT)
-
-PLANS = {"quick": QUICK, "default": DEFAULT, "full": FULL}
+PLANS = {"quick": QUICK, "default": DEFAULT}
 
 
 def listings(contests, *others):

@@ -18,7 +18,6 @@ TITLES = {
 class Findings:
     machine: str
     results: list = ()
-    scale: list = ()
     limiter: tuple = None
     cancels: tuple = None
     accounts: list = None
@@ -129,28 +128,6 @@ def large_targets(results):
                          ratios(ours, limit, wall), most)
 
 
-def write_targets(results):
-    repeats = [r.counts for r in results if r.name == "yelp_sync" and r.sync == "repeat"]
-    for count, what, form in (("table_wal", "WAL", size), ("tuples", "rows written", str)):
-        if repeats:
-            yield Target(f"{what} of unchanged syncs, for yelp_programs", form(0),
-                         [max(counts[count] for counts in repeats)], 0, form=form)
-
-
-def scale_targets(scale):
-    for sync in ("first", "repeat") if scale else ():
-        ours = [r for r in scale if r.sync == sync]
-        # The slope of the least-squares line through the logarithms
-        exponent = statistics.linear_regression(
-            [math.log(r.cell.programs) for r in ours],
-            [math.log(statistics.median(r.wall)) for r in ours]).slope
-        yield Target(f"{sync} sync of 1,000 to 1,000,000 programs: time grows with their number"
-                     " to the power of", "about 1", [exponent], 1.1)
-    if scale:
-        yield Target("memory of the backend over idle, 1,000,000 programs, work_mem 4 MB",
-                     "≤ 64 MB", [max(r.memory["backend"] for r in scale)], 64e6, form=size)
-
-
 def promise_targets(findings):
     if findings.limiter:
         taken, requests, least = findings.limiter
@@ -169,8 +146,7 @@ def promise_targets(findings):
 def target_rows(findings):
     return [target.row() for targets in (
         latency_targets(findings.results), large_targets(findings.results),
-        write_targets([*findings.results, *findings.scale]),
-        scale_targets(findings.scale), promise_targets(findings)) for target in targets]
+        promise_targets(findings)) for target in targets]
 
 
 # Tables
@@ -197,7 +173,7 @@ def result_row(results, result):
     return (TITLES[result.name], fetched[0], result.sync,
             spread(result.wall, seconds), spread(ratios(result, ours, wall), number),
             *of_roles(result.cpu, lambda times: seconds(statistics.median(times))), *fetched[1:],
-            size(result.counts["wal"]) if "wal" in result.counts else "",
+            size(result.wal) if result.wal is not None else "",
             *of_roles(result.memory, size))
 
 
@@ -209,15 +185,6 @@ def cell_table(results, cell):
         ("method", "page size", "sync", "wall time", "× yelp_sync's", "CPU, client",
          "CPU, backend", "requests", "received", "WAL", "memory, client", "memory, backend"),
         [result_row(results, row) for row in rows]))
-
-
-def scale_table(scale):
-    return "### Scale: yelp_sync, pages of 40, no latency, HTTP\n\n" + table(
-        ("programs", "sync", "wall time", "CPU, backend", "programs/s", "memory over idle"),
-        [(f"{r.cell.programs:,}", r.sync, spread(r.wall, seconds),
-          seconds(statistics.median(r.cpu["backend"])),
-          f"{r.cell.programs / statistics.median(r.wall):,.0f}", size(r.memory["backend"]))
-         for r in scale])
 
 
 INTRODUCTION = """\
@@ -252,8 +219,4 @@ def render(findings):
         parts.append(table(("what", "target", "measured", "rounds", "reached"), rows))
     parts += [cell_table(findings.results, cell)
               for cell in dict.fromkeys(result.cell for result in findings.results)]
-    if findings.results:
-        parts.append(NOTES.lstrip())
-    if findings.scale:
-        parts.append(scale_table(findings.scale))
-    return "\n".join(parts)
+    return "\n".join([*parts, NOTES.lstrip()])
