@@ -50,17 +50,12 @@ test/unit/%_test: test/unit/%_test.c $(wildcard test/unit/*.h src/*.h)
 	$(CC) $(CFLAGS) $(unit_flags) $(filter %.c,$^) $(UNIT_LIBS) -o $@
 
 # A fuzz target is linked with the module that it tests and its dependencies.
-# Server targets run in a server.
-FUZZ_TARGETS = program_page retry_after text
-FUZZ_SERVER_TARGETS = option columns
+# option and columns run in a server.
 
 fuzz_program_page = $(page_modules) src/fetch_error.c test/fuzz/json_oracle.c
-fuzz_retry_after = $(error_modules)
-fuzz_text = src/text.c
 fuzz_option = src/option.c src/text.c
 fuzz_columns = $(page_modules)
 fuzz_headers = $(wildcard src/*.h test/fuzz/*.h test/unit/*.h)
-fuzz_libs = $(UNIT_LIBS) $(if $(filter retry_after program_page,$*),-lcurl)
 fuzz_compile = $(unit_flags) $(filter %.c,$^)
 
 # With libFuzzer, for test/fuzz/run
@@ -71,7 +66,7 @@ libfuzzer = $(shell clang -print-runtime-dir)/libclang_rt.fuzzer_no_main-$(shell
 
 test/fuzz/%_fuzz: test/fuzz/%_fuzz.c test/fuzz/memory.c $$(fuzz_$$*) $(fuzz_headers)
 	$(fuzz_clang) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-		$(fuzz_compile) $(fuzz_libs) -o $@
+		$(fuzz_compile) $(UNIT_LIBS) -lcurl -o $@
 
 test/fuzz/%_fuzz.so: test/fuzz/%_fuzz.c test/fuzz/in_server.c $$(fuzz_$$*) $(fuzz_headers)
 	$(fuzz_clang) -fsanitize=fuzzer-no-link,undefined -fsanitize-trap=undefined \
@@ -80,27 +75,22 @@ test/fuzz/%_fuzz.so: test/fuzz/%_fuzz.c test/fuzz/in_server.c $$(fuzz_$$*) $(fuz
 # Without libFuzzer: replays the corpus, with any compiler
 test/fuzz/%_replay: test/fuzz/%_fuzz.c test/fuzz/memory.c test/fuzz/replay.c $$(fuzz_$$*) \
 		$(fuzz_headers)
-	$(CC) $(CFLAGS) $(fuzz_compile) $(fuzz_libs) -o $@
+	$(CC) $(CFLAGS) $(fuzz_compile) $(UNIT_LIBS) -lcurl -o $@
 
 test/fuzz/%_replay.so: test/fuzz/%_fuzz.c test/fuzz/in_server.c $$(fuzz_$$*) $(fuzz_headers)
 	$(CC) $(CFLAGS) -shared -fPIC $(fuzz_compile) -lcurl -lm -o $@
 
-.PHONY: dist deb unit replay unit-programs fuzz test test-all-versions test-asan coverage lint valgrind indent demo bench soak
+.PHONY: dist deb unit unit-programs fuzz test test-all-versions test-asan coverage lint valgrind indent demo bench soak
 # Disable leak detection: without memory contexts, palloc'd memory is not freed
-unit: $(UNIT_TESTS) replay
-	@for program in $(UNIT_TESTS); do \
+unit: unit-programs
+	@for program in $(UNIT_TESTS) "test/fuzz/program_page_replay test/fuzz/corpus/program_page"; do \
 		echo "# $$program"; ASAN_OPTIONS=detect_leaks=0 $$program || exit 1; done
 
-replays = $(FUZZ_TARGETS:%=test/fuzz/%_replay)
-replay: $(replays)
-	@for target in $(FUZZ_TARGETS); do \
-		test/fuzz/$${target}_replay test/fuzz/corpus/$$target || exit 1; done
-
 # For test/run
-unit-programs: $(UNIT_TESTS) $(replays)
+unit-programs: $(UNIT_TESTS) test/fuzz/program_page_replay
 
 # For test/t/030_corpus.pl
-installcheck: $(FUZZ_SERVER_TARGETS:%=test/fuzz/%_replay.so)
+installcheck: test/fuzz/option_replay.so test/fuzz/columns_replay.so
 
 fuzz:
 	test/fuzz/run

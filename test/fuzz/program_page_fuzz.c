@@ -1,8 +1,9 @@
 /*
  * program_page_fuzz.c
- *	  Arbitrary text for program_page_read() and fetch_error_api_words().
+ *	  Arbitrary text for program_page_read(), fetch_error_api_words(),
+ *	  fetch_error_requested_wait() and text_shown().
  *
- * The result is compared with what PostgreSQL's own JSON parser finds, and with
+ * The page is compared with what PostgreSQL's own JSON parser finds, and with
  * the result where programs are stored.  By design they differ from the parser
  * in this:
  *
@@ -17,6 +18,7 @@
 #include "fetch_error.h"
 #include "no_server.h"
 #include "stored.h"
+#include "text.h"
 
 #include "fuzz.h"
 #include "json_oracle.h"
@@ -266,6 +268,57 @@ check_words(const char *text, size_t size, bool is_json)
 	fuzz_check(is_json, "what is not JSON has no error");
 }
 
+/* ---- headers ---- */
+
+#define SECOND INT64CONST(1000000)
+#define TEN_YEARS (INT64CONST(315360000) * SECOND)
+#define NOW ((time_t) 784111717)	/* 6 Nov 1994 08:48:37 */
+
+static int64
+wait_for(const char *retry_after, const char *rate_reset, const char *date, time_t now)
+{
+	HttpResponse response = {
+		.status = 429,.retry_after = retry_after,.rate_reset = rate_reset,.date = date
+	};
+	int64		wait = fetch_error_requested_wait(&response, TEN_YEARS, now);
+
+	fuzz_check(wait == -1 || (wait > 0 && wait <= TEN_YEARS),
+			   "a wait is absent, or positive and at most ten years");
+	return wait;
+}
+
+static void
+check_wait(const char *value)
+{
+	int64		wait = wait_for(value, NULL, NULL, NOW);
+	int64		later = wait_for(value, NULL, NULL, NOW + 1);
+
+	if (strspn(value, "0123456789.") == strlen(value))
+		fuzz_check(later == wait, "seconds do not depend on the time of day");
+	else if (wait < TEN_YEARS)
+		fuzz_check(later == (wait > SECOND ? wait - SECOND : -1), "a date comes nearer, and passes");
+	(void) wait_for(NULL, value, NULL, NOW);
+	(void) wait_for("Sun, 06 Nov 1994 08:49:37 GMT", NULL, value, NOW);
+}
+
+/* ---- text to show ---- */
+
+static void
+check_shown(const char *text, size_t size)
+{
+	int			max = size / 2;
+	char	   *shown = text_shown(text, size, max);
+	int			length = strlen(shown);
+
+	fuzz_check(length <= max, "no more is shown than allowed");
+	fuzz_check(length == 0 || shown[length - 1] != ' ', "no blanks are at the end");
+	if (!fuzz_is_utf8(text, size))
+		return;
+	fuzz_check(text_has_controls(text, size) == fuzz_has_controls(text), "controls are found");
+	fuzz_check(fuzz_is_utf8(shown, length) && !fuzz_has_controls(shown),
+			   "what is shown is UTF-8 without controls");
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 {
@@ -281,7 +334,8 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 		compare_with_parser(&page, is_page ? NULL : &error, text, size, is_json);
 	compare_with_stored(&page, is_page ? NULL : &error, text, size);
 	check_words(text, size, is_json);
-
+	check_wait(text);
+	check_shown(text, size);
 	fuzz_free_all();
 	return 0;
 }
