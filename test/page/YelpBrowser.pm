@@ -64,27 +64,26 @@ sub start
 
 sub stop { my ($self) = @_; $self->{process}->stop; return; }
 
-# A command of the DevTools protocol whose answer nobody waits for; call() returns its result.
-sub send_only
+# The result of a command of the DevTools protocol.  What else Chromium tells by then is an error or
+# a warning, or does not matter.
+sub call
 {
 	my ($self, $method, %parameters) = @_;
 	my @session = $self->{tab} ? (sessionId => $self->{tab}{session}) : ();
 
 	$self->{commands}->print(
 		$json->encode({ id => ++$self->{last_id}, method => $method, params => \%parameters, @session }), "\0");
-	return $self->{last_id};
-}
-
-sub call
-{
-	my ($self, $method, %parameters) = @_;
-	my $id = $self->send_only($method, %parameters);
-
 	for (;;)
 	{
 		my $message = $self->read_message;
-		$self->heed($message) if $message->{method};
-		next unless ($message->{id} // 0) == $id;
+		my ($event, $given) = @$message{qw(method params)};
+		if ($event)
+		{
+			push @{ $self->{complaints} }, $json->encode($given->{exceptionDetails}) if $event eq 'Runtime.exceptionThrown';
+			push @{ $self->{complaints} }, $given->{entry}{text}
+			  if $event eq 'Log.entryAdded' && $given->{entry}{level} ne 'verbose';
+		}
+		next unless ($message->{id} // 0) == $self->{last_id};
 		die "$method: $message->{error}{message}\n" if $message->{error};
 		return $message->{result};
 	}
@@ -104,30 +103,6 @@ sub read_message
 	}
 	my $message = substr $self->{unread}, 0, $end + 1, '';
 	return $json->decode(substr $message, 0, $end);
-}
-
-# What happens by itself: a request that waits, a question for a password, an error
-my %heeded = (
-	'Fetch.requestPaused' => sub {
-		my ($self, $given) = @_;
-		$self->send_only('Fetch.continueRequest', requestId => $given->{requestId});
-	},
-	'Fetch.authRequired' => sub {
-		my ($self, $given) = @_;
-		$self->send_only('Fetch.continueWithAuth', requestId => $given->{requestId},
-			authChallengeResponse => { response => 'ProvideCredentials', %{ $self->{login} } });
-	},
-	'Runtime.exceptionThrown' => sub { push @{ $_[0]{complaints} }, $json->encode($_[1]{exceptionDetails}) },
-	'Log.entryAdded' => sub {
-		push @{ $_[0]{complaints} }, $_[1]{entry}{text} unless $_[1]{entry}{level} eq 'verbose';
-	});
-
-sub heed
-{
-	my ($self, $message) = @_;
-	my $action = $heeded{ $message->{method} };
-	$action->($self, $message->{params}) if $action;
-	return;
 }
 
 # What has been thrown or logged as an error or warning since the last call
@@ -157,16 +132,17 @@ sub close_tab
 	return;
 }
 
-# $browser->open($url, username => ..., password => ...), which are given where the server asks
+# $browser->open($url, username => ..., password => ...), which Chromium keeps for this server
 sub open
 {
 	my ($self, $url, %login) = @_;
+	my ($username, $password) = map { s/ /%20/gr } @login{qw(username password)};
 
-	$self->{login} = \%login;
-	$self->call('Fetch.enable', handleAuthRequests => \1);
-	$self->call('Page.navigate', url => $url);
-	$self->poll(q{document.readyState === "complete" && location.protocol === "http:"}, $url);
-	$self->call('Fetch.disable');
+	foreach my $address ($url =~ s{//}{//$username:$password@}r, $url)
+	{
+		$self->call('Page.navigate', url => $address);
+		$self->poll(q{document.readyState === "complete" && location.protocol === "http:"}, $url);
+	}
 	return;
 }
 
