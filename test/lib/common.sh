@@ -23,8 +23,7 @@ work=							# the private directory
 user=							# user for building and running, never root
 make_options=(with_llvm=no)		# options for building; no test needs bitcode
 extras=()						# optional packages: see missing_extras
-tools=()						# other required tools: PACKAGE:PROGRAM, or PACKAGE
-								# if the program has the same name
+needed=							# other required packages: lines of PACKAGE CHECK
 
 say() {
 	printf '== %s\n' "$*"
@@ -78,13 +77,11 @@ choose_postgres() {
 # Prints the missing packages, one per line; whatever is already there, from
 # whatever source, is left alone.
 missing_packages() {
-	local package check tool
-	for tool in "${tools[@]}"; do
-		have "${tool#*:}" || echo "${tool%:*}"
-	done
+	local package check
 	while read -r package check; do
 		eval "$check" >/dev/null 2>&1 || echo "$package"
-	done <<-'END'
+	done <<-END
+		$needed
 		gcc have cc
 		libc6-dev header stdlib.h
 		make have make
@@ -122,18 +119,6 @@ missing_extras() {
 	END
 }
 
-# Prints from apt-get's output how much of it is done: each package is downloaded,
-# unpacked and set up
-show_percent() {
-	awk '
-		/ newly installed, / { steps = 3 * ($1 + $3) }
-		/^(Get:|Unpacking |Setting up )/ && steps && 100 * ++done / steps >= shown + 10 {
-			shown = int(10 * done / steps) * 10
-			print "   " shown " %"
-			fflush()
-		}'
-}
-
 # Installs packages without letting them start services, now or at boot, create
 # a database cluster, or restart running services.
 apt_install() (
@@ -153,7 +138,7 @@ apt_install() (
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 	say "installing $*"
 	apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 \
-		--no-install-recommends install "$@" 2>&1 </dev/null | tee "$log" | show_percent ||
+		--no-install-recommends install "$@" </dev/null >"$log" 2>&1 ||
 		{ cat "$log" >&2; exit 1; }
 	if [[ " $* " == *" nginx-light "* ]]; then
 		update-rc.d nginx disable
