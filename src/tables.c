@@ -506,11 +506,11 @@ static void
 add_deferred(Tables *tables, Oid relid, const Trigger *trigger)
 {
 	const char *table = get_rel_name(relid);
+	int			kind = RI_FKey_trigger_type(trigger->tgfoid);
 
-	if (trigger->tginitdeferred &&
+	if (trigger->tginitdeferred && kind != RI_TRIGGER_PK &&
 		(strcmp(table, "yelp_sync_runs") == 0 ||
-		 (strcmp(table, "yelp_program_changes") == 0 &&
-		  RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_FK)))
+		 (strcmp(table, "yelp_program_changes") == 0 && kind != RI_TRIGGER_FK)))
 		tables->deferred = psprintf("%s%s%s.%s", tables->deferred ? tables->deferred : "",
 									tables->deferred ? ", " : "", tables->schema,
 									quote_identifier(get_constraint_name(trigger->tgconstraint)));
