@@ -161,7 +161,7 @@ class Api:
         username, account = self.authenticate(request)
         offset, limit, status = entry["offset"], entry["limit"], entry["program_status"]
         if offset is None or not limit or status not in STATUSES:
-            raise invalid("offset, limit or program_status is missing or wrong")
+            raise invalid("offset, limit or program_status is wrong")
         if limit > self.settings.max_limit:
             if self.settings.over_limit == "reject":
                 raise invalid(f"limit: {limit} is greater than the maximum of"
@@ -219,9 +219,9 @@ class Api:
 def described(request):
     """The log entry of a request, without the password."""
     return {"account": credentials(request)[0],
-            "offset": number(request.query.get("offset", "")),
-            "limit": number(request.query.get("limit", "")),
-            "program_status": request.query.get("program_status"),
+            "offset": number(request.query.get("offset", "0")),
+            "limit": number(request.query.get("limit", "20")),
+            "program_status": request.query.get("program_status", "CURRENT"),
             "connection": request.protocol.number,
             "tls": request.transport.get_extra_info("sslcontext") is not None,
             "accept_encoding": request.headers.get("Accept-Encoding"),
